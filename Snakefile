@@ -1,0 +1,42 @@
+# From a configuration to verified, byte-reproducible Core ML programs for ExecuTorch.
+#
+#   results/pte/{model}/{recipe}/{target}.pte                     the artifacts
+#   results/validation/{model}/{recipe}/{target}/{device}.json    a report on each, by executing it
+#   results/summary.json, results/report/index.html               all builds, for programs and people
+#   results/manifest.json                                         what every artifact was made from
+#
+# The configuration is explained in config/README.md.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: workflow.source_path("config/config.yaml")
+
+
+report: "report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/fetch.smk"
+include: "rules/export.smk"
+include: "rules/convert.smk"
+include: "rules/lower.smk"
+include: "rules/validate.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "<results>/report/index.html",
+        "<results>/summary.json",
+        "<results>/manifest.json",
+        artifacts(),
+
+
+rule structure:
+    # What the checks of recipes against models need. `make` builds it first, so that a recipe that
+    # does not fit its model is refused together with all other errors before anything is converted.
+    input:
+        collect("<results>/export/{model}.json", model=MODELS),

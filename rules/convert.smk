@@ -1,0 +1,122 @@
+def calibration(wildcards):
+    """The activation statistics; recipes with the same activation settings share them."""
+    if not CONFIG.recipes[wildcards.recipe].calibrates:
+        return []
+    key = CONFIG.activation_key(wildcards.model, wildcards.recipe)
+    return [f"results/calibrate/{wildcards.model}/{key}.json"]
+
+
+def torch_program(wildcards):
+    """The program to lower: a recipe that compresses nothing leaves the exported one as it is."""
+    if CONFIG.recipes[wildcards.recipe].scheme == "none":
+        return f"results/export/{wildcards.model}.pt2"
+    return f"results/convert/{wildcards.model}/{wildcards.recipe}.pt2"
+
+
+def torch_outputs(wildcards):
+    """What the program to lower gives in PyTorch."""
+    if CONFIG.recipes[wildcards.recipe].scheme == "none":
+        return f"results/reference/{wildcards.model}.safetensors"
+    return f"results/evaluate/{wildcards.model}/{wildcards.recipe}.safetensors"
+
+
+rule calibrate:
+    input:
+        module=module_file,
+        weights=weights_file,
+        data=data_files,
+        program="results/export/{model}.pt2",
+        sources=sources("calibrate"),
+    output:
+        "results/calibrate/{model}/{key}.json",
+    log:
+        "logs/calibrate/{model}/{key}.log",
+    benchmark:
+        "benchmarks/calibrate/{model}/{key}.tsv"
+    threads: 1
+    resources:
+        mem_mb=scaled(4000),
+        runtime=scaled(60),
+    params:
+        code=model_code("calibrate"),
+        slice=slice_of("calibrate"),
+        data=data_assignments,
+    message:
+        "Calibrating the activations of {wildcards.model}"
+    shell:
+        "python -m scripts.calibrate"
+        " --module {input.module:q}"
+        " --weights {input.weights:q}"
+        " --data {params.data:q}"
+        " --slice {params.slice:q}"
+        " --program {input.program:q}"
+        " --output {output:q}"
+        " --log {log:q}"
+
+
+rule convert:
+    input:
+        module=module_file,
+        weights=weights_file,
+        data=data_files,
+        program="results/export/{model}.pt2",
+        modules="results/export/{model}.json",
+        statistics=calibration,
+        sources=sources("convert"),
+    output:
+        "results/convert/{model}/{recipe}.pt2",
+    log:
+        "logs/convert/{model}/{recipe}.log",
+    benchmark:
+        "benchmarks/convert/{model}/{recipe}.tsv"
+    threads: 1
+    resources:
+        mem_mb=scaled(5000),
+        runtime=scaled(60),
+    params:
+        code=model_code("convert"),
+        slice=slice_of("convert"),
+        data=data_assignments,
+        statistics=lambda wildcards, input: [f"--statistics={file}" for file in input.statistics],
+    message:
+        "Quantizing {wildcards.model} as {wildcards.recipe}"
+    shell:
+        "python -m scripts.convert"
+        " --module {input.module:q}"
+        " --weights {input.weights:q}"
+        " --data {params.data:q}"
+        " --slice {params.slice:q}"
+        " --model {wildcards.model:q}"
+        " --recipe {wildcards.recipe:q}"
+        " --program {input.program:q}"
+        " --modules {input.modules:q}"
+        " {params.statistics:q}"
+        " --output {output:q}"
+        " --log {log:q}"
+
+
+rule evaluate:
+    input:
+        program="results/convert/{model}/{recipe}.pt2",
+        reference="results/reference/{model}.safetensors",
+        sources=sources("evaluate"),
+    output:
+        "results/evaluate/{model}/{recipe}.safetensors",
+    log:
+        "logs/evaluate/{model}/{recipe}.log",
+    benchmark:
+        "benchmarks/evaluate/{model}/{recipe}.tsv"
+    threads: 1
+    resources:
+        mem_mb=scaled(4000),
+        runtime=scaled(60),
+    params:
+        code=code("evaluate"),
+    message:
+        "Running {wildcards.model} as {wildcards.recipe} in PyTorch"
+    shell:
+        "python -m scripts.evaluate"
+        " --program {input.program:q}"
+        " --reference {input.reference:q}"
+        " --output {output:q}"
+        " --log {log:q}"

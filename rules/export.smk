@@ -1,0 +1,77 @@
+def structure_digest(wildcards):
+    """Tells a table of modules that is current from one of an earlier state of the model."""
+    return slice_key(
+        {
+            "code": model_code("export")(wildcards),
+            "options": CONFIG.slice("export", **dict(wildcards)),
+            "sources": CONFIG.slice("sources", **dict(wildcards)),
+        }
+    )
+
+
+rule export:
+    input:
+        module=module_file,
+        weights=weights_file,
+        data=data_files,
+        sources=sources("export"),
+    output:
+        program="results/export/{model}.pt2",
+        modules="results/export/{model}.json",
+    log:
+        "logs/export/{model}.log",
+    benchmark:
+        "benchmarks/export/{model}.tsv"
+    threads: 1
+    resources:
+        mem_mb=scaled(4000),
+        runtime=scaled(30),
+    params:
+        code=model_code("export"),
+        slice=slice_of("export"),
+        data=data_assignments,
+        digest=structure_digest,
+    message:
+        "Exporting {wildcards.model}"
+    shell:
+        "python -m scripts.export"
+        " --module {input.module:q}"
+        " --weights {input.weights:q}"
+        " --data {params.data:q}"
+        " --slice {params.slice:q}"
+        " --digest {params.digest}"
+        " --program {output.program:q}"
+        " --modules {output.modules:q}"
+        " --log {log:q}"
+
+
+rule reference:
+    input:
+        module=module_file,
+        weights=weights_file,
+        data=data_files,
+        sources=sources("reference"),
+    output:
+        "results/reference/{model}.safetensors",
+    log:
+        "logs/reference/{model}.log",
+    benchmark:
+        "benchmarks/reference/{model}.tsv"
+    threads: 1
+    resources:
+        mem_mb=scaled(4000),
+        runtime=scaled(30),
+    params:
+        code=model_code("reference"),
+        slice=slice_of("reference"),
+        data=data_assignments,
+    message:
+        "Running the fp32 reference of {wildcards.model}"
+    shell:
+        "python -m scripts.reference"
+        " --module {input.module:q}"
+        " --weights {input.weights:q}"
+        " --data {params.data:q}"
+        " --slice {params.slice:q}"
+        " --output {output:q}"
+        " --log {log:q}"

@@ -1,0 +1,62 @@
+def lowered(wildcards):
+    """The lowered program; targets that differ only in compute units share it."""
+    key = CONFIG.lowering_key(wildcards.target)
+    return f"results/lower/{wildcards.model}/{wildcards.recipe}/{key}.pte"
+
+
+def operator_sources(wildcards):
+    return lowered(wildcards).removesuffix(".pte") + ".json"
+
+
+rule lower:
+    input:
+        program=torch_program,
+        sources=sources("lower"),
+    output:
+        pte="results/lower/{model}/{recipe}/{key}.pte",
+        operators="results/lower/{model}/{recipe}/{key}.json",
+    log:
+        "logs/lower/{model}/{recipe}/{key}.log",
+    benchmark:
+        "benchmarks/lower/{model}/{recipe}/{key}.tsv"
+    threads: 1
+    resources:
+        mem_mb=scaled(6000),
+        runtime=scaled(60),
+    params:
+        code=code("lower"),
+        slice=slice_of("lower"),
+    message:
+        "Lowering {wildcards.model}/{wildcards.recipe} for {wildcards.key}"
+    shell:
+        "python -m scripts.lower"
+        " --slice {params.slice:q}"
+        " --program {input.program:q}"
+        " --output {output.pte:q}"
+        " --sources {output.operators:q}"
+        " --log {log:q}"
+
+
+rule pte:
+    input:
+        lowered=lowered,
+        sources=sources("pte"),
+    output:
+        "results/pte/{model}/{recipe}/{target}.pte",
+    log:
+        "logs/pte/{model}/{recipe}/{target}.log",
+    threads: 1
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
+    params:
+        code=code("pte"),
+        slice=slice_of("pte"),
+    message:
+        "Writing {wildcards.model}/{wildcards.recipe}/{wildcards.target}.pte"
+    shell:
+        "python -m scripts.pte"
+        " --slice {params.slice:q}"
+        " --lowered {input.lowered:q}"
+        " --output {output:q}"
+        " --log {log:q}"

@@ -1,0 +1,36 @@
+rule validate:
+    input:
+        pte="results/pte/{model}/{recipe}/{target}.pte",
+        reference="results/reference/{model}.safetensors",
+        quantized=torch_outputs,
+        operators=operator_sources,
+        module=module_file,
+        data=data_files,
+        sources=sources("validate"),
+    output:
+        "results/validation/{model}/{recipe}/{target}/{device}.json",
+    log:
+        "logs/validation/{model}/{recipe}/{target}/{device}.log",
+    benchmark:
+        "benchmarks/validation/{model}/{recipe}/{target}/{device}.tsv"
+    threads: 1
+    resources:
+        mem_mb=scaled(4000),
+        runtime=scaled(60),
+    params:
+        code=model_code("validate"),
+        slice=slice_of("validate"),
+        data=data_assignments,
+    message:
+        "Validating {wildcards.model}/{wildcards.recipe}/{wildcards.target} on {wildcards.device}"
+    shell:
+        "python -m scripts.validate"
+        " --module {input.module:q}"
+        " --data {params.data:q}"
+        " --slice {params.slice:q}"
+        " --pte {input.pte:q}"
+        " --reference {input.reference:q}"
+        " --quantized {input.quantized:q}"
+        " --operators {input.operators:q}"
+        " --output {output:q}"
+        " --log {log:q}"

@@ -1,0 +1,83 @@
+"""What the commands behind the rules have in common: arguments, log, errors, environment."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scripts import portable
+from scripts.errors import FoundryError
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the options that every stage takes."""
+    made = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    made.add_argument("--log", type=Path, help="file for everything that this step and its libraries print")
+    return made
+
+
+def assignment(text: str) -> tuple[str, Path]:
+    """``name=path`` as a pair, for options that name several files."""
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
+    return name, Path(path)
+
+
+def run(arguments: argparse.Namespace, step: Callable[[], None], *, portably: bool = False) -> int:
+    """Runs one step; its exit code is 0, or 1 after an error.
+
+    With ``portably`` the step runs in :data:`scripts.portable.ENVIRONMENT`. What the step and its
+    libraries print goes to ``--log``; the terminal sees one message if the step fails: the message
+    alone if the user can mend the cause, else the exception and where its traceback is.
+    """
+    if portably:
+        portable.enter()
+    with _printing_to(arguments.log) as terminal:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+        began = time.monotonic()
+        try:
+            step()
+        except FoundryError as error:
+            _say(terminal, f"error: {error}")
+            return 1
+        except Exception as error:
+            traceback.print_exc()
+            where = f" (traceback in {arguments.log})" if arguments.log else ""
+            _say(terminal, f"error: {type(error).__name__}: {error}{where}")
+            return 1
+        logging.info("done in %.1f s", time.monotonic() - began)
+    return 0
+
+
+def _say(terminal: int, message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+    if terminal != sys.stderr.fileno():
+        os.write(terminal, (message + "\n").encode())
+
+
+@contextmanager
+def _printing_to(log: Path | None) -> Iterator[int]:
+    """Sends stdout and stderr to ``log``, those of C++ libraries too; yields the old stderr."""
+    if log is None:
+        yield sys.stderr.fileno()
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    kept_out, kept_err = os.dup(1), os.dup(2)
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield kept_err
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(kept_out, 1)
+        os.dup2(kept_err, 2)
+        os.close(kept_out)
+        os.close(kept_err)

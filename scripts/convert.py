@@ -1,0 +1,65 @@
+"""Quantizes a model as its recipe says. The result is still a torch program.
+
+``pt2e`` rewrites the exported graph; ``quantize`` replaces the weights of the eager model's modules
+and exports it afterwards, because it chooses modules by type and name.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from scripts import arguments as options
+from scripts import cli
+from scripts.config.structure import structure_errors
+from scripts.errors import ConfigError
+from scripts.files import replacing
+from scripts.model import ModelModule
+
+
+def convert(
+    model: ModelModule, recipe: dict, program: Path, statistics: Path | None
+) -> torch.export.ExportedProgram:
+    """The quantized program of ``model`` under ``recipe`` (its slice of the configuration)."""
+    if recipe["scheme"] == "pt2e":
+        from scripts.quantize import pt2e
+
+        observed = None if statistics is None else json.loads(statistics.read_bytes())
+        exported = torch.export.load(program)
+        return pt2e.convert(exported, recipe, observed, model.example_inputs())
+
+    from scripts.quantize import steps
+
+    module = steps.quantize(model.build(), recipe["steps"])
+    return torch.export.export(
+        module, model.example_inputs(), dynamic_shapes=model.dynamic_shapes(), strict=True
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.parser(__doc__)
+    options.add_model(parser)
+    parser.add_argument("--model", required=True, help="the model's name, for messages")
+    parser.add_argument("--recipe", required=True, help="the recipe's name, for messages")
+    parser.add_argument("--program", type=Path, required=True, help="the exported program, .pt2")
+    parser.add_argument("--modules", type=Path, required=True, help="the model's modules, .json")
+    parser.add_argument("--statistics", type=Path, help="of the activations, .json")
+    parser.add_argument("--output", type=Path, required=True, help="the quantized program, .pt2")
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        recipe = arguments.slice["recipe"]
+        modules = json.loads(arguments.modules.read_bytes())["modules"]
+        if found := structure_errors(arguments.recipe, recipe, arguments.model, modules):
+            raise ConfigError(found)
+        program = convert(
+            options.model_of(arguments), recipe, arguments.program, arguments.statistics
+        )
+        with replacing(arguments.output) as temporary:
+            torch.export.save(program, temporary)
+
+    return cli.run(arguments, step, portably=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

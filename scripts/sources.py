@@ -1,0 +1,76 @@
+"""Which source files a step depends on, and the digest that says whether they changed in meaning.
+
+A step's code is an input like any other. Its files are found from the import graph; the digest is
+taken over their syntax trees without docstrings, so that comments and formatting do not count.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import grimp
+
+PACKAGE = "scripts"
+
+
+@cache
+def _graph() -> grimp.ImportGraph:
+    return grimp.build_graph(PACKAGE, cache_dir=None)
+
+
+def closure(step: str, root: Path) -> list[Path]:
+    """The files under ``root`` that ``python -m scripts.<step>`` can import, sorted.
+
+    Importing ``a.b`` runs ``a/__init__.py`` as well, so packages on the way are part of it.
+    """
+    graph = _graph()
+    start = f"{PACKAGE}.{step}"
+    waiting = [start, *(m for m in [f"{start}.__main__"] if m in graph.modules)]
+    seen: set[str] = set()
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        waiting += graph.find_modules_directly_imported_by(module)
+        parent = module.rpartition(".")[0]
+        waiting += [parent] if parent else []
+    return sorted(_file(module, root) for module in seen)
+
+
+def _file(module: str, root: Path) -> Path:
+    path = root.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@cache
+def _meaning(path: Path) -> str:
+    tree = ast.parse(path.read_bytes(), filename=str(path))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+            and isinstance(body[0].value.value, str)
+        ):
+            body[0].value.value = ""
+    return ast.dump(tree)
+
+
+@cache
+def _requirements(lock: Path) -> str:
+    lines = (line.split("#")[0].strip() for line in lock.read_text(encoding="utf-8").splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def digest(sources: Iterable[Path], lock: Path, root: Path) -> str:
+    """Changes when the code or a locked version does; not when a comment, a date or a folder does."""
+    total = hashlib.sha256(_requirements(lock).encode())
+    for source in sources:
+        name = source.relative_to(root).as_posix() if source.is_relative_to(root) else source.name
+        total.update(f"\n{name}\n{_meaning(source)}".encode())
+    return total.hexdigest()

@@ -1,0 +1,40 @@
+"""Makes a model's weights with the model's own deterministic ``train()``."""
+
+from pathlib import Path
+
+from scripts import arguments as options
+from scripts import cli
+from scripts.errors import ModelError
+from scripts.files import replacing, sha256
+from scripts.model import ModelModule
+
+
+def train(model: ModelModule, expected: str | None, output: Path) -> None:
+    """Writes the trained state dict as safetensors; raises ModelError if its digest is another."""
+    from safetensors.torch import save_file
+
+    with replacing(output) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in model.train().items()}, temporary)
+        found = sha256(temporary)
+        if expected is not None and found != expected:
+            raise ModelError(
+                f"{model.path}: train() gave weights with sha256 {found}, the configuration asks for "
+                f"{expected}. If the training was meant to change, put the new digest there; if not, "
+                "training is not deterministic on this machine."
+            )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.parser(__doc__)
+    options.add_model(parser)
+    parser.add_argument("--output", type=Path, required=True)
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        train(options.model_of(arguments), arguments.slice["sha256"], arguments.output)
+
+    return cli.run(arguments, step, portably=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,39 @@
+"""Protects results from ever being half-written."""
+
+import json
+import math
+
+import pytest
+
+from scripts import files
+
+
+def test_replacing_leaves_the_old_file_and_no_rubbish_after_an_error(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), files.replacing(path) as temporary:
+        temporary.write_text("half of the new")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_replacing_makes_folders_and_a_file_that_others_can_read(tmp_path):
+    path = tmp_path / "x" / "y.txt"
+    with files.replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert path.stat().st_mode & 0o044
+
+
+def test_json_is_the_same_whatever_the_order_of_keys(tmp_path):
+    files.write_json(tmp_path / "a.json", {"b": 1, "a": [1.5, None]})
+    files.write_json(tmp_path / "b.json", {"a": [1.5, None], "b": 1})
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1.5, None], "b": 1}
+
+
+def test_json_refuses_what_json_does_not_have(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "a.json", math.nan)
+    assert not list(tmp_path.iterdir())
