@@ -1,0 +1,246 @@
+"""The checked configuration: its builds, and the part of it that each stage reads.
+
+What a stage's slice does not hold cannot cause that stage to run again: the rules hash the slice,
+not the config. So a slice has no names in it, and nothing that the stage could do without.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from scripts.config import yamlfiles
+from scripts.config.check_builds import check_builds, combinations
+from scripts.config.check_models import check_models
+from scripts.config.check_parts import check_recipes, check_targets
+from scripts.config.defaults import default_gates
+from scripts.config.findings import Finding, raise_for
+from scripts.config.gates import Gate, merged_gates
+from scripts.config.interface import Interface, read_interface
+from scripts.config.models import Model
+from scripts.config.parse import Parsed, RecipeModel, parse
+from scripts.config.recipes import LinearQuantizer, QuantizeRecipe, Step
+from scripts.config.systems import oldest
+from scripts.config.targets import Target
+
+
+@dataclass(frozen=True)
+class Build:
+    """One artifact to make: names of a model, a recipe and a target, and the gates it must meet."""
+
+    model: str
+    recipe: str
+    target: str
+    gates: Mapping[str, Gate]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration without errors."""
+
+    models: Mapping[str, Model]
+    recipes: Mapping[str, RecipeModel]
+    targets: Mapping[str, Target]
+    devices: tuple[str, ...]
+    builds: tuple[Build, ...]
+    root: Path
+
+    @classmethod
+    def parse(cls, data: Any, files: Iterable[Path], root: Path) -> "Config":
+        """Check a configuration that Snakemake has merged.
+
+        ``files`` are the config files it was merged from, in order: findings name them. ``root``
+        is the project's folder, which paths in the config are relative to. Raises ``ConfigError``
+        with every finding.
+        """
+        read = [yamlfiles.read(Path(file), Path(root)) for file in files]
+        parsed, findings = check(data, read, Path(root))
+        raise_for(findings)
+        builds = tuple(
+            Build(one.model, one.recipe, one.target, _gates(parsed, one))
+            for index, entry in parsed.builds.items()
+            for one in combinations(parsed, index, entry)
+        )
+        devices = tuple(parsed.devices)
+        return cls(parsed.models, parsed.recipes, parsed.targets, devices, builds, Path(root))
+
+    def slice(self, stage: str, **names: str) -> dict[str, Any]:
+        """Return what a stage reads of the configuration, as plain JSON-able data.
+
+        The stages and the names they need: ``fetch(model, name)`` with the name of a data file or
+        ``weights``; ``train``, ``export``, ``reference`` (model); ``calibrate`` and ``convert``
+        (model, recipe); ``lower`` and ``pte`` (target); ``validate`` (model, recipe, target).
+        For the manifest: ``sources`` (model), ``recipes()`` and ``targets()`` that are built.
+        """
+        return getattr(self, f"_slice_{stage}")(**names)
+
+    def calibrates(self, recipe: str) -> bool:
+        """Whether builds of a recipe need calibration."""
+        return self.recipes[recipe].calibrates
+
+    def activation_key(self, model: str, recipe: str) -> str:
+        """Name what ``calibrate`` makes: equal for recipes that differ in weight settings only."""
+        entry = self.recipes[recipe]
+        if not entry.calibrates:
+            raise ValueError(f"recipe {recipe} quantizes no activations: it has no calibration")
+        samples = entry.calibration_samples or "all"
+        return _key(f"samples-{samples}", self.slice("calibrate", model=model, recipe=recipe))
+
+    def lowering_key(self, target: str) -> str:
+        """Name what of a target shapes the Core ML program, e.g. ``ios18-float16-1a2b3c4d``."""
+        entry = self.targets[target]
+        system = oldest(entry.specification_version).lower()
+        return _key(f"{system}-{entry.compute_precision}", self.slice("lower", target=target))
+
+    def recipe_of(self, model: str, activation_key: str) -> str:
+        """Return a recipe with this activation key; any will do, their slices are equal."""
+        recipes = (build.recipe for build in self.builds if build.model == model)
+        calibrated = (name for name in recipes if self.recipes[name].calibrates)
+        return {self.activation_key(model, name): name for name in calibrated}[activation_key]
+
+    def target_of(self, lowering_key: str) -> str:
+        """Return a target with this lowering key; any will do, their slices are equal."""
+        return {self.lowering_key(name): name for name in self.targets}[lowering_key]
+
+    @cached_property
+    def _interfaces(self) -> dict[str, Interface]:
+        return {name: read_interface(self.root / m.module) for name, m in self.models.items()}
+
+    def _options(self, model: str, stage: str) -> dict[str, Any]:
+        taken = self._interfaces[model].options_of(stage)
+        options = self.models[model].options
+        return {key: value for key, value in options.items() if taken is None or key in taken}
+
+    def _slice_fetch(self, model: str, name: str) -> dict[str, Any]:
+        entry = self.models[model]
+        return _plain(entry.weights if name == "weights" else entry.data[name])
+
+    def _slice_train(self, model: str) -> dict[str, Any]:
+        return {"options": self._options(model, "train"), **_plain(self.models[model].weights)}
+
+    def _slice_export(self, model: str) -> dict[str, Any]:
+        return {"options": self._options(model, "export")}
+
+    def _slice_reference(self, model: str) -> dict[str, Any]:
+        return {"options": self._options(model, "reference")}
+
+    def _slice_sources(self, model: str) -> dict[str, Any]:
+        entry = self.models[model]
+        data = {name: _plain(source) for name, source in entry.data.items()}
+        return {"weights": _plain(entry.weights), "data": data, "options": entry.options}
+
+    def _slice_recipes(self) -> dict[str, Any]:
+        return {name: self._recipe(name) for name in sorted({b.recipe for b in self.builds})}
+
+    def _slice_targets(self) -> dict[str, Any]:
+        return {
+            name: self.slice("lower", target=name) | self.slice("pte", target=name)
+            for name in sorted({build.target for build in self.builds})
+        }
+
+    def _slice_calibrate(self, model: str, recipe: str) -> dict[str, Any]:
+        entry = self.recipes[recipe]
+        by_key = {
+            key: {name: _activations(part) for name, part in getattr(entry, key).items()}
+            for key in ("module_type_configs", "module_name_configs")
+        }
+        return {
+            "options": self._options(model, "calibrate"),
+            "activations": {"global_config": _activations(entry.global_config), **by_key},
+            "calibration_samples": entry.calibration_samples,
+        }
+
+    def _slice_convert(self, model: str, recipe: str) -> dict[str, Any]:
+        return {"options": self._options(model, "convert"), "recipe": self._recipe(recipe)}
+
+    def _slice_lower(self, target: str) -> dict[str, Any]:
+        entry = self.targets[target]
+        plain = _plain(entry)
+        del plain["compute_units"], plain["minimum_os"]
+        plain["specification_version"] = entry.specification_version
+        plain["partitioner"]["take_over_mutable_buffer"] = entry.takes_over_mutable_buffer
+        return plain
+
+    def _slice_pte(self, target: str) -> dict[str, Any]:
+        entry = self.targets[target]
+        return {
+            "compute_units": entry.compute_units,
+            "compute_precision": entry.compute_precision,
+            "model_type": entry.model_type,
+            "specification_version": entry.specification_version,
+            "states": entry.takes_over_mutable_buffer,
+        }
+
+    def _slice_validate(self, model: str, recipe: str, target: str) -> dict[str, Any]:
+        wanted = (model, recipe, target)
+        build = next(b for b in self.builds if (b.model, b.recipe, b.target) == wanted)
+        gates = {metric: _plain(gate) for metric, gate in build.gates.items()}
+        return {"options": self._options(model, "validate"), "gates": gates}
+
+    def _recipe(self, name: str) -> dict[str, Any]:
+        recipe = self.recipes[name]
+        plain = _plain(recipe)
+        del plain["gates"]
+        if isinstance(recipe, QuantizeRecipe):
+            plain["steps"] = [_flat(step) for step in recipe.steps]
+        return plain
+
+
+def check(
+    data: Any, files: list[yamlfiles.ConfigFile], root: Path, platform: str = sys.platform
+) -> tuple[Parsed, list[Finding]]:
+    """Run every check; the findings name their file and line, in the order of the sections."""
+    parsed = parse(data)
+    findings = [finding for file in files for finding in file.findings]
+    findings += parsed.findings
+    findings += check_models(parsed, root)
+    findings += check_recipes(parsed)
+    findings += check_targets(parsed, platform)
+    findings += check_builds(parsed)
+    return parsed, [yamlfiles.located(finding, data, files) for finding in findings]
+
+
+def load(files: Iterable[Path], root: Path) -> Config:
+    """Read, merge and check config files, as Snakemake would with ``--configfile``."""
+    paths = list(files)
+    data = yamlfiles.merged(yamlfiles.read(Path(path), Path(root)).data for path in paths)
+    return Config.parse(data, paths, root)
+
+
+def slice_json(part: Mapping[str, Any]) -> str:
+    """Write a slice as canonical JSON: sorted keys, no spaces, ASCII; equal slices, equal text."""
+    return json.dumps(part, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _key(readable: str, part: Mapping[str, Any]) -> str:
+    return f"{readable}-{hashlib.sha256(slice_json(part).encode()).hexdigest()[:8]}"
+
+
+def _plain(entry: BaseModel) -> dict[str, Any]:
+    return entry.model_dump(mode="json")
+
+
+def _flat(step: Step) -> dict[str, Any]:
+    """A step as ``scripts.quantize.steps`` takes it: scheme, filter and config on one level."""
+    scheme = "affine" if step.codebook is None else "codebook"
+    return {"scheme": scheme, **_plain(step.modules), **_plain(getattr(step, scheme))}
+
+
+def _activations(part: LinearQuantizer | None) -> dict[str, str] | None:
+    """What calibration reads of a part: ``None`` if it is not quantized."""
+    if part is None or not part.quantizes:
+        return None
+    keys = ("quantization_scheme", "activation_dtype", "activation_observer")
+    return {key: getattr(part, key) for key in keys}
+
+
+def _gates(parsed: Parsed, one: Any) -> dict[str, Gate]:
+    recipe, target = parsed.recipes[one.recipe], parsed.targets[one.target]
+    own = parsed.builds[one.entry].gates
+    return merged_gates(default_gates(recipe, target), parsed.gates, recipe.gates, own)
