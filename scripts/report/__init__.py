@@ -1,0 +1,1 @@
+"""The page and the table that people read. Nothing here imports torch."""

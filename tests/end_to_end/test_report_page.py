@@ -1,0 +1,203 @@
+"""Protects the page as a person uses it: a real Chromium opens, sorts, filters and reads it.
+
+Chromium comes from the system (Debian: ``apt-get install chromium``), not from playwright.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from scripts.report.page import render
+from scripts.summary import summarize
+from tests.made_up_reports import path_of, report, reports
+
+ARGUMENTS = (
+    "--no-sandbox",  # as root in a container
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+UGLY = """</script><img src=x onerror="throw Error('markup')">'&amp;"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if not chromium:
+        message = "chromium is not installed (Debian: apt-get install chromium)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = reports()
+    odd = report("digits_cnn", "fp16", "ios18")
+    odd["build"] = {"model": "zebra", "recipe": UGLY, "target": "ios18"}
+    odd["scheme"] = UGLY
+    made[path_of(odd)] = odd
+    written = tmp_path_factory.mktemp("report") / "index.html"
+    written.write_text(render(summarize(made)), encoding="utf-8")
+    return written
+
+
+def opened(browser: Browser, path: Path, **context) -> Iterator[Page]:
+    """The page; afterwards, it must have been quiet and must have asked for nothing."""
+    page = browser.new_context(**context).new_page()
+    noises: list[str] = []
+    page.on("console", lambda message: noises.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: noises.append(str(error)))
+    page.on("request", lambda request: noises.append(request.url))
+    page.goto(path.as_uri())
+    yield page
+    page.context.close()
+    assert noises == [path.as_uri()]
+
+
+@pytest.fixture
+def page(browser: Browser, path: Path) -> Iterator[Page]:
+    yield from opened(browser, path)
+
+
+def column(page: Page, index: int) -> list[str]:
+    cells = page.locator(f"#table > tbody:not([hidden]) > .row > td:nth-child({index})")
+    return cells.all_inner_texts()
+
+
+def megabytes(text: str) -> float:
+    number, unit = text.split()
+    return float(number) * {"kB": 1e-3, "MB": 1.0, "GB": 1e3}[unit]
+
+
+def test_headline_and_engine(page):
+    expect(page.locator("h1")).to_have_text("4 of 69 builds fail")
+    expect(page.locator("#engine")).to_contain_text("mil-reference interpreter")
+    expect(page.locator("#engine")).to_contain_text("not an Apple device")
+    expect(page.locator(".failures li")).to_have_count(8)
+
+
+def test_sort(page):
+    """By number and not by text, both ways, with the direction told to screen readers."""
+    head = page.get_by_role("columnheader", name="Size")
+    before = column(page, 6)
+    head.get_by_role("button").click()
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    sizes = [megabytes(text) for text in column(page, 6)]
+    assert sizes == sorted(megabytes(text) for text in before)
+    head.get_by_role("button").press("Enter")
+    expect(head).to_have_attribute("aria-sort", "descending")
+    assert [megabytes(text) for text in column(page, 6)] == sizes[::-1]
+    expect(page.locator("th[aria-sort]")).to_have_count(1)
+
+
+def test_filter(page):
+    """The menus and the search narrow down together; what is left is counted aloud."""
+    page.get_by_label("Model").select_option("minilm")
+    assert set(column(page, 1)) == {"minilm"}
+    page.get_by_label("Search").fill("INT8 ios18")
+    assert sorted(column(page, 2)) == ["int8_per_axis", "int8_static", "int8_weight_only"]
+    expect(page.get_by_role("status")).to_have_text("3 of 69 builds")
+    page.get_by_label("Search").fill("")
+    page.get_by_label("Model").select_option("all")
+    assert len(column(page, 1)) == 69
+
+
+def test_details_open_with_the_keyboard(page):
+    button = page.locator("#build-16").get_by_role("button")
+    assert page.locator(".details").count() == 0  # made only when asked for
+    button.press("Enter")
+    expect(button).to_have_attribute("aria-expanded", "true")
+    details = page.locator("#build-16 .details")
+    for text in (
+        "Where the loss comes from",
+        "quantization",
+        "constexpr_lut_to_dense",
+        "mil-reference",
+    ):
+        expect(details).to_contain_text(text)
+    sha256 = report("digits_cnn", "lut4", "ios18")["artifact"]["sha256"]
+    expect(details).to_contain_text(sha256)
+    button.press("Enter")
+    expect(details).to_be_hidden()
+
+
+def test_details_stay_with_their_build(page):
+    page.locator("#build-16").get_by_role("button").click()
+    page.get_by_role("columnheader", name="Status").get_by_role("button").click()
+    expect(page.locator("#build-16 .row + .detail")).to_be_visible()
+
+
+def test_a_failure_leads_to_its_build(page):
+    """Even when a filter hides it."""
+    page.get_by_label("Model").select_option("minilm")
+    page.locator(".failures a").first.click()
+    row = page.locator("#build-40")
+    expect(row).to_be_in_viewport()
+    expect(row.locator(".details")).to_contain_text("Gates")
+    expect(row.get_by_role("button")).to_be_focused()
+
+
+def test_plots(page):
+    """One a model, every build a mark, the front a line; a click opens the build."""
+    figures = page.locator("figure")
+    expect(figures).to_have_count(5)
+    for figure in figures.all():
+        figure.scroll_into_view_if_needed()
+        expect(figure.locator("svg")).to_be_visible()
+    first = figures.first
+    expect(first.locator("svg .mark-symbol path")).to_have_count(17)
+    line = first.locator("svg .mark-line path")
+    expect(line).to_have_count(1)
+    assert line.get_attribute("d").count("L") > 4
+    first.locator("svg .mark-symbol path").last.click()
+    expect(page.locator(".details")).to_have_count(1)
+
+
+def test_names_are_only_text(page):
+    row = page.locator("#build-68")
+    expect(row).to_contain_text(UGLY)
+    row.get_by_role("button").click()
+    figure = page.locator("figure", has_text="zebra")
+    figure.scroll_into_view_if_needed()
+    figure.locator("svg .mark-symbol path").hover()
+    expect(page.locator("#vg-tooltip-element")).to_contain_text(UGLY)
+    assert page.locator("img").count() == 0
+
+
+def test_narrow_and_dark(browser, path):
+    """400 pixels are enough: nothing to scroll sideways, every cell named; plots turn dark."""
+    size = {"width": 400, "height": 800}
+    for page in opened(browser, path, viewport=size, color_scheme="dark"):
+        page.locator("#build-16").get_by_role("button").click()
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+        expect(page.locator("#build-16 td[data-label='SQNR dB']")).to_be_visible()
+        axis = page.locator("figure").first.locator("svg .role-axis-label text").first
+        page.locator("figure").first.scroll_into_view_if_needed()
+        dark = axis.get_attribute("fill")
+        page.emulate_media(color_scheme="light")
+        expect(axis).not_to_have_attribute("fill", dark)
+
+
+def test_a_thousand_builds_open_fast(browser, tmp_path):
+    made = [report(f"model_{i:02}", "lut4", f"ios18_{j:02}") for i in range(20) for j in range(50)]
+    path = tmp_path / "index.html"
+    path.write_text(render(summarize({path_of(one): one for one in made})), encoding="utf-8")
+    start = time.monotonic()
+    for page in opened(browser, path):
+        expect(page.get_by_role("status")).to_have_text("1000 builds")
+        page.get_by_label("Search").fill("model_07 ios18_3")
+        expect(page.get_by_role("status")).to_have_text("10 of 1000 builds")
+    assert time.monotonic() - start < 15  # seconds; about 1.5 on two old cores

@@ -1,0 +1,100 @@
+"""Validation reports of builds that do not exist, as a real run would leave them, ugly ones too."""
+
+import hashlib
+
+RECIPES = {
+    # recipe: (size against fp32, SQNR in dB, scheme, systems)
+    "fp32": (1.0, 118.4, "float", ("ios16", "ios17")),
+    "fp16": (0.5, 62.7, "float", ("ios16", "ios17", "ios18")),
+    "int8_static": (0.26, 24.1, "int8 activations and weights", ("ios17", "ios18")),
+    "int8_weight_only": (0.27, 38.9, "int8 weights", ("ios17", "ios18")),
+    "int8_per_axis": (0.26, 39.2, "int8 weights", ("ios16", "ios17", "ios18")),
+    "int4_group32": (0.16, 22.8, "int4 weights", ("ios18",)),
+    "int4_per_axis": (0.14, 13.9, "int4 weights", ("ios18",)),
+    "lut3_group16": (0.115, 16.3, "codebook", ("ios18",)),
+    "lut4": (0.145, 18.8, "codebook", ("ios18",)),
+    "lut1": (0.06, 1.2, "codebook", ("ios18",)),
+}
+MODELS = {
+    # model: (bytes in fp32, how well it takes compression, task metrics)
+    "digits_cnn": (151_000, 6.0, {"top1": 0.9833, "top1_change": -0.0028}),
+    "mobilenet_v2": (14_182_000, -4.0, {"top5_agreement": 0.97}),
+    "minilm": (90_900_000, 2.0, {"ranking_agreement": 0.991}),
+    "smollm2": (538_000_000, 0.0, {"perplexity": 17.8, "perplexity_change": 0.41}),
+}
+
+
+def report(model: str, recipe: str, target: str, device: str = "host") -> dict:
+    """One validation report with the keys that DESIGN section 6 fixes."""
+    fp32_bytes, ease, task = MODELS.get(model, MODELS["digits_cnn"])
+    factor, decibel, scheme, _ = RECIPES.get(recipe, RECIPES["fp16"])
+    size = int(fp32_bytes * factor) + 9_200 + 16 * len(target)
+    sqnr = round(decibel + ease * (factor < 0.4), 2)
+    gate = {"metric": "sqnr_db", "limit": ">= 15", "value": sqnr, "passed": sqnr >= 15}
+    # A scheme that is known to be rough only warns; the others fail.
+    gate["on_fail"] = "warn" if recipe == "lut1" else "fail"
+    near = {"sqnr_db": sqnr, "cosine": 1 - 10 ** (-sqnr / 10), "max_abs_error": 10 ** (-sqnr / 20)}
+    near["top1_agreement"] = round(1 - 0.5 * 10 ** (-sqnr / 20), 4)
+    worst = {"sample": 17, "sqnr_db": sqnr - 6.4, "cosine": near["cosine"] - 0.003}
+    quantized = "float" not in scheme
+    quantization = {**near, "worst": worst} if quantized else None
+    lowering = {**near, "sqnr_db": 61.5, "cosine": 0.9999993, "max_abs_error": 0.0021}
+    return {
+        "build": {"model": model, "recipe": recipe, "target": target},
+        "scheme": scheme,
+        "target_details": {
+            "minimum_os": target.split("_")[0].replace("ios", "iOS"),
+            "compute_precision": "float32" if recipe == "fp32" else "float16",
+            "compute_units": "cpu_and_ne" if target.endswith("_ne") else "all",
+        },
+        "artifact": {
+            "path": f"results/pte/{model}/{recipe}/{target}.pte",
+            "sha256": hashlib.sha256(f"{model}/{recipe}/{target}".encode()).hexdigest(),
+            "bytes": size,
+            "specification_version": 9,
+            "delegated_fraction": 1.0,
+            "ops": {"conv": 52, "constexpr_lut_to_dense": 53, "relu6": 35, "add": 10, "linear": 1},
+            "states": [],
+            "weight_bytes": {"int8" if quantized else "float16": size - 9_900, "float32": 600},
+        },
+        "device": {
+            "name": device,
+            "kind": "interpreter" if device == "host" else "ssh",
+            "engine": "mil-reference" if device == "host" else "executorch-runtime",
+            "host": "linux-x86_64" if device == "host" else "macos-arm64",
+        },
+        "samples": 64,
+        "metrics": {**near, "worst": worst, **task},
+        "stages": {"quantization": quantization, "lowering": lowering},
+        "hazards": [
+            {
+                "op": "softmax",
+                "torch_source": "aten.softmax.int @ layers.3.attention",
+                "kind": "fp16_overflow",
+                "count": 3,
+            }
+        ]
+        if recipe == "int4_per_axis"
+        else [],
+        "latency_ms": {"median": 4.82, "p90": 5.31, "runs": 20} if device != "host" else None,
+        "gates": [gate],
+        "status": "fail" if not gate["passed"] and gate["on_fail"] == "fail" else "pass",
+    }
+
+
+def reports() -> dict[str, dict]:
+    """A matrix of 68 builds, one of them on a second device, by report path."""
+    made = [
+        report(model, recipe, target)
+        for model in MODELS
+        for recipe, (*_, systems) in RECIPES.items()
+        for target in systems
+    ]
+    made.append(report("mobilenet_v2", "fp16", "ios18", device="mac"))
+    return {path_of(one): one for one in made}
+
+
+def path_of(one: dict) -> str:
+    build = one["build"]
+    folder = f"results/validation/{build['model']}/{build['recipe']}/{build['target']}"
+    return f"{folder}/{one['device']['name']}.json"
