@@ -248,3 +248,31 @@ def test_steps_are_handed_on_flat(parsed):
     assert step["types"] == ["torch.nn.Linear", "torch.nn.Embedding"]
     assert step["granularity"] == {"axis": 0}
     assert "modules" not in step
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "filename"),
+    [
+        ({"file": "samples.bin"}, "file", "samples.bin"),
+        ({"url": "https://host/a/b%20c.bin?x=/y"}, "url", "b c.bin"),
+        ({"package": "pydantic", "file": "pydantic/main.py"}, "package", "main.py"),
+    ],
+)
+def test_sources_have_a_kind_and_a_file_name(source, kind, filename, parsed):
+    data = setting("models", "net", "data", "samples", value=source | {"sha256": "0" * 64})
+    config = parsed(data)
+    assert config.models["net"].data["samples"].kind == kind
+    assert config.models["net"].data["samples"].filename == filename
+    assert config.models["net"].weights.kind == "train"
+    assert config.slice("fetch", model="net", name="samples") == source | {"sha256": "0" * 64}
+    assert config.slice("sources", model="net")["data"]["samples"]["sha256"] == "0" * 64
+
+
+def test_the_manifest_gets_what_is_built(parsed):
+    def only_plain(data):
+        data["builds"][0] |= {"recipes": ["plain"], "targets": ["old"]}
+
+    config = parsed(only_plain)
+    assert config.slice("recipes") == {"plain": {"scheme": "none"}}
+    assert list(config.slice("targets")) == ["old"]
+    assert config.slice("targets")["old"]["compute_units"] == "all"
