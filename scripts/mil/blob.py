@@ -1,0 +1,117 @@
+"""Reader of ``weight.bin``, Core ML's MIL Blob Storage (version 2).
+
+The file is a 64-byte header followed by 64-byte-aligned pairs of a metadata record and its data
+(coremltools, ``mlmodel/src/MILBlob/Blob/StorageFormat.hpp`` and ``BlobDataType.hpp``). A program
+refers to a weight by the offset of its metadata. Nothing in the file is trusted.
+"""
+
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from scripts.errors import ProgramError
+from scripts.mil.types import BY_NAME, DType
+
+_HEADER = struct.Struct("<II56x")  # count of blobs, version of the format
+_METADATA = struct.Struct("<IIQQQ32x")  # sentinel, dtype, size and offset in bytes, padding bits
+_SENTINEL = 0xDEADBEEF
+_VERSION = 2
+_ALIGNMENT = 64
+_DTYPES = {
+    1: "fp16",
+    2: "fp32",
+    3: "uint8",
+    4: "int8",
+    5: "bf16",
+    6: "int16",
+    7: "uint16",
+    8: "int4",
+    9: "uint1",
+    10: "uint2",
+    11: "uint4",
+    12: "uint3",
+    13: "uint6",
+    14: "int32",
+    15: "uint32",
+    16: "fp8e4m3fn",
+    17: "fp8e5m2",
+}
+
+
+def unpack_bits(packed: np.ndarray, bits: int, count: int, signed: bool = False) -> np.ndarray:
+    """Unpacks ``count`` integers of ``bits`` bits, least significant bit first, into bytes.
+
+    Args:
+        packed: uint8, shape ``[ceil(count * bits / 8)]``.
+
+    Returns:
+        uint8 or, when ``signed``, sign-extended int8, shape ``[count]``.
+    """
+    if 8 % bits == 0:
+        shifts = np.arange(0, 8, bits, dtype=np.uint8)
+        values = (packed[:, None] >> shifts & np.uint8(2**bits - 1)).reshape(-1)[:count]
+    else:
+        ones = np.unpackbits(packed, bitorder="little", count=count * bits).reshape(count, bits)
+        values = np.packbits(ones, axis=1, bitorder="little")[:, 0]
+    if not signed:
+        return values
+    unused = np.uint8(8 - bits)
+    return (values << unused).view(np.int8) >> unused.astype(np.int8)
+
+
+def bytes_needed(dtype: DType, count: int) -> int:
+    return math.ceil(dtype.bits * count / 8)
+
+
+class BlobFile:
+    """The weights of one program, read where they lie: from a mapped file or from memory."""
+
+    def __init__(self, source: Path | bytes):
+        """
+        Raises:
+            ProgramError: the file is too short for a header or is of another version.
+        """
+        if isinstance(source, Path):
+            # Copy-on-write: torch wants writable memory, the file itself must never change.
+            empty = source.stat().st_size == 0
+            self._data = np.zeros(0, np.uint8) if empty else np.memmap(source, np.uint8, "c")
+        else:
+            self._data = np.frombuffer(source, np.uint8)
+        if len(self._data) < _HEADER.size:
+            raise ProgramError(f"weight.bin has {len(self._data)} bytes, less than its header")
+        _, version = _HEADER.unpack_from(self._data)
+        if version != _VERSION:
+            raise ProgramError(f"weight.bin has version {version}, only {_VERSION} is known")
+
+    def read(self, offset: int, dtype: DType, count: int) -> np.ndarray:
+        """Reads ``count`` elements of the blob whose metadata begins at ``offset``.
+
+        Returns:
+            A flat array: of ``count`` bytes for types below eight bits, else of packed raw bytes
+            (uint8, ``count * dtype.bits / 8`` of them), a view of the file where possible.
+
+        Raises:
+            ProgramError: the blob lies outside the file or is not what the program declares.
+        """
+        where = f"weight.bin at offset {offset}"
+        if offset % _ALIGNMENT or offset + _METADATA.size > len(self._data):
+            raise ProgramError(f"{where}: no metadata can begin there")
+        sentinel, code, size, begin, _ = _METADATA.unpack_from(self._data, offset)
+        if sentinel != _SENTINEL:
+            raise ProgramError(f"{where}: no metadata begins there (sentinel {sentinel:#x})")
+        if _DTYPES.get(code) != dtype.name:
+            found = _DTYPES.get(code, f"unknown type {code}")
+            raise ProgramError(f"{where}: holds {found}, the program declares {dtype.name}")
+        if size != bytes_needed(dtype, count):
+            raise ProgramError(
+                f"{where}: holds {size} bytes, {count} of {dtype.name} need "
+                f"{bytes_needed(dtype, count)}"
+            )
+        if begin % _ALIGNMENT or begin + size > len(self._data):
+            raise ProgramError(f"{where}: its {size} bytes at {begin} lie outside the file")
+        raw = np.asarray(self._data[begin : begin + size])
+        if dtype.bits < 8:
+            return unpack_bits(raw, dtype.bits, count, signed=dtype is BY_NAME["int4"])
+        return raw if raw.flags.writeable else raw.copy()

@@ -1,0 +1,206 @@
+"""Turns one function of the protobuf into instructions: constants read, operations resolved."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from scripts.errors import ProgramError
+from scripts.mil.proto import MIL_pb2
+from scripts.mil.registry import OPSETS, Kernel, find
+from scripts.mil.run import (
+    Block,
+    Instruction,
+    Name,
+    NamedType,
+    Operation,
+    Slot,
+    execute,
+    mark_last_uses,
+)
+from scripts.mil.types import TensorType, describe, read_type
+from scripts.mil.values import Values
+
+# Compile-time operations decompress weights. They run once, at load.
+_CONSTEXPR = "constexpr_"
+
+
+def build(function: MIL_pb2.Function, values: Values) -> Block:
+    """Builds the body of a function.
+
+    Raises:
+        ProgramError: unsupported operations (all of them in one error), or anything malformed.
+    """
+    body = function.block_specializations.get(function.opset)
+    if body is None:
+        raise ProgramError(f"no body for the function's opset {function.opset!r}")
+    if function.opset not in OPSETS:
+        raise ProgramError(f"opset {function.opset!r} is unknown; known: {', '.join(OPSETS)}")
+    opset = OPSETS[function.opset]
+    _refuse_unsupported(body, opset)
+    inputs = tuple(NamedType(i.name, read_type(i.type)) for i in function.inputs)
+    block = _Builder(opset, values).block(body, inputs, {i.name for i in inputs}, {})
+    mark_last_uses(block, is_function=True)
+    return block
+
+
+def _operations(block: MIL_pb2.Block) -> Iterator[MIL_pb2.Operation]:
+    for operation in block.operations:
+        yield operation
+        for nested in operation.blocks:
+            yield from _operations(nested)
+
+
+def _refuse_unsupported(body: MIL_pb2.Block, opset: str) -> None:
+    counts = Counter(
+        o.type for o in _operations(body) if o.type != "const" and find(o.type, opset) is None
+    )
+    if counts:
+        listed = ", ".join(f"{op} ({opset}) x{count}" for op, count in sorted(counts.items()))
+        raise ProgramError(f"unsupported operations: {listed}")
+
+
+class _Builder:
+    def __init__(self, opset: str, values: Values):
+        self._opset = opset
+        self._values = values
+        self._converted: dict[tuple, Any] = {}
+
+    def block(
+        self,
+        spec: MIL_pb2.Block,
+        inputs: tuple[NamedType, ...],
+        visible: set[str],
+        constants: dict[str, Tensor | str],
+    ) -> Block:
+        """Builds a block that sees the names ``visible`` and the ``constants`` around it."""
+        visible, constants = set(visible), dict(constants)
+        defined = {i.name for i in inputs}
+        instructions = []
+        for operation in spec.operations:
+            outputs = tuple(NamedType(o.name, read_type(o.type)) for o in operation.outputs)
+            for output in outputs:
+                if output.name in defined:
+                    raise ProgramError(f"the value {output.name!r} is defined twice")
+                defined.add(output.name)
+            if operation.type == "const":
+                constants |= self._constant(operation, outputs)
+                continue
+            instruction = self._instruction(operation, outputs, visible, constants)
+            if operation.type.startswith(_CONSTEXPR):
+                results = execute(instruction, {})
+                constants |= {o.name: r for o, r in zip(outputs, results, strict=True)}
+                continue
+            instructions.append(instruction)
+            visible |= {o.name for o in outputs}
+        return Block(
+            inputs,
+            tuple(instructions),
+            tuple(_slot(name, visible, constants, "the block's outputs") for name in spec.outputs),
+        )
+
+    def _constant(
+        self, operation: MIL_pb2.Operation, outputs: tuple[NamedType, ...]
+    ) -> dict[str, Tensor | str]:
+        if len(outputs) != 1 or "val" not in operation.attributes:
+            raise ProgramError("a const needs one output and a value")
+        value = self._values.read(operation.attributes["val"])
+        output = outputs[0]
+        if not isinstance(output.type, TensorType) or not output.type.accepts(value):
+            raise ProgramError(
+                f"const {output.name!r} is {describe(value)}, declared {output.type}"
+            )
+        return {output.name: value}
+
+    def _instruction(
+        self,
+        spec: MIL_pb2.Operation,
+        outputs: tuple[NamedType, ...],
+        visible: set[str],
+        constants: dict[str, Tensor | str],
+    ) -> Instruction:
+        name = _name(spec, outputs)
+        where = f"{spec.type} {name!r}"
+        # Up to iOS17 constexpr operations carry their arguments as attributes, later as inputs.
+        arguments: dict[str, tuple[Slot, ...]] = {
+            key: (self._values.read(value),)
+            for key, value in spec.attributes.items()
+            if key != "name"
+        }
+        for key, argument in spec.inputs.items():
+            arguments[key] = tuple(
+                _slot(b.name, visible, constants, where)
+                if b.WhichOneof("binding") == "name"
+                else self._values.read(b.value)
+                for b in argument.arguments
+            )
+        kernel = find(spec.type, self._opset)
+        _check_arguments(where, kernel, arguments, bool(spec.blocks))
+        operation = Operation(
+            spec.type,
+            name,
+            {
+                key: tuple(b.name for b in argument.arguments if b.name)
+                for key, argument in spec.inputs.items()
+            },
+            outputs,
+        )
+        fixed, variables = {}, []
+        for key, slots in arguments.items():
+            if any(isinstance(slot, Name) for slot in slots):
+                variables.append((key, kernel.parameters[key], slots))
+            else:
+                fixed[key] = self._convert(where, kernel, key, slots)
+        blocks = []
+        for nested in spec.blocks:
+            inner = tuple(NamedType(i.name, read_type(i.type)) for i in nested.inputs)
+            names = visible | {i.name for i in inner}
+            blocks.append(self.block(nested, inner, names, constants))
+        return Instruction(operation, kernel, fixed, tuple(variables), tuple(blocks))
+
+    def _convert(self, where: str, kernel: Kernel, key: str, slots: tuple) -> Any:
+        """Converts a constant argument, once for all the operations that share it."""
+        parameter = kernel.parameters[key]
+        cached = (parameter.convert, *map(id, slots))
+        if cached not in self._converted:
+            try:
+                converted = parameter.convert(slots if parameter.variadic else slots[0])
+            except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+                raise ProgramError(f"{where}: argument {key!r}: {error}") from error
+            # The slots are kept as well: an id is only unique while its object lives.
+            self._converted[cached] = (converted, slots)
+        return self._converted[cached][0]
+
+
+def _slot(name: str, visible: set[str], constants: dict[str, Any], where: str) -> Slot:
+    if name in constants:
+        return constants[name]
+    if name not in visible:
+        raise ProgramError(f"{where}: the value {name!r} is not defined")
+    return Name(name)
+
+
+def _name(spec: MIL_pb2.Operation, outputs: tuple[NamedType, ...]) -> str:
+    if "name" in spec.attributes:  # looking it up would create it
+        strings = spec.attributes["name"].immediateValue.tensor.strings.values
+        if strings:
+            return strings[0]
+    return outputs[0].name if outputs else spec.type
+
+
+def _check_arguments(
+    where: str, kernel: Kernel, arguments: dict[str, tuple[Slot, ...]], has_blocks: bool
+) -> None:
+    known = {k: p for k, p in kernel.parameters.items() if not p.blocks}
+    if unknown := sorted(set(arguments) - set(known)):
+        raise ProgramError(
+            f"{where}: unknown arguments {unknown} for {kernel.op} since {kernel.since}"
+        )
+    if missing := sorted(k for k, p in known.items() if p.required and k not in arguments):
+        raise ProgramError(f"{where}: missing arguments {missing}")
+    for key, slots in arguments.items():
+        if len(slots) != 1 and not known[key].variadic:
+            raise ProgramError(f"{where}: argument {key!r} takes one value, not {len(slots)}")
+    if has_blocks != (len(known) != len(kernel.parameters)):
+        raise ProgramError(f"{where}: nested blocks where there should be none, or none at all")

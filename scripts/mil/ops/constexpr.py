@@ -1,0 +1,132 @@
+"""Decompression of weights (``iOS16/constexpr_ops.py``, ``iOS18/compression.py``). Runs at load."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from scripts.mil.blob import unpack_bits
+from scripts.mil.ops.quantization import affine
+from scripts.mil.parameters import Ints
+from scripts.mil.registry import op
+from scripts.mil.types import BY_NAME, MAX_ELEMENTS
+
+
+def _unpack(packed: Tensor, bits: int, shape: Ints) -> Tensor:
+    """Unpacks integers of ``bits`` bits, which must fill the bytes of ``packed`` exactly."""
+    count = math.prod(shape)
+    if packed.ndim != 1 or packed.numel() != math.ceil(count * bits / 8):
+        raise ValueError(f"{packed.numel()} bytes do not hold {count} elements of {bits} bits")
+    return torch.from_numpy(unpack_bits(packed.numpy(), bits, count)).reshape(shape)
+
+
+@op("constexpr_affine_dequantize", since="iOS16")
+def constexpr_affine_dequantize(
+    *, quantized_data: Tensor, zero_point: Tensor, scale: Tensor, axis: int
+) -> Tensor:
+    return affine(quantized_data, scale, zero_point, axis)
+
+
+@op("constexpr_cast", since="iOS16")
+def constexpr_cast(*, source_val: Tensor, output_dtype: str) -> Tensor:
+    return source_val.to(BY_NAME[output_dtype].torch)
+
+
+@op("constexpr_lut_to_dense", since="iOS16")
+def constexpr_lut_to_dense_flat(*, indices: Tensor, lut: Tensor, shape: Ints) -> Tensor:
+    bits = int(math.log2(lut.numel()))
+    if lut.ndim != 1 or 2**bits != lut.numel() or bits not in (1, 2, 4, 6, 8):
+        raise ValueError(f"a table of shape {list(lut.shape)}: 2, 4, 16, 64 or 256 are allowed")
+    return lut[_unpack(indices, bits, shape).int()]
+
+
+@op("constexpr_sparse_to_dense", since="iOS16")
+def constexpr_sparse_to_dense_flat(*, nonzero_data: Tensor, mask: Tensor, shape: Ints) -> Tensor:
+    return constexpr_sparse_to_dense(nonzero_data=nonzero_data, mask=_unpack(mask, 1, shape))
+
+
+def _blocks(shape: Ints, tables: Ints) -> Ints:
+    """The number of elements that share a table or a scale, along each dimension."""
+    if len(shape) != len(tables) or any(n % max(t, 1) for n, t in zip(shape, tables, strict=True)):
+        raise ValueError(f"{tables} blocks do not divide a tensor of shape {shape}")
+    return [n // max(t, 1) for n, t in zip(shape, tables, strict=True)]
+
+
+def _spread(parameter: Tensor, shape: Ints) -> Tensor:
+    """Repeats a block's scale or offset for every element of the block."""
+    for axis, block in enumerate(_blocks(shape, list(parameter.shape))):
+        parameter = parameter.repeat_interleave(block, axis) if block > 1 else parameter
+    return parameter
+
+
+@op("constexpr_blockwise_shift_scale", since="iOS18")
+def constexpr_blockwise_shift_scale(
+    *, data: Tensor, scale: Tensor, offset: Tensor | None = None
+) -> Tensor:
+    # In fp32 and rounded once: integers below 2**11 are exact in fp16, so that this is what
+    # coremltools' fp16 arithmetic gives as well.
+    shape = list(data.shape)
+    levels = data.float()
+    if offset is not None:
+        levels = levels - _spread(offset.float(), shape)
+    return (levels * _spread(scale.float(), shape)).to(scale.dtype)
+
+
+@op("constexpr_lut_to_dense", since="iOS18")
+def constexpr_lut_to_dense(
+    *, indices: Tensor, lut: Tensor, vector_axis: int | None = None
+) -> Tensor:
+    shape, (entries, vector) = list(indices.shape), lut.shape[-2:]
+    blocks = _blocks(shape, list(lut.shape[:-2]))
+    if indices.numel() and int(indices.max()) >= entries:
+        raise ValueError(f"index {int(indices.max())} into tables of {entries} entries")
+    if indices.numel() * vector > MAX_ELEMENTS:
+        raise ValueError(f"vectors of {vector} exceed {MAX_ELEMENTS} elements")
+    # The row of every element in all tables stacked: its table's number times entries, plus index.
+    table = torch.zeros((), dtype=torch.int32)
+    for axis, (size, block) in enumerate(zip(shape, blocks, strict=True)):
+        number = torch.arange(size, dtype=torch.int32) // max(block, 1)
+        table = table * lut.shape[axis] + number.reshape(-1, *[1] * (len(shape) - axis - 1))
+    rows = (table * entries + indices.int()).reshape(-1)
+    dense = lut.reshape(-1, vector).index_select(0, rows).reshape(*shape, vector)
+    if vector == 1:
+        return dense.squeeze(-1)
+    if vector_axis is None:
+        raise ValueError("a table of vectors needs a vector_axis")
+    axis = vector_axis % len(shape)
+    return dense.movedim(-1, axis + 1).flatten(axis, axis + 1)
+
+
+@op("constexpr_sparse_to_dense", since="iOS18")
+def constexpr_sparse_to_dense(*, nonzero_data: Tensor, mask: Tensor) -> Tensor:
+    present = mask.bool()
+    if nonzero_data.shape != (int(present.sum()),):
+        raise ValueError(f"{list(nonzero_data.shape)} values for {int(present.sum())} set bits")
+    dense = torch.zeros(mask.shape, dtype=nonzero_data.dtype)
+    dense[present] = nonzero_data
+    return dense
+
+
+@op("constexpr_lut_to_sparse", since="iOS18")
+def constexpr_lut_to_sparse(
+    *,
+    indices_mask: Tensor,
+    indices_nonzero_data: Tensor,
+    lut: Tensor,
+    vector_axis: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    indices = constexpr_sparse_to_dense(nonzero_data=indices_nonzero_data, mask=indices_mask)
+    dense = constexpr_lut_to_dense(indices=indices, lut=lut, vector_axis=vector_axis)
+    mask = indices_mask
+    if lut.shape[-1] > 1:
+        mask = mask.repeat_interleave(lut.shape[-1], vector_axis)
+    return mask, dense[mask.bool()]
+
+
+@op("constexpr_sparse_blockwise_shift_scale", since="iOS18")
+def constexpr_sparse_blockwise_shift_scale(
+    *, data_mask: Tensor, nonzero_data: Tensor, scale: Tensor, offset: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    data = constexpr_sparse_to_dense(nonzero_data=nonzero_data, mask=data_mask)
+    dense = constexpr_blockwise_shift_scale(data=data, scale=scale, offset=offset)
+    return data_mask, dense[data_mask.bool()]

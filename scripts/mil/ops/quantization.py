@@ -1,0 +1,53 @@
+"""Quantization at run time (``iOS17/quantization_ops.py``)."""
+
+import torch
+from torch import Tensor
+
+from scripts.mil.parameters import Wide
+from scripts.mil.registry import op
+from scripts.mil.types import BY_NAME
+
+
+def along_axis(parameter: Tensor, rank: int, axis: int | None) -> Tensor:
+    """Shapes a scalar or vector parameter to broadcast along ``axis`` of a tensor of ``rank``."""
+    if parameter.ndim == 0:
+        return parameter
+    if axis is None:
+        raise ValueError("a vector of scales needs an axis")
+    shape = [1] * rank
+    shape[axis] = -1
+    return parameter.reshape(shape)
+
+
+@op("quantize", since="iOS17")
+def quantize(
+    *,
+    input: Wide,
+    scale: Wide,
+    output_dtype: str,
+    zero_point: Tensor | None = None,
+    axis: int | None = None,
+) -> Tensor:
+    # clip(round(input / scale) + zero_point): half to even (coremltools rounds with np.around),
+    # then saturate. The quotient stays in fp32: fp16 would itself round to eighths above 128.
+    levels = (input / along_axis(scale, input.ndim, axis)).round()
+    if zero_point is not None:
+        levels = levels + along_axis(zero_point, input.ndim, axis).float()
+    dtype = BY_NAME[output_dtype].torch
+    limits = torch.iinfo(dtype)
+    return levels.clamp(limits.min, limits.max).to(dtype)
+
+
+def affine(data: Tensor, scale: Tensor, zero_point: Tensor | None, axis: int | None) -> Tensor:
+    """``scale * (data - zero_point)`` in fp32, rounded to the dtype of ``scale``."""
+    levels = data.float()
+    if zero_point is not None:
+        levels = levels - along_axis(zero_point, data.ndim, axis).float()
+    return (levels * along_axis(scale, data.ndim, axis).float()).to(scale.dtype)
+
+
+@op("dequantize", since="iOS17")
+def dequantize(
+    *, input: Tensor, scale: Tensor, zero_point: Tensor | None = None, axis: int | None = None
+) -> Tensor:
+    return affine(input, scale, zero_point, axis)

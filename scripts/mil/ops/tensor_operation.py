@@ -1,0 +1,159 @@
+"""Making, joining and ordering tensors (``iOS15``, ``iOS16`` and ``iOS17/tensor_operation.py``)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from scripts.mil.parameters import Ints, Tensors, Wide
+from scripts.mil.registry import op
+from scripts.mil.types import BY_NAME
+
+_ZERO = torch.zeros(())
+
+
+@op("band_part")
+def band_part(*, x: Tensor, lower: int = -1, upper: int = -1) -> Tensor:
+    rows, columns = x.shape[-2:]
+    below = torch.arange(rows)[:, None] - torch.arange(columns)
+    keep = ((below <= lower) | (lower < 0)) & ((-below <= upper) | (upper < 0))
+    return torch.where(keep, x, torch.zeros((), dtype=x.dtype))
+
+
+@op("concat")
+def concat(*, values: Tensors, axis: int, interleave: bool = False) -> Tensor:
+    if values[0].ndim == 0:
+        return torch.stack(values)
+    if interleave:
+        # Element i of every tensor, then element i + 1 of every tensor.
+        return torch.stack(values, axis % values[0].ndim + 1).flatten(
+            axis % values[0].ndim, axis % values[0].ndim + 1
+        )
+    return torch.cat(values, axis)
+
+
+@op("cumsum")
+def cumsum(*, x: Wide, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
+    x = x.flip(axis) if reverse else x
+    total = x.cumsum(axis).to(x.dtype)
+    if exclusive:
+        total = torch.cat([torch.zeros_like(total.narrow(axis, 0, 1)), total], axis)
+        total = total.narrow(axis, 0, x.shape[axis])
+    return total.flip(axis) if reverse else total
+
+
+@op("fill")
+def fill(*, shape: Ints, value: Tensor = _ZERO) -> Tensor:
+    return value.expand(shape).clone()
+
+
+@op("fill_like", since="iOS16")
+def fill_like(*, ref_tensor: Tensor, value: Tensor = _ZERO) -> Tensor:
+    return value.expand(ref_tensor.shape).clone()
+
+
+@op("flatten2d")
+def flatten2d(*, x: Tensor, axis: int = 1) -> Tensor:
+    return x.reshape(x.shape[:axis].numel(), x.shape[axis:].numel())
+
+
+@op("identity")
+def identity(*, x: Tensor) -> Tensor:
+    return x
+
+
+@op("non_zero")
+def non_zero(*, x: Tensor) -> Tensor:
+    return x.nonzero().int()
+
+
+@op("one_hot")
+def one_hot(
+    *,
+    indices: Tensor,
+    one_hot_vector_size: int,
+    axis: int = -1,
+    on_value: Tensor | None = None,
+    off_value: Tensor | None = None,
+) -> Tensor:
+    on_value = torch.ones((), dtype=torch.int32) if on_value is None else on_value
+    off_value = torch.zeros((), dtype=torch.int32) if off_value is None else off_value
+    axis = axis % (indices.ndim + 1)
+    places = torch.arange(one_hot_vector_size).reshape(-1, *[1] * (indices.ndim - axis))
+    return torch.where(indices.unsqueeze(axis) == places, on_value, off_value)
+
+
+@op("pad")
+def pad(*, x: Tensor, pad: Ints, mode: str = "constant", constant_val: float = 0.0) -> Tensor:
+    pairs = list(zip(pad[::2], pad[1::2], strict=True))
+    if mode == "constant":
+        # MIL pads the last dimensions in order, F.pad takes them from the last.
+        return F.pad(x, [n for pair in reversed(pairs) for n in pair], value=constant_val)
+    for axis, (before, after) in enumerate(pairs, start=x.ndim - len(pairs)):
+        last = x.shape[axis] - 1
+        places = torch.arange(-before, last + 1 + after)
+        if mode == "reflect":
+            if max(before, after) > last:
+                raise ValueError(f"reflecting {max(before, after)} of {last + 1} elements")
+            places = last - (last - places.abs()).abs()
+        elif mode == "replicate":
+            places = places.clamp(0, last)
+        else:
+            raise ValueError(f"unknown mode {mode!r}")
+        x = x.index_select(axis, places)
+    return x
+
+
+@op("range_1d")
+def range_1d(*, start: Tensor, end: Tensor, step: Tensor) -> Tensor:
+    return torch.arange(start.item(), end.item(), step.item(), dtype=start.dtype)
+
+
+@op("shape")
+def shape(*, x: Tensor) -> Tensor:
+    return torch.tensor(x.shape, dtype=torch.int32)
+
+
+@op("split")
+def split(
+    *, x: Tensor, axis: int, num_splits: int | None = None, split_sizes: Ints | None = None
+) -> Tensors:
+    if split_sizes is None:
+        if not num_splits or x.shape[axis] % num_splits:
+            raise ValueError(f"{x.shape[axis]} elements in {num_splits} equal parts")
+        split_sizes = [x.shape[axis] // num_splits] * num_splits
+    return x.split(split_sizes, axis)
+
+
+@op("stack")
+def stack(*, values: Tensors, axis: int) -> Tensor:
+    return torch.stack(values, axis)
+
+
+@op("tile")
+def tile(*, x: Tensor, reps: Ints) -> Tensor:
+    return x.repeat(reps)
+
+
+# Sorting is stable, so that ties keep their order; MIL does not say what they do.
+@op("argsort")
+def argsort(*, x: Tensor, axis: int = -1, ascending: bool = False) -> Tensor:
+    return x.argsort(dim=axis, descending=not ascending, stable=True).int()
+
+
+@op("topk")
+def topk(
+    *,
+    x: Tensor,
+    k: int = 1,
+    axis: int = -1,
+    ascending: bool = False,
+    sort: bool = True,
+    return_indices: bool = True,
+    output_indices_dtype: str = "int32",
+) -> Tensor | Tensors:
+    # Without `sort` the order is free: sorted is one of those that are allowed.
+    values, indices = x.sort(dim=axis, descending=not ascending, stable=True)
+    k = x.shape[axis] if k == -1 else k
+    values, indices = values.narrow(axis, 0, k), indices.narrow(axis, 0, k)
+    dtype = BY_NAME[output_indices_dtype].torch
+    return (values, indices.to(dtype)) if return_indices else values

@@ -1,0 +1,80 @@
+"""How an operation's arguments reach its function: the annotation says the form.
+
+=====================  ==========================================================================
+``Tensor``             as it is
+``Wide``               a tensor, fp16 widened to fp32: see the policy in :mod:`scripts.mil.run`
+``Tensors``, ``Wides`` MIL's tuples of tensors
+``int``, ``float``,    a rank-0 tensor's value
+``bool``, ``str``
+``Ints``, ``Bools``    a rank-1 tensor's values
+``Blocks``             the operation's nested blocks, each a function of its block inputs
+=====================  ==========================================================================
+
+The conversion happens once, at load, for arguments that are constants.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args
+
+import torch
+from torch import Tensor
+
+Wide = Annotated[Tensor, "fp32"]
+Tensors = tuple[Tensor, ...]
+Wides = tuple[Wide, ...]
+Ints = list[int]
+Bools = list[bool]
+Blocks = tuple[Callable[..., tuple[Tensor, ...]], ...]
+
+
+def widen(value: Tensor) -> Tensor:
+    return value.float() if value.dtype == torch.float16 else value
+
+
+def _string(value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a string")
+    return value
+
+
+# int(), float() and bool() raise by themselves for a tensor of more than one element.
+_CONVERSIONS: list[tuple[Any, Callable]] = [
+    (Tensor, lambda value: value),
+    (Wide, widen),
+    (Tensors, lambda values: values),
+    (Wides, lambda values: tuple(map(widen, values))),
+    (int, int),
+    (float, float),
+    (bool, bool),
+    (str, _string),
+    (Ints, lambda value: [int(v) for v in value.flatten().tolist()]),
+    (Bools, lambda value: [bool(v) for v in value.flatten().tolist()]),
+    (Blocks, lambda value: value),
+]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a registered function."""
+
+    convert: Callable
+    required: bool
+    wide: bool
+    variadic: bool
+    blocks: bool
+
+    @classmethod
+    def of(cls, annotation: Any, required: bool) -> "Parameter":
+        """Reads an annotation; ``X | None`` is read as ``X``."""
+        choices = [annotation, *get_args(annotation)]
+        for kind, convert in _CONVERSIONS:
+            if kind in choices[:1] or (type(None) in choices and kind in choices):
+                return cls(
+                    convert,
+                    required,
+                    wide=kind in (Wide, Wides),
+                    variadic=kind in (Tensors, Wides),
+                    blocks=kind is Blocks,
+                )
+        raise TypeError(f"an operation's parameter cannot be annotated {annotation}")

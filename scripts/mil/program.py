@@ -1,0 +1,170 @@
+"""Core ML programs as files, and the interface to run them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from scripts.errors import InputError, ProgramError
+from scripts.mil import ops  # noqa: F401  (registers the operations)
+from scripts.mil.blob import BlobFile
+from scripts.mil.build import build
+from scripts.mil.proto import Model_pb2
+from scripts.mil.run import POLICY, Block, Name, NamedType, Operation, Tap, run_block
+from scripts.mil.signature import Signature, State, numpy_dtype, read_inputs
+from scripts.mil.types import TensorType, type_of
+from scripts.mil.values import Values
+
+
+class Program:
+    """A Core ML program: loaded, checked and decompressed once, run any number of times.
+
+    Attributes:
+        functions: per function its inputs, outputs and states, with names, shapes and dtypes.
+        specification_version: of the model; 7 is iOS16, 8 iOS17, 9 iOS18, 10 iOS26.
+        policy: how fp16 is computed, in one line for reports.
+    """
+
+    policy = POLICY
+
+    def __init__(self, model: Model_pb2.Model, weights: BlobFile | None):
+        if model.WhichOneof("Type") != "mlProgram":
+            raise ProgramError(f"the model is a {model.WhichOneof('Type')}, not an ML program")
+        values = Values(weights)
+        self.specification_version: int = model.specificationVersion
+        self.functions: dict[str, Signature] = {}
+        self._blocks: dict[str, Block] = {}
+        for name, function in sorted(model.mlProgram.functions.items()):
+            block = build(function, values)
+            inputs, states = read_inputs(block.inputs, _description(model, name))
+            outputs = _outputs(block, function.block_specializations[function.opset].outputs)
+            self._blocks[name] = block
+            self.functions[name] = Signature(function.opset, inputs, outputs, states)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Program":
+        """Loads a ``.mlpackage`` folder, as coremltools saves it. Weights are mapped, not read.
+
+        Raises:
+            ProgramError: the folder or what it holds is malformed, or some operations are not
+                supported (all of them are named).
+        """
+        model = _model_file(Path(path))
+        weights = model.parent / "weights" / "weight.bin"
+        return cls(_parse(model.read_bytes()), BlobFile(weights) if weights.is_file() else None)
+
+    @classmethod
+    def from_parts(cls, model: bytes, weights: bytes | None) -> "Program":
+        """Loads the contents of ``model.mlmodel`` and of ``weight.bin``, if there is one.
+
+        Raises:
+            ProgramError: as :meth:`load`.
+        """
+        return cls(_parse(model), None if weights is None else BlobFile(weights))
+
+    def run(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        function: str = "main",
+        state: State | None = None,
+        tap: Tap | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Runs a function.
+
+        Args:
+            inputs: an array of exactly the declared dtype for every input.
+            state: what :meth:`make_state` gave; updated in place. Only for stateful functions.
+            tap: called with the name and the tensor of every value that is not a constant, as it
+                is produced. The tensor must not be changed.
+
+        Returns:
+            The outputs in declared order; they share no memory with inputs or weights.
+
+        Raises:
+            InputError: wrong inputs or states; names each of them.
+            ProgramError: an operation failed or contradicted its declared type.
+        """
+        scope = self._signature(function).accept(inputs, state)
+        results = run_block(self._blocks[function], scope, tap)
+        names = (o.name for o in self.functions[function].outputs)
+        return {name: result.numpy().copy() for name, result in zip(names, results, strict=True)}
+
+    def make_state(self, function: str = "main") -> State:
+        """New states for a stateful function, all zeros; empty if it has none."""
+        return self._signature(function).make_state()
+
+    def operations(self, function: str = "main") -> tuple[Operation, ...]:
+        """The operations that a run executes, in order, without those of nested blocks."""
+        self._signature(function)
+        return tuple(i.operation for i in self._blocks[function].instructions)
+
+    def operation(self, value_name: str, function: str = "main") -> Operation:
+        """The operation that produces a value, nested blocks included.
+
+        Raises:
+            InputError: no operation produces it: a constant, an input, or an unknown name.
+        """
+        self._signature(function)
+        blocks = [self._blocks[function]]
+        for block in blocks:  # grows while it is walked
+            for instruction in block.instructions:
+                if any(o.name == value_name for o in instruction.operation.outputs):
+                    return instruction.operation
+                blocks.extend(instruction.blocks)
+        raise InputError(f"no operation of {function!r} produces a value {value_name!r}")
+
+    def _signature(self, function: str) -> Signature:
+        if function not in self.functions:
+            raise InputError(f"no function {function!r}; there are {', '.join(self.functions)}")
+        return self.functions[function]
+
+
+def _model_file(package: Path) -> Path:
+    """The model file that a package's manifest names as its root, inside the package."""
+    try:
+        manifest = json.loads((package / "Manifest.json").read_bytes())
+        root = manifest["rootModelIdentifier"]
+        inside = PurePosixPath(manifest["itemInfoEntries"][root]["path"])
+    except OSError as error:
+        raise ProgramError(f"{package} is not an .mlpackage: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ProgramError(f"{package / 'Manifest.json'} is malformed: {error!r}") from error
+    if inside.is_absolute() or ".." in inside.parts:
+        raise ProgramError(f"the manifest's model path {str(inside)!r} leaves the package")
+    model = package / "Data" / inside
+    if not model.is_file():
+        raise ProgramError(f"the package has no file {model.relative_to(package)}")
+    return model
+
+
+def _parse(model: bytes) -> Model_pb2.Model:
+    try:
+        return Model_pb2.Model.FromString(model)
+    except DecodeError as error:
+        raise ProgramError(f"model.mlmodel is not a Core ML model: {error}") from error
+
+
+def _description(model: Model_pb2.Model, function: str) -> list[Model_pb2.FeatureDescription]:
+    # Multifunction models (iOS18) describe every function, the others only the one they have.
+    for description in model.description.functions:
+        if description.name == function:
+            return list(description.input)
+    return list(model.description.input)
+
+
+def _outputs(block: Block, names: list[str]) -> tuple[NamedType, ...]:
+    types = {i.name: i.type for i in block.inputs}
+    types |= {o.name: o.type for i in block.instructions for o in i.operation.outputs}
+    outputs = []
+    for name, slot in zip(names, block.outputs, strict=True):
+        if isinstance(slot, Name):
+            declared = types[slot]
+        else:
+            declared = None if isinstance(slot, str) else type_of(slot)
+        if not isinstance(declared, TensorType):
+            raise ProgramError(f"the output {name!r} is not a tensor")
+        numpy_dtype(declared)
+        outputs.append(NamedType(name, declared))
+    return tuple(outputs)

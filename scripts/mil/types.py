@@ -1,0 +1,158 @@
+"""MIL's value types: data types and how they are stored, tensor types and how they are checked."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scripts.errors import ProgramError
+from scripts.mil.proto import MIL_pb2
+
+# A declared size beyond this is taken for damage, not for a tensor: the largest weight of a large
+# language model (a vocabulary of 256k times 8k) has 2**31 elements.
+MAX_ELEMENTS = 2**32
+
+
+@dataclass(frozen=True)
+class DType:
+    """One of MIL's data types.
+
+    ``torch`` is the dtype values are held in. Types below eight bits are held in the next byte
+    type: only weights have them, and only ``constexpr_*`` operations read them. Strings are held
+    as Python strings and have no torch dtype.
+    """
+
+    name: str
+    bits: int
+    torch: torch.dtype | None
+
+
+_TABLE = [
+    ("BOOL", "bool", 8, torch.bool),
+    ("STRING", "string", 0, None),
+    ("FLOAT16", "fp16", 16, torch.float16),
+    ("FLOAT32", "fp32", 32, torch.float32),
+    ("FLOAT64", "fp64", 64, torch.float64),
+    ("BFLOAT16", "bf16", 16, torch.bfloat16),
+    ("FLOAT8E4M3FN", "fp8e4m3fn", 8, torch.float8_e4m3fn),
+    ("FLOAT8E5M2", "fp8e5m2", 8, torch.float8_e5m2),
+    ("INT4", "int4", 4, torch.int8),
+    ("INT8", "int8", 8, torch.int8),
+    ("INT16", "int16", 16, torch.int16),
+    ("INT32", "int32", 32, torch.int32),
+    ("INT64", "int64", 64, torch.int64),
+    ("UINT1", "uint1", 1, torch.uint8),
+    ("UINT2", "uint2", 2, torch.uint8),
+    ("UINT3", "uint3", 3, torch.uint8),
+    ("UINT4", "uint4", 4, torch.uint8),
+    ("UINT6", "uint6", 6, torch.uint8),
+    ("UINT8", "uint8", 8, torch.uint8),
+    ("UINT16", "uint16", 16, torch.uint16),
+    ("UINT32", "uint32", 32, torch.uint32),
+    ("UINT64", "uint64", 64, torch.uint64),
+]
+DTYPES = {
+    MIL_pb2.DataType.Value(proto): DType(name, bits, held) for proto, name, bits, held in _TABLE
+}
+BY_NAME = {dtype.name: dtype for dtype in DTYPES.values()}
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """A tensor's declared type.
+
+    ``shape`` holds None for a size known only at run time, and is None as a whole for a rank known
+    only at run time. Core ML's format does not name symbols, so two unknown sizes are unrelated.
+    """
+
+    dtype: DType
+    shape: tuple[int | None, ...] | None
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            return f"{self.dtype.name}[...]"
+        return f"{self.dtype.name}[{', '.join('?' if n is None else str(n) for n in self.shape)}]"
+
+    def accepts_shape(self, shape: tuple[int, ...]) -> bool:
+        if self.shape is None:
+            return True
+        return len(shape) == len(self.shape) and all(
+            want is None or want == got for want, got in zip(self.shape, shape, strict=True)
+        )
+
+    def accepts(self, value: object) -> bool:
+        """Whether a computed value is of this type."""
+        if isinstance(value, str):
+            return self.dtype.torch is None and self.shape == ()
+        return (
+            isinstance(value, Tensor)
+            and value.dtype == self.dtype.torch
+            and self.accepts_shape(tuple(value.shape))
+        )
+
+
+@dataclass(frozen=True)
+class StateType:
+    """A buffer that a program reads and writes, and that outlives a run."""
+
+    tensor: TensorType
+
+
+@dataclass(frozen=True)
+class OtherType:
+    """A list, tuple or dictionary: only operations that are not implemented have them."""
+
+    kind: str
+
+
+ValueType = TensorType | StateType | OtherType
+
+
+def type_of(value: Tensor) -> TensorType:
+    """The type of a computed or constant value.
+
+    Raises:
+        ProgramError: MIL has no such dtype.
+    """
+    for dtype in DTYPES.values():
+        if dtype.torch == value.dtype and dtype.bits >= 8:
+            return TensorType(dtype, tuple(value.shape))
+    raise ProgramError(f"no type of a program is held as {value.dtype}")
+
+
+def describe(value: object) -> str:
+    """A computed value's type, written as :class:`TensorType` writes a declared one."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return str(type_of(value))
+
+
+def read_type(spec: MIL_pb2.ValueType) -> ValueType:
+    """Reads a declared type.
+
+    Raises:
+        ProgramError: an unknown data type, a rank that contradicts the dimensions, an absurd size.
+    """
+    kind = spec.WhichOneof("type")
+    if kind == "stateType":
+        wrapped = read_type(spec.stateType.wrappedType)
+        if not isinstance(wrapped, TensorType):
+            raise ProgramError("a state does not hold a tensor")
+        return StateType(wrapped)
+    if kind != "tensorType":
+        return OtherType(kind or "nothing")
+    tensor = spec.tensorType
+    if tensor.dataType not in DTYPES:
+        raise ProgramError(f"unknown data type {tensor.dataType}")
+    if any(d.unknown.variadic for d in tensor.dimensions) or tensor.rank < 0:
+        return TensorType(DTYPES[tensor.dataType], None)
+    if tensor.rank != len(tensor.dimensions):
+        raise ProgramError(f"rank {tensor.rank} declared with {len(tensor.dimensions)} dimensions")
+    shape = tuple(
+        d.constant.size if d.WhichOneof("dimension") == "constant" else None
+        for d in tensor.dimensions
+    )
+    if math.prod(n for n in shape if n is not None) > MAX_ELEMENTS:
+        raise ProgramError(f"declared shape {list(shape)} exceeds {MAX_ELEMENTS} elements")
+    return TensorType(DTYPES[tensor.dataType], shape)

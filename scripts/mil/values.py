@@ -1,0 +1,113 @@
+"""Reads a program's constants: values written into the program, and values in its weight file."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scripts.errors import ProgramError
+from scripts.mil.blob import BlobFile, bytes_needed, unpack_bits
+from scripts.mil.proto import MIL_pb2
+from scripts.mil.types import BY_NAME, DType, TensorType, describe, read_type
+
+# The only weight file that coremltools writes, relative to the folder of model.mlmodel.
+WEIGHT_FILE = "@model_path/weights/weight.bin"
+
+# Which repeated field of the format holds a type's immediate values; the other types are raw bytes
+# (coremltools, ``IMMEDIATE_VALUE_TYPES_IN_BYTES``).
+_FIELDS = {
+    "fp32": "floats",
+    "fp64": "doubles",
+    "int16": "ints",
+    "uint16": "ints",
+    "int32": "ints",
+    "int64": "longInts",
+    "uint64": "longInts",
+    "bool": "bools",
+    "string": "strings",
+}
+
+
+class Values:
+    """Reads values once: several uses of one weight share its memory, within and across functions.
+
+    Args:
+        weights: the weight file, or None if the program came without one.
+    """
+
+    def __init__(self, weights: BlobFile | None):
+        self._weights = weights
+        self._blobs: dict[tuple[int, TensorType], Tensor] = {}
+
+    def read(self, spec: MIL_pb2.Value) -> Tensor | str:
+        """Reads one value.
+
+        Returns:
+            A tensor of the declared shape and of the dtype that holds the declared type; a Python
+            string for a string.
+
+        Raises:
+            ProgramError: the value is not what its type declares, or of a kind that no implemented
+                operation takes (tuples, lists, dictionaries).
+        """
+        declared = read_type(spec.type)
+        if not isinstance(declared, TensorType) or None in (declared.shape or ()):
+            raise ProgramError(f"a constant of type {declared} cannot be read")
+        if declared.shape is None:
+            raise ProgramError("a constant's shape is unknown")
+        if spec.WhichOneof("value") == "blobFileValue":
+            return self._read_blob(spec.blobFileValue, declared)
+        if spec.immediateValue.WhichOneof("value") != "tensor":
+            raise ProgramError("a constant holds no tensor")
+        return _read_immediate(spec.immediateValue.tensor, declared)
+
+    def _read_blob(self, spec: MIL_pb2.Value.BlobFileValue, declared: TensorType) -> Tensor:
+        if spec.fileName != WEIGHT_FILE:
+            raise ProgramError(f"weights in {spec.fileName!r}, only {WEIGHT_FILE!r} is read")
+        if self._weights is None:
+            raise ProgramError("the program refers to weights, but has no weight.bin")
+        if declared.dtype.torch is None:
+            raise ProgramError("strings cannot lie in the weight file")
+        key = (spec.offset, declared)
+        if key not in self._blobs:
+            raw = self._weights.read(spec.offset, declared.dtype, math.prod(declared.shape))
+            self._blobs[key] = _as_tensor(raw, declared)
+        return self._blobs[key]
+
+
+def _read_immediate(spec: MIL_pb2.TensorValue, declared: TensorType) -> Tensor | str:
+    dtype, count = declared.dtype, math.prod(declared.shape)
+    field = spec.WhichOneof("value")
+    if field != _FIELDS.get(dtype.name, "bytes"):
+        raise ProgramError(f"a constant of type {declared} is written as {field}")
+    values = getattr(spec, field).values
+    found, needed = (
+        (len(values), bytes_needed(dtype, count)) if field == "bytes" else (len(values), count)
+    )
+    if found != needed:
+        unit = "bytes" if field == "bytes" else "values"
+        raise ProgramError(f"a constant of type {declared} has {found} {unit}, needs {needed}")
+    if field == "strings":
+        if declared.shape != ():
+            raise ProgramError("a tensor of strings cannot be read")
+        return values[0]
+    if field == "bytes":
+        return _as_tensor(_unpack(np.frombuffer(values, np.uint8), dtype, count), declared)
+    # Through int64: numpy refuses to wrap what a damaged program may hold.
+    wide = np.array(values, np.float64 if field in ("floats", "doubles") else np.int64)
+    return torch.from_numpy(wide).to(dtype.torch).reshape(declared.shape)
+
+
+def _unpack(raw: np.ndarray, dtype: DType, count: int) -> np.ndarray:
+    if dtype.bits < 8:
+        return unpack_bits(raw, dtype.bits, count, signed=dtype is BY_NAME["int4"])
+    return raw.copy()
+
+
+def _as_tensor(raw: np.ndarray, declared: TensorType) -> Tensor:
+    flat = torch.from_numpy(raw)
+    tensor = flat if declared.dtype.bits < 8 else flat.view(declared.dtype.torch)
+    if not declared.accepts(tensor := tensor.reshape(declared.shape)):
+        raise ProgramError(f"a constant is {describe(tensor)}, declared {declared}")
+    return tensor
