@@ -30,20 +30,21 @@ def quantize(
 ) -> Tensor:
     # clip(round(input / scale) + zero_point): half to even (coremltools rounds with np.around),
     # then saturate. The quotient stays in fp32: fp16 would itself round to eighths above 128.
-    levels = (input / along_axis(scale, input.ndim, axis)).round()
+    levels = (input / along_axis(scale, input.ndim, axis)).round_()
     if zero_point is not None:
-        levels = levels + along_axis(zero_point, input.ndim, axis).float()
+        levels += along_axis(zero_point, input.ndim, axis)
     dtype = BY_NAME[output_dtype].torch
     limits = torch.iinfo(dtype)
-    return levels.clamp(limits.min, limits.max).to(dtype)
+    return levels.clamp_(limits.min, limits.max).to(dtype)
 
 
 def affine(data: Tensor, scale: Tensor, zero_point: Tensor | None, axis: int | None) -> Tensor:
     """``scale * (data - zero_point)`` in fp32, rounded to the dtype of ``scale``."""
-    levels = data.float()
+    levels = data.to(torch.float32, copy=True)
     if zero_point is not None:
-        levels = levels - along_axis(zero_point, data.ndim, axis).float()
-    return (levels * along_axis(scale, data.ndim, axis).float()).to(scale.dtype)
+        levels -= along_axis(zero_point, data.ndim, axis)
+    levels *= along_axis(scale, data.ndim, axis)
+    return levels.to(scale.dtype)
 
 
 @op("dequantize", since="iOS17")
