@@ -1,0 +1,116 @@
+"""A fast stand-in for the pattern exports of executorch 1.4.1's ``CoreMLQuantizer``.
+
+Upstream (``backends/apple/coreml/quantizer/_coreml_quantizer_utils.py``) annotates a model by
+exporting some 400 small pattern modules with strict ``torch.export`` and matching each of them,
+at every call and whatever the model: a minute of fixed cost. Three of its functions are replaced
+while ``fast_patterns`` is active:
+
+- ``_get_aten_graph_module`` hands on the pattern module without exporting it;
+- ``annotate_weighted_mod_pattern`` and ``annotate_binary_op_act_pattern`` skip a pattern if one of
+  its operators does not occur in the model at all, as then nothing can match. Any other pattern
+  is exported (non-strict, which gives the same graph, once per process) and handed to upstream's
+  own function.
+
+``tests/unit/test_quantize_patterns.py`` proves that operators, graphs and annotations equal
+upstream's, and fails if upstream's source differs from what was read here.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import torch
+from executorch.backends.apple.coreml.quantizer import _coreml_quantizer_utils as upstream
+from torch.fx import GraphModule, Node
+
+# Functions whose operator is not called as they are.
+_OPERATORS = {"iadd": "add_", "imul": "mul_"}
+
+
+class Pattern(NamedTuple):
+    """One of upstream's pattern modules, not exported yet."""
+
+    module: torch.nn.Module
+    example_inputs: tuple[torch.Tensor, ...]
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells patterns apart: the function that makes them and what it closes over."""
+        values = inspect.getclosurevars(self.module.forward).nonlocals
+        return type(self.module).__qualname__, *sorted(values.items())
+
+    @property
+    def operators(self) -> frozenset[str]:
+        """Names of the aten operators that every match of this pattern contains."""
+        values = inspect.getclosurevars(self.module.forward).nonlocals
+        operation = values.get("mod_fn") or values["binary_op"]
+        names = {_OPERATORS.get(operation.__name__, operation.__name__)}
+        if values["act_fn"] is not None:
+            names.add(values["act_fn"].__name__ + ("_" if values["act_in_place"] else ""))
+        if type(self.module).__qualname__.startswith("_get_weighted_mod_bn_pattern."):
+            names.add("batch_norm")
+        return frozenset(names)
+
+    def export(self) -> GraphModule:
+        """The pattern's aten graph; a copy, because upstream's matcher changes what it is given."""
+        if self.key not in _EXPORTED:
+            _EXPORTED[self.key] = _export(self)
+        return copy.deepcopy(_EXPORTED[self.key])
+
+
+_EXPORTED: dict[tuple[Any, ...], GraphModule] = {}
+
+
+def _export(pattern: Pattern) -> GraphModule:
+    program = torch.export.export(pattern.module, pattern.example_inputs, strict=False)
+    module = program.module(check_guards=False)
+    for node in list(module.graph.nodes):
+        # Export writes mutated inputs back; torchao drops that from patterns, and so do we.
+        if node.target is torch.ops.aten.copy_.default and not node.users:
+            module.graph.erase_node(node)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module
+
+
+def _operator_names(graph: torch.fx.Graph) -> frozenset[str]:
+    def name(node: Node) -> str:
+        packet = getattr(node.target, "overloadpacket", None)
+        return packet.__name__ if packet is not None else ""
+
+    return frozenset(name(node) for node in graph.nodes if node.op == "call_function")
+
+
+def _skipping(annotate: Callable[..., list], present: frozenset[str]) -> Callable[..., list]:
+    def annotate_if_present(
+        model: GraphModule, pattern: Pattern, config: Any, filter_fn: Any = None
+    ) -> list:
+        if not pattern.operators <= present:
+            return []
+        return annotate(model, pattern.export(), config, filter_fn)
+
+    return annotate_if_present
+
+
+@contextmanager
+def fast_patterns(model: GraphModule) -> Iterator[None]:
+    """Makes upstream's annotation of ``model`` fast; not thread-safe, as it replaces functions.
+
+    Args:
+        model: the graph about to be annotated. Its dead code is removed, as upstream's first
+            pattern would do; annotating adds no operators, so one look at it is enough.
+    """
+    model.graph.eliminate_dead_code()
+    model.recompile()
+    present = _operator_names(model.graph)
+    weighted = _skipping(upstream.annotate_weighted_mod_pattern, present)
+    binary = _skipping(upstream.annotate_binary_op_act_pattern, present)
+    with (
+        patch.object(upstream, "_get_aten_graph_module", Pattern),
+        patch.object(upstream, "annotate_weighted_mod_pattern", weighted),
+        patch.object(upstream, "annotate_binary_op_act_pattern", binary),
+    ):
+        yield
