@@ -2,16 +2,18 @@
 # its code. Its `code` parameter changes with the meaning of its sources and with the lock file, its
 # `slice` parameter is what it reads of the configuration: these two decide about rebuilding. The
 # sources are listed as inputs for all to see, but `ancient`: touching a file is not a change.
+import hashlib
+import json
 import os
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(workflow.basedir).resolve()
 sys.path.insert(0, str(ROOT))
 
-from scripts.config.config import Config, slice_json, slice_key
-from scripts.config.structure import read_structures
+from scripts.config.config import Config, slice_json
 from scripts.errors import FoundryError
 from scripts.sources import closure, digest
 
@@ -73,31 +75,35 @@ def model_code(step):
     """The step's code and the model's, as a function of the wildcards."""
 
     def of(wildcards):
-        module = ROOT / CONFIG.models[wildcards.model].module
-        return digest([*closure(step, ROOT), module], LOCK, ROOT)
+        model_file = ROOT / CONFIG.models[wildcards.model].module
+        return digest([*closure(step, ROOT), model_file], LOCK, ROOT)
 
     return of
 
 
-def slice_of(step):
-    """What the step reads of the configuration, as canonical JSON and a function of the wildcards."""
+def slice_of(step, *names):
+    """What the step reads of the configuration about the wildcards ``names``, as canonical JSON."""
 
     def of(wildcards):
-        return slice_json(CONFIG.slice(step, **dict(wildcards)))
+        return slice_json(CONFIG.slice(step, **{name: wildcards[name] for name in names}))
 
     return of
+
+
+def fetched(model, name, source):
+    return f"results/fetch/{model}/{name}/{source.filename}"
 
 
 def weights_file(wildcards):
     weights = CONFIG.models[wildcards.model].weights
     if weights.kind == "train":
         return f"results/train/{wildcards.model}.safetensors"
-    return f"results/fetch/{wildcards.model}/weights/{weights.filename}"
+    return fetched(wildcards.model, "weights", weights)
 
 
 def data_files(wildcards):
     data = CONFIG.models[wildcards.model].data
-    return [f"results/fetch/{wildcards.model}/{name}/{data[name].filename}" for name in sorted(data)]
+    return [fetched(wildcards.model, name, data[name]) for name in sorted(data)]
 
 
 def data_assignments(wildcards, input):

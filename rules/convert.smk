@@ -1,9 +1,18 @@
 def calibration(wildcards):
     """The activation statistics; recipes with the same activation settings share them."""
-    if not CONFIG.recipes[wildcards.recipe].calibrates:
+    if not CONFIG.calibrates(wildcards.recipe):
         return []
     key = CONFIG.activation_key(wildcards.model, wildcards.recipe)
     return [f"results/calibrate/{wildcards.model}/{key}.json"]
+
+
+def calibrate_slice(wildcards):
+    recipe = CONFIG.recipe_of(wildcards.model, wildcards.key)
+    return slice_json(CONFIG.slice("calibrate", model=wildcards.model, recipe=recipe))
+
+
+def statistics_option(wildcards, input):
+    return [f"--statistics={file}" for file in input.statistics]
 
 
 def torch_program(wildcards):
@@ -33,13 +42,15 @@ rule calibrate:
         "logs/calibrate/{model}/{key}.log",
     benchmark:
         "benchmarks/calibrate/{model}/{key}.tsv"
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(60),
     params:
         code=model_code("calibrate"),
-        slice=slice_of("calibrate"),
+        slice=calibrate_slice,
         data=data_assignments,
     message:
         "Calibrating the activations of {wildcards.model}"
@@ -69,15 +80,17 @@ rule convert:
         "logs/convert/{model}/{recipe}.log",
     benchmark:
         "benchmarks/convert/{model}/{recipe}.tsv"
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(5000),
         runtime=scaled(60),
     params:
         code=model_code("convert"),
-        slice=slice_of("convert"),
+        slice=slice_of("convert", "model", "recipe"),
         data=data_assignments,
-        statistics=lambda wildcards, input: [f"--statistics={file}" for file in input.statistics],
+        statistics=statistics_option,
     message:
         "Quantizing {wildcards.model} as {wildcards.recipe}"
     shell:
@@ -106,6 +119,8 @@ rule evaluate:
         "logs/evaluate/{model}/{recipe}.log",
     benchmark:
         "benchmarks/evaluate/{model}/{recipe}.tsv"
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(4000),

@@ -1,12 +1,11 @@
 def structure_digest(wildcards):
     """Tells a table of modules that is current from one of an earlier state of the model."""
-    return slice_key(
-        {
-            "code": model_code("export")(wildcards),
-            "options": CONFIG.slice("export", **dict(wildcards)),
-            "sources": CONFIG.slice("sources", **dict(wildcards)),
-        }
-    )
+    parts = [
+        model_code("export")(wildcards),
+        slice_json(CONFIG.slice("export", model=wildcards.model)),
+        slice_json(CONFIG.slice("sources", model=wildcards.model)),
+    ]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 rule export:
@@ -22,13 +21,15 @@ rule export:
         "logs/export/{model}.log",
     benchmark:
         "benchmarks/export/{model}.tsv"
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(30),
     params:
         code=model_code("export"),
-        slice=slice_of("export"),
+        slice=slice_of("export", "model"),
         data=data_assignments,
         digest=structure_digest,
     message:
@@ -57,13 +58,15 @@ rule reference:
         "logs/reference/{model}.log",
     benchmark:
         "benchmarks/reference/{model}.tsv"
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(30),
     params:
         code=model_code("reference"),
-        slice=slice_of("reference"),
+        slice=slice_of("reference", "model"),
         data=data_assignments,
     message:
         "Running the fp32 reference of {wildcards.model}"
@@ -75,3 +78,21 @@ rule reference:
         " --slice {params.slice:q}"
         " --output {output:q}"
         " --log {log:q}"
+
+
+def check_structure():
+    """Refuses recipes that do not fit their models, as far as the models' modules are known."""
+    known = {}
+    for name in MODELS:
+        table = Path(f"results/export/{name}.json")
+        if table.is_file():
+            found = json.loads(table.read_bytes())
+            if found["digest"] == structure_digest(SimpleNamespace(model=name)):
+                known[name] = found["modules"]
+    try:
+        CONFIG.check_structure(known)
+    except FoundryError as error:
+        raise WorkflowError(str(error)) from None
+
+
+check_structure()

@@ -1,6 +1,7 @@
 def local_source(wildcards):
     """A source on this disk is an input like any other; one in a package or on the web is not."""
-    source = CONFIG.source(wildcards.model, wildcards.name)
+    model = CONFIG.models[wildcards.model]
+    source = model.weights if wildcards.name == "weights" else model.data[wildcards.name]
     return [seen_from_here(ROOT / source.file)] if source.kind == "file" else []
 
 
@@ -13,13 +14,15 @@ rule fetch:
     log:
         "logs/fetch/{model}/{name}/{file}.log",
     retries: 2
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(500),
         runtime=scaled(30),
     params:
         code=code("fetch"),
-        slice=slice_of("fetch"),
+        slice=slice_of("fetch", "model", "name"),
         root=seen_from_here(ROOT),
     message:
         "Fetching {wildcards.name} of {wildcards.model}"
@@ -42,13 +45,15 @@ rule train:
         "logs/train/{model}.log",
     benchmark:
         "benchmarks/train/{model}.tsv"
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(2000),
         runtime=scaled(30),
     params:
         code=model_code("train"),
-        slice=slice_of("train"),
+        slice=slice_of("train", "model"),
         data=data_assignments,
     message:
         "Training {wildcards.model}"

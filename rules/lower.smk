@@ -4,6 +4,10 @@ def lowered(wildcards):
     return f"results/lower/{wildcards.model}/{wildcards.recipe}/{key}.pte"
 
 
+def lower_slice(wildcards):
+    return slice_json(CONFIG.slice("lower", target=CONFIG.target_of(wildcards.key)))
+
+
 def operator_sources(wildcards):
     return lowered(wildcards).removesuffix(".pte") + ".json"
 
@@ -19,13 +23,15 @@ rule lower:
         "logs/lower/{model}/{recipe}/{key}.log",
     benchmark:
         "benchmarks/lower/{model}/{recipe}/{key}.tsv"
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(6000),
         runtime=scaled(60),
     params:
         code=code("lower"),
-        slice=slice_of("lower"),
+        slice=lower_slice,
     message:
         "Lowering {wildcards.model}/{wildcards.recipe} for {wildcards.key}"
     shell:
@@ -45,13 +51,15 @@ rule pte:
         "results/pte/{model}/{recipe}/{target}.pte",
     log:
         "logs/pte/{model}/{recipe}/{target}.log",
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(2000),
         runtime=scaled(10),
     params:
         code=code("pte"),
-        slice=slice_of("pte"),
+        slice=slice_of("pte", "target"),
     message:
         "Writing {wildcards.model}/{wildcards.recipe}/{wildcards.target}.pte"
     shell:

@@ -50,6 +50,8 @@ rule summary:
         "results/summary.json",
     log:
         "logs/summary.log",
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(500),
@@ -77,6 +79,8 @@ rule manifest:
         "results/manifest.json",
     log:
         "logs/manifest.log",
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(500),
@@ -108,6 +112,8 @@ rule report:
         ),
     log:
         "logs/report.log",
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(1000),

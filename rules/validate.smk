@@ -13,13 +13,15 @@ rule validate:
         "logs/validation/{model}/{recipe}/{target}/{device}.log",
     benchmark:
         "benchmarks/validation/{model}/{recipe}/{target}/{device}.tsv"
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(60),
     params:
         code=model_code("validate"),
-        slice=slice_of("validate"),
+        slice=slice_of("validate", "model", "recipe", "target"),
         data=data_assignments,
     message:
         "Validating {wildcards.model}/{wildcards.recipe}/{wildcards.target} on {wildcards.device}"
@@ -28,6 +30,10 @@ rule validate:
         " --module {input.module:q}"
         " --data {params.data:q}"
         " --slice {params.slice:q}"
+        " --model {wildcards.model:q}"
+        " --recipe {wildcards.recipe:q}"
+        " --target {wildcards.target:q}"
+        " --device {wildcards.device:q}"
         " --pte {input.pte:q}"
         " --reference {input.reference:q}"
         " --quantized {input.quantized:q}"

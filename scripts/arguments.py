@@ -1,11 +1,16 @@
 """The command-line options by which a stage is handed a model."""
 
+from __future__ import annotations
+
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scripts import cli
-from scripts.model import ModelModule
+
+if TYPE_CHECKING:
+    from scripts.model import ModelModule
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +25,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def model_of(arguments: argparse.Namespace) -> ModelModule:
     """The model that the options name, with the options of its configuration."""
+    from scripts.model import ModelModule
+
     return ModelModule.load(
         arguments.module, arguments.weights, dict(arguments.data), arguments.slice["options"]
     )

@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import torch
-
 from scripts import arguments as options
 from scripts import cli
 from scripts.files import write_json
-from scripts.quantize import pt2e
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,9 +15,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def step() -> None:
+        from scripts import programs
+        from scripts.quantize import pt2e
+
         settings = arguments.slice
         samples = options.model_of(arguments).calibration(limit=settings["calibration_samples"])
-        program = torch.export.load(arguments.program)
+        program = programs.load(arguments.program)
         write_json(arguments.output, pt2e.calibrate(program, settings["activations"], samples))
 
     return cli.run(arguments, step, portably=True)

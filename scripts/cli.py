@@ -1,4 +1,8 @@
-"""What the commands behind the rules have in common: arguments, log, errors, environment."""
+"""What the commands behind the rules have in common: arguments, log, errors, environment.
+
+A command module imports nothing heavy at its top, but in its step: by then the log is open for what
+libraries print as they load, and the environment is the one that they must find.
+"""
 
 import argparse
 import logging
@@ -17,7 +21,9 @@ from scripts.errors import FoundryError
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser with the options that every stage takes."""
     made = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    made.add_argument("--log", type=Path, help="file for everything that this step and its libraries print")
+    made.add_argument(
+        "--log", type=Path, help="file for everything that this step and its libraries print"
+    )
     return made
 
 

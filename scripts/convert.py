@@ -4,36 +4,38 @@
 and exports it afterwards, because it chooses modules by type and name.
 """
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from scripts import arguments as options
 from scripts import cli
 from scripts.config.structure import structure_errors
 from scripts.errors import ConfigError
-from scripts.files import replacing
-from scripts.model import ModelModule
+from scripts.export import export
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from scripts.model import ModelModule
 
 
 def convert(
     model: ModelModule, recipe: dict, program: Path, statistics: Path | None
-) -> torch.export.ExportedProgram:
+) -> ExportedProgram:
     """The quantized program of ``model`` under ``recipe`` (its slice of the configuration)."""
     if recipe["scheme"] == "pt2e":
+        from scripts import programs
         from scripts.quantize import pt2e
 
         observed = None if statistics is None else json.loads(statistics.read_bytes())
-        exported = torch.export.load(program)
-        return pt2e.convert(exported, recipe, observed, model.example_inputs())
+        return pt2e.convert(programs.load(program), recipe, observed, model.example_inputs())
 
     from scripts.quantize import steps
 
-    module = steps.quantize(model.build(), recipe["steps"])
-    return torch.export.export(
-        module, model.example_inputs(), dynamic_shapes=model.dynamic_shapes(), strict=True
-    )
+    return export(model, steps.quantize(model.build(), recipe["steps"]))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,13 +52,14 @@ def main(argv: list[str] | None = None) -> int:
     def step() -> None:
         recipe = arguments.slice["recipe"]
         modules = json.loads(arguments.modules.read_bytes())["modules"]
-        if found := structure_errors(arguments.recipe, recipe, arguments.model, modules):
-            raise ConfigError(found)
-        program = convert(
-            options.model_of(arguments), recipe, arguments.program, arguments.statistics
-        )
-        with replacing(arguments.output) as temporary:
-            torch.export.save(program, temporary)
+        if errors := structure_errors(arguments.recipe, recipe, arguments.model, modules):
+            raise ConfigError(errors)
+
+        from scripts import programs
+
+        model = options.model_of(arguments)
+        converted = convert(model, recipe, arguments.program, arguments.statistics)
+        programs.save(converted, arguments.output)
 
     return cli.run(arguments, step, portably=True)
 

@@ -1,22 +1,26 @@
 """Runs a quantized program in PyTorch on the evaluation samples: what quantization alone costs."""
 
+from __future__ import annotations
+
 from pathlib import Path
-
-import torch
-
-# Registers the operators and tensor types that a quantized program on disk may hold.
-import torchao.prototype.quantization.codebook_coreml
-import torchao.quantization
-import torchao.quantization.pt2e.quantize_pt2e
+from typing import TYPE_CHECKING
 
 from scripts import cli
-from scripts.tensors import Samples, as_sample
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from scripts.tensors import Samples
 
 
-def evaluate(program: torch.export.ExportedProgram, reference: Samples) -> Samples:
+def evaluate(program: ExportedProgram, reference: Samples) -> Samples:
     """The program's outputs for the reference's inputs, with the reference's labels."""
+    import torch
+
+    from scripts.tensors import Samples, as_sample
+
     module = program.module()
-    with torch.inference_mode():
+    with torch.no_grad():
         outputs = [as_sample(module(*sample)) for sample in reference.inputs]
     # The inputs are in the reference; a second copy would only cost disk.
     return Samples([], outputs, reference.labels)
@@ -30,7 +34,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def step() -> None:
-        program = torch.export.load(arguments.program)
+        from scripts import programs
+        from scripts.tensors import Samples
+
+        program = programs.load(arguments.program)
         evaluate(program, Samples.load(arguments.reference)).save(arguments.output)
 
     return cli.run(arguments, step)

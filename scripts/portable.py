@@ -1,10 +1,10 @@
 """The environment in which everything that feeds a ``.pte``'s bytes is computed.
 
 The same inputs must give the same bytes on every x86-64 machine. Floating-point results depend on
-more than the program: libraries pick their code by the processor they find, split sums by the number
-of threads, and Python orders sets by a random seed. Each variable below takes one of these choices
-away. Some are read before ``main`` runs (glibc) or when a library is first loaded, so a process that
-lacks them starts itself anew with them; at that point nothing heavy has been imported.
+more than the program: libraries pick their code by the processor they find, split sums by the
+number of threads, and Python orders sets by a random seed. Each variable below takes one of these
+choices away. Some are read before ``main`` runs (glibc) or when a library is first loaded, so a
+process that lacks them starts itself anew with them; nothing heavy has been imported by then.
 """
 
 import os
@@ -20,10 +20,7 @@ ENVIRONMENT = {
     "DNNL_MAX_CPU_ISA": "SSE41",
     "MKL_CBWR": "COMPATIBLE",
     # numpy's own kernels (exp, log, sums) and its BLAS.
-    "NPY_DISABLE_CPU_FEATURES": (
-        "SSE42 X86_V2 AVX F16C FMA3 AVX2 X86_V3 AVX512F AVX512CD AVX512_SKX "
-        "AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4"
-    ),
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
     "OPENBLAS_CORETYPE": "Nehalem",
     # libm has a second exp, log, sin, ... that uses fused multiply-add and rounds differently.
     "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX,-AVX2,-FMA,-FMA4,-AVX512F",

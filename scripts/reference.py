@@ -1,22 +1,25 @@
 """Runs the fp32 model on its evaluation samples: what everything else is compared with."""
 
-from pathlib import Path
+from __future__ import annotations
 
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scripts import arguments as options
 from scripts import cli
-from scripts.model import ModelModule
-from scripts.tensors import Samples, as_sample
+
+if TYPE_CHECKING:
+    from scripts.model import ModelModule
+    from scripts.tensors import Samples
 
 
 def reference(model: ModelModule) -> Samples:
     """Evaluation inputs, the eager fp32 model's outputs for them, and the labels."""
+    from scripts.tensors import Samples
+
     module = model.build()
     inputs, labels = model.evaluation()
-    with torch.inference_mode():
-        outputs = [as_sample(module(*sample)) for sample in inputs]
-    return Samples(inputs, outputs, labels)
+    return Samples(inputs, [model.run(module, sample) for sample in inputs], labels)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,9 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     options.add_model(parser)
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args(argv)
-    return cli.run(
-        arguments, lambda: reference(options.model_of(arguments)).save(arguments.output)
-    )
+
+    def step() -> None:
+        reference(options.model_of(arguments)).save(arguments.output)
+
+    return cli.run(arguments, step)
 
 
 if __name__ == "__main__":

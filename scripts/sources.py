@@ -23,7 +23,8 @@ def _graph() -> grimp.ImportGraph:
 def closure(step: str, root: Path) -> list[Path]:
     """The files under ``root`` that ``python -m scripts.<step>`` can import, sorted.
 
-    Importing ``a.b`` runs ``a/__init__.py`` as well, so packages on the way are part of it.
+    Importing ``a.b`` runs ``a/__init__.py`` as well, so packages on the way are part of it, and so
+    is what lies in their folders ``assets``.
     """
     graph = _graph()
     start = f"{PACKAGE}.{step}"
@@ -37,7 +38,10 @@ def closure(step: str, root: Path) -> list[Path]:
         waiting += graph.find_modules_directly_imported_by(module)
         parent = module.rpartition(".")[0]
         waiting += [parent] if parent else []
-    return sorted(_file(module, root) for module in seen)
+    files = {_file(module, root) for module in seen}
+    # What a package draws or prints with lies in its folder `assets`.
+    assets = {path for file in files for path in file.parent.glob("assets/*") if path.is_file()}
+    return sorted(files | assets)
 
 
 def _file(module: str, root: Path) -> Path:
@@ -47,6 +51,8 @@ def _file(module: str, root: Path) -> Path:
 
 @cache
 def _meaning(path: Path) -> str:
+    if path.suffix != ".py":
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     tree = ast.parse(path.read_bytes(), filename=str(path))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -68,7 +74,7 @@ def _requirements(lock: Path) -> str:
 
 
 def digest(sources: Iterable[Path], lock: Path, root: Path) -> str:
-    """Changes when the code or a locked version does; not when a comment, a date or a folder does."""
+    """Changes when the code or a locked version does; not when a comment or a folder does."""
     total = hashlib.sha256(_requirements(lock).encode())
     for source in sources:
         name = source.relative_to(root).as_posix() if source.is_relative_to(root) else source.name

@@ -40,7 +40,10 @@ class Samples:
             kind, index, position = key.split(".")
             found[kind].setdefault(int(index), {})[int(position)] = tensor
         inputs, outputs = (
-            [tuple(sample[i] for i in range(len(sample))) for _, sample in sorted(found[kind].items())]
+            [
+                tuple(sample[i] for i in range(len(sample)))
+                for _, sample in sorted(found[kind].items())
+            ]
             for kind in ("input", "output")
         )
         return cls(inputs, outputs, labels)

@@ -1,12 +1,17 @@
 """Makes a model's weights with the model's own deterministic ``train()``."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scripts import arguments as options
 from scripts import cli
 from scripts.errors import ModelError
 from scripts.files import replacing, sha256
-from scripts.model import ModelModule
+
+if TYPE_CHECKING:
+    from scripts.model import ModelModule
 
 
 def train(model: ModelModule, expected: str | None, output: Path) -> None:
@@ -14,13 +19,15 @@ def train(model: ModelModule, expected: str | None, output: Path) -> None:
     from safetensors.torch import save_file
 
     with replacing(output) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in model.train().items()}, temporary)
+        save_file(model.train(), temporary)
         found = sha256(temporary)
         if expected is not None and found != expected:
             raise ModelError(
-                f"{model.path}: train() gave weights with sha256 {found}, the configuration asks for "
-                f"{expected}. If the training was meant to change, put the new digest there; if not, "
-                "training is not deterministic on this machine."
+                f"{model.path}: train() gave weights with another digest than the configuration's.\n"
+                f"  expected sha256 {expected}\n"
+                f"  found    sha256 {found}\n"
+                "If the training was meant to change, put the found digest into the configuration; "
+                "if not, training is not deterministic on this machine."
             )
 
 

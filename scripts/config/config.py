@@ -7,9 +7,9 @@ not the config. So a slice has no names in it, and nothing that the stage could 
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from scripts.config.interface import Interface, read_interface
 from scripts.config.models import Model
 from scripts.config.parse import Parsed, RecipeModel, parse
 from scripts.config.recipes import LinearQuantizer, QuantizeRecipe, Step
+from scripts.config.structure import Module, structure_findings
 from scripts.config.systems import oldest
 from scripts.config.targets import Target
 
@@ -50,6 +51,7 @@ class Config:
     devices: tuple[str, ...]
     builds: tuple[Build, ...]
     root: Path
+    located: Callable[[Finding], Finding] = field(repr=False, compare=False)
 
     @classmethod
     def parse(cls, data: Any, files: Iterable[Path], root: Path) -> "Config":
@@ -68,7 +70,23 @@ class Config:
             for one in combinations(parsed, index, entry)
         )
         devices = tuple(parsed.devices)
-        return cls(parsed.models, parsed.recipes, parsed.targets, devices, builds, Path(root))
+        located = partial(yamlfiles.located, data=data, files=read)
+        return cls(
+            parsed.models, parsed.recipes, parsed.targets, devices, builds, Path(root), located
+        )
+
+    def check_structure(self, modules: Mapping[str, Sequence[Module]]) -> None:
+        """Check the recipes against the models whose tables of modules are given, by model.
+
+        Raises ``ConfigError`` with every finding.
+        """
+        pairs = dict.fromkeys((build.model, build.recipe) for build in self.builds)
+        raise_for(
+            self.located(finding)
+            for model, recipe in pairs
+            if model in modules
+            for finding in structure_findings(recipe, self._recipe(recipe), model, modules[model])
+        )
 
     def slice(self, stage: str, **names: str) -> dict[str, Any]:
         """Return what a stage reads of the configuration, as plain JSON-able data.
@@ -181,7 +199,13 @@ class Config:
         wanted = (model, recipe, target)
         build = next(b for b in self.builds if (b.model, b.recipe, b.target) == wanted)
         gates = {metric: _plain(gate) for metric, gate in build.gates.items()}
-        return {"options": self._options(model, "validate"), "gates": gates}
+        shown = ("minimum_os", "compute_precision", "compute_units")
+        return {
+            "options": self._options(model, "validate"),
+            "gates": gates,
+            "scheme": self.recipes[recipe].scheme,
+            "target": {name: getattr(self.targets[target], name) for name in shown},
+        }
 
     def _recipe(self, name: str) -> dict[str, Any]:
         recipe = self.recipes[name]

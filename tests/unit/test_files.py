@@ -11,9 +11,14 @@ from scripts import files
 def test_replacing_leaves_the_old_file_and_no_rubbish_after_an_error(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), files.replacing(path) as temporary:
-        temporary.write_text("half of the new")
-        raise RuntimeError
+
+    def fail_halfway():
+        with files.replacing(path) as temporary:
+            temporary.write_text("half of the new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 

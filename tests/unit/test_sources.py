@@ -1,4 +1,4 @@
-"""Protects the rule that code is an input: what counts as a change of a step's code, and what not."""
+"""Protects the rule that code is an input: what counts as a change of a step, and what not."""
 
 import textwrap
 from pathlib import Path
@@ -17,7 +17,11 @@ def names(step: str) -> set[str]:
 def test_closure_holds_the_step_and_what_it_imports_and_the_packages_on_the_way():
     found = names("calibrate")
     assert {"scripts/calibrate.py", "scripts/cli.py", "scripts/portable.py"} <= found
-    assert {"scripts/quantize/pt2e.py", "scripts/quantize/__init__.py", "scripts/__init__.py"} <= found
+    assert {
+        "scripts/quantize/pt2e.py",
+        "scripts/quantize/__init__.py",
+        "scripts/__init__.py",
+    } <= found
     assert not {"scripts/convert.py", "scripts/lower.py"} & found
 
 

@@ -50,7 +50,8 @@ class Pace:
             return None
         mean = sum(seen) / len(seen)
         work = sum(
-            count * (sum(self._seconds[rule]) / len(self._seconds[rule]) if self._seconds[rule] else mean)
+            count
+            * (sum(self._seconds[rule]) / len(self._seconds[rule]) if self._seconds[rule] else mean)
             for rule, count in self.left.items()
         )
         at_once = max(1.0, sum(seen) / (now - self._began))
@@ -105,7 +106,9 @@ class LogHandler(LogHandlerBase):
     def _speak(self, record: logging.LogRecord) -> None:
         text = record.getMessage().strip()
         # What failed has been said above, job by job.
-        if text and not text.startswith(("Error in rule", "Exiting because a job execution failed")):
+        if text and not text.startswith(
+            ("Error in rule", "Exiting because a job execution failed")
+        ):
             self.console.print(text, markup=False)
 
     def _finished(self, jobid: int) -> None:

@@ -1,0 +1,295 @@
+"""Protects minimal rebuilds: after each edit the real Snakemake plans exactly the jobs it must.
+
+Jobs are compared by their messages. Nothing more and nothing less may be planned.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+CONFIG = "config/config.yaml"
+M = "digits_cnn"
+ENDS = {
+    "Summing up all builds",
+    "Drawing the page",
+    "Writing down what every artifact was made from",
+}
+REPORT_ENDS = {"Summing up all builds", "Drawing the page"}
+
+
+def lowerings(*names):
+    return {f"Lowering {M}/{name}" for name in names}
+
+
+def artifacts(*names):
+    return {f"Writing {M}/{name}.pte" for name in names}
+
+
+def validations(*names):
+    return {f"Validating {M}/{name} on host" for name in names}
+
+
+def built(*names):
+    return artifacts(*names) | validations(*names)
+
+
+def conversion(*recipes):
+    return {f"Quantizing {M} as {r}" for r in recipes} | {
+        f"Running {M} as {r} in PyTorch" for r in recipes
+    }
+
+
+ALL = (
+    "fp16/ios16",
+    "int8_per_axis/ios16",
+    "int8_static/ios17",
+    "int8_static/ios17_ne",
+    "int8_tensor/ios17",
+)
+QUANTIZED = ("int8_static", "int8_tensor", "int8_per_axis")
+CALIBRATION = {f"Calibrating the activations of {M}"}
+REFERENCE = {f"Running the fp32 reference of {M}"}
+
+
+def planned(project):
+    """The planned jobs, without the digest in the name of a lowering."""
+    found = set()
+    for job in project.jobs():
+        head, separator, _ = job.partition(" for ")
+        found.add(head if separator and head.startswith("Lowering") else job)
+    return found
+
+
+def everything_below_export():
+    lowered = lowerings("fp16", *QUANTIZED)
+    return CALIBRATION | conversion(*QUANTIZED) | lowered | built(*ALL) | ENDS
+
+
+def test_nothing_is_planned_after_a_build(project):
+    assert project.jobs() == set()
+
+
+def test_weight_settings_of_a_recipe_do_not_recalibrate(project):
+    project.replace(CONFIG, "weight_per_channel: false", "weight_per_channel: true")
+    assert planned(project) == (
+        conversion("int8_tensor") | lowerings("int8_tensor") | built("int8_tensor/ios17") | ENDS
+    )
+
+
+def test_activation_settings_of_a_recipe_recalibrate_for_it_alone(project):
+    project.replace(
+        CONFIG,
+        "weight_per_channel: false",
+        "weight_per_channel: false, activation_observer: min_max",
+    )
+    assert planned(project) == CALIBRATION | (
+        conversion("int8_tensor") | lowerings("int8_tensor") | built("int8_tensor/ios17") | ENDS
+    )
+
+
+def test_a_quantize_recipe_rebuilds_itself(project):
+    project.replace(
+        CONFIG,
+        "weight_dtype: int8, granularity",
+        "weight_dtype: int8, mapping_type: asymmetric, granularity",
+    )
+    assert planned(project) == (
+        conversion("int8_per_axis")
+        | lowerings("int8_per_axis")
+        | built("int8_per_axis/ios16")
+        | ENDS
+    )
+
+
+def test_the_os_of_a_target_lowers_for_that_target_alone(project):
+    project.replace(CONFIG, "ios17: {minimum_os: iOS17", "ios17: {minimum_os: iOS18")
+    names = ("int8_static/ios17", "int8_tensor/ios17")
+    assert planned(project) == lowerings("int8_static", "int8_tensor") | built(*names) | ENDS
+
+
+def test_compute_units_convert_nothing(project):
+    project.replace(CONFIG, "compute_units: cpu_and_ne", "compute_units: cpu_only")
+    assert planned(project) == built("int8_static/ios17_ne") | ENDS
+
+
+def test_a_gate_only_validates(project):
+    project.replace(CONFIG, "sqnr_db: {min: 10}", "sqnr_db: {min: 11}")
+    assert planned(project) == validations(*ALL) | REPORT_ENDS
+
+
+def test_a_new_target_adds_its_own_jobs(project):
+    project.replace(
+        CONFIG,
+        "recipes: [int8_tensor], targets: [ios17]",
+        "recipes: [int8_tensor], targets: [ios17, new]",
+    )
+    project.replace(CONFIG, "gates:\n", "  new: {minimum_os: iOS18}\ngates:\n")
+    assert planned(project) == lowerings("int8_tensor") | built("int8_tensor/new") | ENDS
+
+
+def test_a_new_recipe_adds_its_own_jobs(project):
+    project.replace(CONFIG, "recipes: [fp16, int8_per_axis]", "recipes: [fp16, int8_per_axis, new]")
+    project.replace(
+        CONFIG,
+        "targets:\n  ios16:",
+        "  new: {scheme: quantize, steps: [{affine: {weight_dtype: int8, granularity: {axis: 0}, "
+        "mapping_type: asymmetric}}]}\ntargets:\n  ios16:",
+    )
+    assert planned(project) == conversion("new") | lowerings("new") | built("new/ios16") | ENDS
+
+
+def test_a_new_model_adds_its_own_jobs(project):
+    project.replace(
+        CONFIG,
+        "recipes:\n  fp16:",
+        (
+            "  other:\n    module: config/models/digits_cnn.py\n    weights: {train: true}\n    data:\n"
+            "      digits:\n        package: scikit-learn\n"
+            "        file: sklearn/datasets/data/digits.csv.gz\n"
+            "        sha256: 09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22\n"
+            "recipes:\n  fp16:"
+        ),
+    )
+    project.replace(
+        CONFIG, "builds:\n", "builds:\n  - {models: [other], recipes: [fp16], targets: [ios16]}\n"
+    )
+    assert (
+        planned(project)
+        == {
+            "Fetching digits of other",
+            "Training other",
+            "Exporting other",
+            "Running the fp32 reference of other",
+            "Lowering other/fp16",
+            "Writing other/fp16/ios16.pte",
+            "Validating other/fp16/ios16 on host",
+        }
+        | ENDS
+    )
+
+
+def test_comments_order_of_keys_and_layout_do_not_count(project):
+    project.replace(CONFIG, "# the data", "# handwritten digits")
+    project.replace(
+        CONFIG,
+        "{weight_per_channel: true, weight_dtype: qint8}",
+        "{weight_dtype: qint8,   weight_per_channel: true}",
+    )
+    text = project.read("scripts/lower.py")
+    project.write("scripts/lower.py", f"# A comment.\n{text}\n# Another.\n")
+    project.write("rules/lower.smk", project.read("rules/lower.smk") + "\n# A comment.\n")
+    assert project.jobs() == set()
+
+
+def test_touching_every_file_does_not_count(project):
+    for path in sorted(project.folder.rglob("*")):
+        if path.is_file() and ".snakemake" not in path.parts:
+            os.utime(path)
+    assert project.jobs() == set()
+
+
+def test_switching_a_branch_there_and_back_does_not_count(project):
+    def git(*arguments):
+        subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments],
+            cwd=project.folder,
+            check=True,
+            capture_output=True,
+        )
+
+    git("init", "-b", "main")
+    git("add", "Snakefile", "rules", "scripts", "config", "envs", "profiles", "report")
+    git("commit", "-m", "one")
+    git("switch", "-c", "other")
+    project.replace("scripts/lower.py", "Exception as error", "RuntimeError as error")
+    project.replace(CONFIG, "weight_per_channel: false", "weight_per_channel: true")
+    git("commit", "-am", "two")
+    assert project.jobs() != set()
+    git("switch", "main")
+    assert project.jobs() == set()
+
+
+def test_swapping_the_values_of_two_options_counts(project):
+    """Snakemake compares the set of a rule's parameters, which a swap leaves as it is."""
+    text = project.read(CONFIG)
+    text = text.replace("weight_per_channel: true", "SWAP").replace(
+        "weight_per_channel: false", "weight_per_channel: true"
+    )
+    project.write(CONFIG, text.replace("SWAP", "weight_per_channel: false"))
+    recipes = ("int8_static", "int8_tensor")
+    names = ("int8_static/ios17", "int8_static/ios17_ne", "int8_tensor/ios17")
+    assert planned(project) == conversion(*recipes) | lowerings(*recipes) | built(*names) | ENDS
+
+
+def test_a_source_that_a_step_imports_reruns_that_step_and_what_is_below(project):
+    project.write(
+        "scripts/quantize/steps.py", project.read("scripts/quantize/steps.py") + "\nNEW = 1\n"
+    )
+    assert planned(project) == (
+        conversion(*QUANTIZED)
+        | lowerings(*QUANTIZED)
+        | built(*(name for name in ALL if not name.startswith("fp16")))
+        | ENDS
+    )
+
+
+def test_a_source_edited_with_an_old_date_counts(project):
+    path = project.folder / "scripts/manifest.py"
+    before = path.stat()
+    path.write_text(path.read_text() + "\nNEW = 1\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert planned(project) == {
+        "Writing down what every artifact was made from",
+        "Drawing the page",
+    }
+
+
+def test_a_source_that_no_step_imports_does_not_count(project):
+    project.write("scripts/nobody.py", "X = 1\n")
+    project.write("scripts/progress/snakemake_logger_plugin_foundry/more.py", "X = 1\n")
+    project.write("scripts/table.py", project.read("scripts/table.py") + "\nNEW = 1\n")
+    assert project.jobs() == set()
+
+
+def test_a_locked_version_reruns_everything(project):
+    text = project.read("envs/requirements.lock")
+    project.write("envs/requirements.lock", text.replace("idna==3.20", "idna==3.21"))
+    assert planned(project) == everything_below_export() | REFERENCE | {
+        f"Fetching digits of {M}",
+        f"Training {M}",
+        f"Exporting {M}",
+    }
+
+
+def test_deleting_an_artifact_rebuilds_it_alone(project):
+    (project.folder / f"results/pte/{M}/int8_static/ios17.pte").unlink()
+    assert planned(project) == built("int8_static/ios17") | ENDS
+
+
+def test_deleting_an_intermediate_does_not_count(project):
+    (project.folder / f"results/convert/{M}/int8_static.pt2").unlink()
+    assert project.jobs() == set()
+
+
+def test_a_changed_data_file_rebuilds_everything_below_it(project):
+    source = Path(project.folder / f"results/fetch/{M}/digits/digits.csv.gz")
+    project.folder.joinpath("digits.csv.gz").write_bytes(source.read_bytes())
+    digest = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
+    project.replace(CONFIG, digest, "0" * 64)
+    assert planned(project) == everything_below_export() | REFERENCE | {
+        f"Fetching digits of {M}",
+        f"Training {M}",
+        f"Exporting {M}",
+    }
+
+
+def test_changed_weights_rebuild_everything_below_them(project):
+    weights = project.folder / f"results/train/{M}.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    assert planned(project) == everything_below_export() | REFERENCE | {f"Exporting {M}"}
