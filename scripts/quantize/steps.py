@@ -31,7 +31,7 @@ from torchao.prototype.quantization.codebook_coreml import CodebookWeightOnlyCon
 from torchao.quantization import IntxWeightOnlyConfig, quantize_
 from torchao.quantization.granularity import PerAxis, PerGroup
 from torchao.quantization.quant_primitives import MappingType
-from torchao.quantization.quantize_.workflows import IntxChooseQParamsAlgorithm
+from torchao.quantization.quantize_.workflows import IntxChooseQParamsAlgorithm, IntxPackingFormat
 
 from scripts.errors import ConfigError, ModelError
 from scripts.quantize.codebook import carrier, solver
@@ -143,6 +143,8 @@ def _config(step: dict[str, Any]) -> AOBaseConfig:
             options["granularity"] = _granularity(options["granularity"])
         if "mapping_type" in options:
             options["mapping_type"] = MappingType[options["mapping_type"].upper()]
+        if "intx_packing_format" in options:
+            options["intx_packing_format"] = IntxPackingFormat(options["intx_packing_format"])
         if "intx_choose_qparams_algorithm" in options:
             algorithm = IntxChooseQParamsAlgorithm(options["intx_choose_qparams_algorithm"])
             options["intx_choose_qparams_algorithm"] = algorithm

@@ -68,6 +68,20 @@ def test_equals_plain_torchao():
     assert not torch.equal(hqq.head.weight.dequantize(), plain.head.weight.dequantize())
 
 
+def test_takes_what_the_config_hands_over():
+    """Every field of a validated step, with its defaults written out."""
+    from scripts.config.config import _flat
+    from scripts.config.recipes import Step
+
+    affine = {"weight_dtype": "int4", "granularity": {"group_size": 32}}
+    codebook = {"dtype": "uint3", "block_size": [16, -1]}
+    for step, plain in (({"affine": affine}, INT4), ({"codebook": codebook}, LUT3)):
+        ours = quantize(Net(), [_flat(Step(**step))])
+        expected = quantize(Net(), [plain | {"types": [EMBEDDING, LINEAR]}])
+        assert kinds(ours) == kinds(expected)
+        assert torch.equal(ours.head.weight.dequantize(), expected.head.weight.dequantize())
+
+
 def test_the_model_stays_as_it_is():
     model = Net()
     quantize(model, [INT8])
