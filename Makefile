@@ -29,8 +29,8 @@ environment:
 	fi
 
 build: environment
-	@snakemake --cores $(CORES) --logger foundry structure
-	@status=0; snakemake --cores $(CORES) --logger foundry || status=$$?; \
+	@snakemake --logger foundry --cores $(CORES) structure
+	@status=0; snakemake --logger foundry --cores $(CORES) || status=$$?; \
 	if [[ -f results/summary.json ]]; then python -m scripts.table results/summary.json || status=1; fi; \
 	exit $$status
 

@@ -17,6 +17,9 @@ configfile: f"{workflow.basedir}/config/config.yaml"
 report: "report/workflow.rst"
 
 
+container: "docker-daemon://pte-foundry:0.1.0"  # envs/Dockerfile; used with --sdm apptainer only
+
+
 include: "rules/common.smk"
 include: "rules/fetch.smk"
 include: "rules/export.smk"

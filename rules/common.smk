@@ -119,3 +119,127 @@ def scaled(amount):
         return amount * attempt
 
     return of
+
+
+def local_source(wildcards):
+    """A source on this disk is an input like any other; one in a package or on the web is not."""
+    model = CONFIG.models[wildcards.model]
+    source = model.weights if wildcards.name == "weights" else model.data[wildcards.name]
+    return [seen_from_here(ROOT / source.file)] if source.kind == "file" else []
+
+
+def calibration(wildcards):
+    """The activation statistics; recipes with the same activation settings share them."""
+    if not CONFIG.calibrates(wildcards.recipe):
+        return []
+    key = CONFIG.activation_key(wildcards.model, wildcards.recipe)
+    return [f"results/calibrate/{wildcards.model}/{key}.json"]
+
+
+def calibrate_slice(wildcards):
+    recipe = CONFIG.recipe_of(wildcards.model, wildcards.key)
+    return slice_json(CONFIG.slice("calibrate", model=wildcards.model, recipe=recipe))
+
+
+def statistics_option(wildcards, input):
+    return [f"--statistics={file}" for file in input.statistics]
+
+
+def torch_program(wildcards):
+    """The program to lower: a recipe that compresses nothing leaves the exported one as it is."""
+    if CONFIG.recipes[wildcards.recipe].scheme == "none":
+        return f"results/export/{wildcards.model}.pt2"
+    return f"results/convert/{wildcards.model}/{wildcards.recipe}.pt2"
+
+
+def torch_outputs(wildcards):
+    """What the program to lower gives in PyTorch."""
+    if CONFIG.recipes[wildcards.recipe].scheme == "none":
+        return f"results/reference/{wildcards.model}.safetensors"
+    return f"results/evaluate/{wildcards.model}/{wildcards.recipe}.safetensors"
+
+
+def lowered(wildcards):
+    """The lowered program; targets that differ only in compute units share it."""
+    key = CONFIG.lowering_key(wildcards.target)
+    return f"results/lower/{wildcards.model}/{wildcards.recipe}/{key}.pte"
+
+
+def lower_slice(wildcards):
+    return slice_json(CONFIG.slice("lower", target=CONFIG.target_of(wildcards.key)))
+
+
+def operator_sources(wildcards):
+    return lowered(wildcards).removesuffix(".pte") + ".json"
+
+
+# The steps whose code can change an artifact.
+FEEDING_BYTES = ["train", "export", "calibrate", "convert", "lower", "pte"]
+
+
+def matrix():
+    """The builds as targets by recipe by model."""
+    found = {}
+    for build in CONFIG.builds:
+        found.setdefault(build.model, {}).setdefault(build.recipe, []).append(build.target)
+    return found
+
+
+def named_files(model):
+    """Path of a model's module, weights and data, by role."""
+    wildcards = SimpleNamespace(model=model)
+    data = sorted(CONFIG.models[model].data)
+    return {
+        "module": seen_from_here(ROOT / CONFIG.models[model].module),
+        "weights": weights_file(wildcards),
+        **{f"data.{name}": path for name, path in zip(data, data_files(wildcards), strict=True)},
+    }
+
+
+def fetched_files():
+    files = [file for model in MODELS for file in named_files(model).items()]
+    return sorted({path for role, path in files if role != "module"})
+
+
+def plan():
+    """All that the artifacts are made from, see scripts/manifest.py."""
+    return slice_json(
+        {
+            "builds": matrix(),
+            "code": {step: code(step) for step in FEEDING_BYTES},
+            "models": {
+                name: {**CONFIG.slice("sources", model=name), "files": named_files(name)}
+                for name in MODELS
+            },
+            "recipes": CONFIG.slice("recipes"),
+            "targets": CONFIG.slice("targets"),
+        }
+    )
+
+
+def structure_digest(wildcards):
+    """Tells a table of modules that is current from one of an earlier state of the model."""
+    parts = [
+        model_code("export")(wildcards),
+        slice_json(CONFIG.slice("export", model=wildcards.model)),
+        slice_json(CONFIG.slice("sources", model=wildcards.model)),
+    ]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def check_structure():
+    """Refuses recipes that do not fit their models, as far as the models' modules are known."""
+    known = {}
+    for name in MODELS:
+        table = Path(f"results/export/{name}.json")
+        if table.is_file():
+            found = json.loads(table.read_bytes())
+            if found["digest"] == structure_digest(SimpleNamespace(model=name)):
+                known[name] = found["modules"]
+    try:
+        CONFIG.check_structure(known)
+    except FoundryError as error:
+        raise WorkflowError(str(error)) from None
+
+
+check_structure()

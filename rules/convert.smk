@@ -1,34 +1,3 @@
-def calibration(wildcards):
-    """The activation statistics; recipes with the same activation settings share them."""
-    if not CONFIG.calibrates(wildcards.recipe):
-        return []
-    key = CONFIG.activation_key(wildcards.model, wildcards.recipe)
-    return [f"results/calibrate/{wildcards.model}/{key}.json"]
-
-
-def calibrate_slice(wildcards):
-    recipe = CONFIG.recipe_of(wildcards.model, wildcards.key)
-    return slice_json(CONFIG.slice("calibrate", model=wildcards.model, recipe=recipe))
-
-
-def statistics_option(wildcards, input):
-    return [f"--statistics={file}" for file in input.statistics]
-
-
-def torch_program(wildcards):
-    """The program to lower: a recipe that compresses nothing leaves the exported one as it is."""
-    if CONFIG.recipes[wildcards.recipe].scheme == "none":
-        return f"results/export/{wildcards.model}.pt2"
-    return f"results/convert/{wildcards.model}/{wildcards.recipe}.pt2"
-
-
-def torch_outputs(wildcards):
-    """What the program to lower gives in PyTorch."""
-    if CONFIG.recipes[wildcards.recipe].scheme == "none":
-        return f"results/reference/{wildcards.model}.safetensors"
-    return f"results/evaluate/{wildcards.model}/{wildcards.recipe}.safetensors"
-
-
 rule calibrate:
     input:
         module=module_file,
@@ -42,8 +11,6 @@ rule calibrate:
         "logs/calibrate/{model}/{key}.log",
     benchmark:
         "benchmarks/calibrate/{model}/{key}.tsv"
-    conda:
-        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(4000),
@@ -80,8 +47,6 @@ rule convert:
         "logs/convert/{model}/{recipe}.log",
     benchmark:
         "benchmarks/convert/{model}/{recipe}.tsv"
-    conda:
-        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(5000),
@@ -119,8 +84,6 @@ rule evaluate:
         "logs/evaluate/{model}/{recipe}.log",
     benchmark:
         "benchmarks/evaluate/{model}/{recipe}.tsv"
-    conda:
-        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(4000),

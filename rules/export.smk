@@ -1,13 +1,3 @@
-def structure_digest(wildcards):
-    """Tells a table of modules that is current from one of an earlier state of the model."""
-    parts = [
-        model_code("export")(wildcards),
-        slice_json(CONFIG.slice("export", model=wildcards.model)),
-        slice_json(CONFIG.slice("sources", model=wildcards.model)),
-    ]
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
-
-
 rule export:
     input:
         module=module_file,
@@ -21,8 +11,6 @@ rule export:
         "logs/export/{model}.log",
     benchmark:
         "benchmarks/export/{model}.tsv"
-    conda:
-        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(4000),
@@ -58,8 +46,6 @@ rule reference:
         "logs/reference/{model}.log",
     benchmark:
         "benchmarks/reference/{model}.tsv"
-    conda:
-        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(4000),
@@ -78,21 +64,3 @@ rule reference:
         " --slice {params.slice:q}"
         " --output {output:q}"
         " --log {log:q}"
-
-
-def check_structure():
-    """Refuses recipes that do not fit their models, as far as the models' modules are known."""
-    known = {}
-    for name in MODELS:
-        table = Path(f"results/export/{name}.json")
-        if table.is_file():
-            found = json.loads(table.read_bytes())
-            if found["digest"] == structure_digest(SimpleNamespace(model=name)):
-                known[name] = found["modules"]
-    try:
-        CONFIG.check_structure(known)
-    except FoundryError as error:
-        raise WorkflowError(str(error)) from None
-
-
-check_structure()

@@ -1,10 +1,3 @@
-def local_source(wildcards):
-    """A source on this disk is an input like any other; one in a package or on the web is not."""
-    model = CONFIG.models[wildcards.model]
-    source = model.weights if wildcards.name == "weights" else model.data[wildcards.name]
-    return [seen_from_here(ROOT / source.file)] if source.kind == "file" else []
-
-
 rule fetch:
     input:
         source=local_source,
@@ -14,8 +7,6 @@ rule fetch:
     log:
         "logs/fetch/{model}/{name}/{file}.log",
     retries: 2
-    conda:
-        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(500),
@@ -45,8 +36,6 @@ rule train:
         "logs/train/{model}.log",
     benchmark:
         "benchmarks/train/{model}.tsv"
-    conda:
-        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(2000),

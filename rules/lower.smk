@@ -1,17 +1,3 @@
-def lowered(wildcards):
-    """The lowered program; targets that differ only in compute units share it."""
-    key = CONFIG.lowering_key(wildcards.target)
-    return f"results/lower/{wildcards.model}/{wildcards.recipe}/{key}.pte"
-
-
-def lower_slice(wildcards):
-    return slice_json(CONFIG.slice("lower", target=CONFIG.target_of(wildcards.key)))
-
-
-def operator_sources(wildcards):
-    return lowered(wildcards).removesuffix(".pte") + ".json"
-
-
 rule lower:
     input:
         program=torch_program,
@@ -23,8 +9,6 @@ rule lower:
         "logs/lower/{model}/{recipe}/{key}.log",
     benchmark:
         "benchmarks/lower/{model}/{recipe}/{key}.tsv"
-    conda:
-        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(6000),
@@ -51,8 +35,6 @@ rule pte:
         "results/pte/{model}/{recipe}/{target}.pte",
     log:
         "logs/pte/{model}/{recipe}/{target}.log",
-    conda:
-        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(2000),

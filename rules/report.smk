@@ -1,47 +1,3 @@
-# The steps whose code can change an artifact.
-FEEDING_BYTES = ["train", "export", "calibrate", "convert", "lower", "pte"]
-
-
-def matrix():
-    """The builds as targets by recipe by model."""
-    found = {}
-    for build in CONFIG.builds:
-        found.setdefault(build.model, {}).setdefault(build.recipe, []).append(build.target)
-    return found
-
-
-def named_files(model):
-    """Path of a model's module, weights and data, by role."""
-    wildcards = SimpleNamespace(model=model)
-    data = sorted(CONFIG.models[model].data)
-    return {
-        "module": seen_from_here(ROOT / CONFIG.models[model].module),
-        "weights": weights_file(wildcards),
-        **{f"data.{name}": path for name, path in zip(data, data_files(wildcards), strict=True)},
-    }
-
-
-def fetched_files():
-    files = [file for model in MODELS for file in named_files(model).items()]
-    return sorted({path for role, path in files if role != "module"})
-
-
-def plan():
-    """All that the artifacts are made from, see scripts/manifest.py."""
-    return slice_json(
-        {
-            "builds": matrix(),
-            "code": {step: code(step) for step in FEEDING_BYTES},
-            "models": {
-                name: {**CONFIG.slice("sources", model=name), "files": named_files(name)}
-                for name in MODELS
-            },
-            "recipes": CONFIG.slice("recipes"),
-            "targets": CONFIG.slice("targets"),
-        }
-    )
-
-
 rule summary:
     input:
         reports=validations(),
@@ -50,8 +6,6 @@ rule summary:
         "results/summary.json",
     log:
         "logs/summary.log",
-    conda:
-        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(500),
@@ -79,8 +33,6 @@ rule manifest:
         "results/manifest.json",
     log:
         "logs/manifest.log",
-    conda:
-        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(500),
@@ -112,8 +64,6 @@ rule report:
         ),
     log:
         "logs/report.log",
-    conda:
-        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(1000),

@@ -13,8 +13,6 @@ rule validate:
         "logs/validation/{model}/{recipe}/{target}/{device}.log",
     benchmark:
         "benchmarks/validation/{model}/{recipe}/{target}/{device}.tsv"
-    conda:
-        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=scaled(4000),

@@ -31,7 +31,13 @@ def convert(
         from scripts.quantize import pt2e
 
         observed = None if statistics is None else json.loads(statistics.read_bytes())
-        return pt2e.convert(programs.load(program), recipe, observed, model.example_inputs())
+        return pt2e.convert(
+            programs.load(program),
+            recipe,
+            observed,
+            model.example_inputs(),
+            dynamic_shapes=model.dynamic_shapes(),
+        )
 
     from scripts.quantize import steps
 

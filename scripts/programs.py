@@ -1,23 +1,41 @@
 """Torch programs on disk: what ``torch.export`` saves."""
 
+import importlib
+import tempfile
+import zipfile
 from pathlib import Path
 
 import torch
+from torch.export import ExportedProgram
 
-# Loading a quantized program needs its operators and tensor types; importing these registers them.
-import torch.ao.quantization.fx._decomposed
-import torchao.prototype.quantization.codebook_coreml
-import torchao.quantization
+# Reading a quantized program needs its operators and tensor types, which these modules register.
+# Importing them all would cost every step 10 s (the last one imports coremltools), so a program's
+# graph is searched for the names of their operators.
+REGISTERED_BY = {
+    b"quantized_decomposed": "torch.ao.quantization.fx._decomposed",
+    b"torchao": "torchao.quantization",
+    b"codebook": "torchao.prototype.quantization.codebook_coreml",
+}
 
-from scripts.files import replacing
 
-
-def save(program: torch.export.ExportedProgram, path: Path) -> None:
+def save(program: ExportedProgram, path: Path) -> None:
     """Writes a program; the same program gives the same bytes."""
-    with replacing(path) as temporary:
-        torch.export.save(program, temporary)
+    for node in program.graph.nodes:
+        # A node's history names graphs by their address in memory.
+        node.meta.pop("from_node", None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The archive's entries are named after the file, so the name must always be the same.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
+        written = Path(folder, "program.pt2")
+        torch.export.save(program, written)
+        written.replace(path)
 
 
-def load(path: Path) -> torch.export.ExportedProgram:
+def load(path: Path) -> ExportedProgram:
     """Reads a program that :func:`save` wrote, quantized or not."""
+    with zipfile.ZipFile(path) as archive:
+        graphs = [archive.read(name) for name in archive.namelist() if name.endswith("model.json")]
+    for name, module in REGISTERED_BY.items():
+        if any(name in graph for graph in graphs):
+            importlib.import_module(module)
     return torch.export.load(path)

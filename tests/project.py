@@ -81,7 +81,7 @@ class Project:
     ) -> subprocess.CompletedProcess:
         plugins = f"{self.folder}/scripts/progress"
         return subprocess.run(
-            [*prefix, "snakemake", "--cores", "2", "--logger", "foundry", *arguments],
+            [*prefix, "snakemake", "--logger", "foundry", "--cores", "2", *arguments],
             cwd=self.folder,
             env=os.environ | {"PYTHONPATH": plugins} | environment,
             capture_output=True,

@@ -11,7 +11,7 @@ _UNCOMPRESSED = {"float32": 90.0, "float16": 45.0}
 _STATIC_ACTIVATIONS = 15.0
 _WEIGHTS = {
     ("affine", 8): 25.0,
-    ("group", 4): 15.0,
+    ("group", 4): 10.0,
     ("affine", 4): 10.0,
     ("lookup", 8): 25.0,
     ("lookup", 7): 22.0,

@@ -123,7 +123,8 @@ class TrainSource(Strict):
 
 
 def _source_kind(value: Any) -> str:
-    keys = value if isinstance(value, dict) else {}
+    # A dict while it is read, one of the classes while it is written.
+    keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
     return UNION + next((key for key in ("package", "url", "train") if key in keys), "file")
 
 

@@ -165,8 +165,9 @@ class PerGroup(Strict):
 
 
 def _granularity_kind(value: Any) -> str:
-    grouped = isinstance(value, dict) and any(str(key).startswith("group") for key in value)
-    return UNION + ("group" if grouped else "axis")
+    # A dict while it is read, one of the two classes while it is written.
+    keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
+    return UNION + ("group" if any(str(key).startswith("group") for key in keys) else "axis")
 
 
 _WIDTHS = {

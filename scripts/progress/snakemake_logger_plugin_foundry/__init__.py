@@ -90,13 +90,14 @@ class LogHandler(LogHandlerBase):
             log = ", ".join(map(str, record.log))
             self.jobs[record.jobid] = Job(record.rule_name, message, log, time.monotonic())
             if self.common_settings.dryrun and record.rule_name != "all":
-                self.console.print(f"would be done: {escape(message)}")
+                self.console.print(f"would be done: {escape(message)}", soft_wrap=True)
         elif event == LogEvent.JOB_FINISHED:
             self._finished(record.job_id)
         elif event == LogEvent.JOB_ERROR:
             job = self.jobs.pop(record.jobid, None)
             if job:
-                self.console.print(f"[red]FAILED[/]  {escape(job.message)}: see {escape(job.log)}")
+                failed = f"[red]FAILED[/]  {escape(job.message)}: see {escape(job.log)}"
+                self.console.print(failed, soft_wrap=True)
         elif event == LogEvent.ERROR or (event is None and record.levelno >= logging.WARNING):
             self._speak(record)
         elif event is None and record.getMessage().startswith("Nothing to be done"):
@@ -109,7 +110,7 @@ class LogHandler(LogHandlerBase):
         if text and not text.startswith(
             ("Error in rule", "Exiting because a job execution failed")
         ):
-            self.console.print(text, markup=False)
+            self.console.print(text, markup=False, soft_wrap=True)
 
     def _finished(self, jobid: int) -> None:
         job = self.jobs.pop(jobid, None)
@@ -121,7 +122,8 @@ class LogHandler(LogHandlerBase):
         count = f"{self.pace.done:>{len(str(self.pace.total))}}/{self.pace.total}"
         ending = "" if self.pace.done == self.pace.total else f", about {clock(left)} left"
         self.console.print(
-            f"[green]{count}[/]  {escape(job.message)}  [dim]{clock(seconds)}{ending}[/]"
+            f"[green]{count}[/]  {escape(job.message)}  [dim]{clock(seconds)}{ending}[/]",
+            soft_wrap=True,
         )
 
     def _show(self) -> None:
