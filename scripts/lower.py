@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from scripts import cli
+from scripts import cli, lean
 from scripts.files import replacing, write_json
 
 
@@ -16,6 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def step() -> None:
+        lean.load_coremltools()
         from scripts import programs
         from scripts.lowering import lower
         from scripts.pte.canonical import canonical_pte

@@ -9,8 +9,7 @@ import torch
 from torch.export import ExportedProgram
 
 # Reading a quantized program needs its operators and tensor types, which these modules register.
-# Importing them all would cost every step 10 s (the last one imports coremltools), so a program's
-# graph is searched for the names of their operators.
+# torchao takes seconds to import, so a program's graph is searched for its operators' names.
 REGISTERED_BY = {
     b"quantized_decomposed": "torch.ao.quantization.fx._decomposed",
     b"torchao": "torchao.quantization",

@@ -23,7 +23,7 @@ def train(model: ModelModule, expected: str | None, output: Path) -> None:
         found = sha256(temporary)
         if expected is not None and found != expected:
             raise ModelError(
-                f"{model.path}: train() gave weights with another digest than the configuration's.\n"
+                f"{model.path}: train() gave other weights than the configuration names.\n"
                 f"  expected sha256 {expected}\n"
                 f"  found    sha256 {found}\n"
                 "If the training was meant to change, put the found digest into the configuration; "

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from scripts.errors import ModelError
+from scripts.lean import load_coremltools
 
 # Lloyd steps end when one gains less than this part of the error; each costs microseconds.
 _TOLERANCE = 1e-6
@@ -215,6 +216,8 @@ def solver(name: str, bits: int) -> Iterator[None]:
         name: ``exact`` (``kmeans``) or ``upstream`` (scikit-learn).
         bits: 1 to 8; torchao is to be asked for codes of ``carrier(bits)`` bits.
     """
+    if name != "upstream":  # which asks coremltools for scikit-learn
+        load_coremltools()
     from coremltools.models.neural_network import quantization_utils
 
     solve = _exact if name == "exact" else quantization_utils._get_kmeans_lookup_table_and_weight

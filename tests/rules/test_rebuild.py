@@ -147,8 +147,8 @@ def test_a_new_model_adds_its_own_jobs(project):
         CONFIG,
         "recipes:\n  fp16:",
         (
-            "  other:\n    module: config/models/digits_cnn.py\n    weights: {train: true}\n    data:\n"
-            "      digits:\n        package: scikit-learn\n"
+            "  other:\n    module: config/models/digits_cnn.py\n"
+            "    weights: {train: true}\n    data:\n      digits:\n        package: scikit-learn\n"
             "        file: sklearn/datasets/data/digits.csv.gz\n"
             "        sha256: 09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22\n"
             "recipes:\n  fp16:"
@@ -205,7 +205,7 @@ def test_switching_a_branch_there_and_back_does_not_count(project):
     git("add", "Snakefile", "rules", "scripts", "config", "envs", "profiles", "report")
     git("commit", "-m", "one")
     git("switch", "-c", "other")
-    project.replace("scripts/lower.py", "Exception as error", "RuntimeError as error")
+    project.replace("scripts/lowering.py", "Exception as error", "RuntimeError as error")
     project.replace(CONFIG, "weight_per_channel: false", "weight_per_channel: true")
     git("commit", "-am", "two")
     assert project.jobs() != set()

@@ -8,8 +8,10 @@ from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
 from scripts.coreml_passes import sound_reshapes
 
+ZERO = np.uint8(0)
 
-def ops_after(scale, zero_point=np.uint8(0)):
+
+def ops_after(scale, zero_point=ZERO):
     """The operators that the pass leaves of dequantize(0.5, 0) -> reshape -> quantize(scale, …)."""
 
     @mb.program(input_specs=[mb.TensorSpec(shape=(1, 4))], opset_version=ct.target.iOS17)

@@ -1,0 +1,68 @@
+"""Protects the promise of the same bytes: a second build differs in all that must not matter."""
+
+import hashlib
+import os
+import shutil
+
+import coremltools
+import pytest
+from coremltools.models import MLModel
+from executorch.backends.apple.coreml import executorchcoreml
+
+from scripts.pte import Pte
+from tests.project import Project
+
+pytestmark = pytest.mark.slow
+
+# Other processors, threads, hash seeds, time zones and languages; the folder is another one, too.
+ELSEWHERE = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "DNNL_MAX_CPU_ISA": "AVX2",
+    "OMP_NUM_THREADS": "2",
+    "PYTHONHASHSEED": "4711",
+    "LC_ALL": "C",
+    "TZ": "Pacific/Kiritimati",
+}
+
+
+def another_day() -> tuple[str, ...]:
+    found = shutil.which("faketime")
+    if not found:
+        assert "CI" not in os.environ, "CI must have faketime"
+        pytest.skip("needs faketime (Debian: faketime)")
+    return (found, "-f", "+400d")
+
+
+def digests(project: Project) -> dict[str, str]:
+    return {name: hashlib.sha256(data).hexdigest() for name, data in project.artifacts().items()}
+
+
+def test_another_folder_day_and_machine_give_the_same_bytes(built, tmp_path):
+    elsewhere = Project(tmp_path / "another folder")
+    elsewhere.build(prefix=another_day(), **ELSEWHERE)
+    assert len(digests(built)) == 5
+    assert digests(elsewhere) == digests(built)
+
+
+def test_training_gives_known_weights(built):
+    """On every x86-64 machine, so the digest stands here and not in the configuration."""
+    weights = (built.folder / "results/train/digits_cnn.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest() == TRAINED
+
+
+TRAINED = "0" * 64
+
+
+def test_artifacts_are_valid_for_upstream(built, tmp_path):
+    """What we write unpacks with upstream's own function and loads with coremltools."""
+    expected = {"ios16": 7, "ios17": 8, "ios17_ne": 8}
+    for number, (name, data) in enumerate(built.artifacts().items()):
+        for delegate in Pte.load(data).delegates:
+            folder = tmp_path / str(number)
+            blob = bytes(delegate._file.delegate_data(delegate._delegate))
+            assert executorchcoreml.unflatten_directory_contents(blob, str(folder))
+            (package,) = folder.rglob("*.mlpackage")
+            spec = MLModel(str(package), skip_model_load=True).get_spec()
+            target = name.rsplit("/", 1)[1].removesuffix(".pte")
+            assert spec.specificationVersion == expected[target]
+            assert coremltools.utils.load_spec(str(package)) == spec
