@@ -41,6 +41,9 @@ test: environment
 	@snakemake --lint
 	@python -m pytest
 
+bench: environment
+	@python -m scripts.bench --output results/bench
+
 lock:
 	@$(PYTHON) envs/lock.py
 

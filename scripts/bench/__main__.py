@@ -1,0 +1,71 @@
+"""Measures ours against upstream, side by side; takes some minutes, most of them upstream's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from scripts import cli
+from scripts.bench import interpreter, palettization, preparation, record, show
+from scripts.files import write_json
+
+if TYPE_CHECKING:
+    from scripts.bench.measure import Comparison
+
+
+def measure(pte: Path, console: Console) -> dict:
+    """Runs every benchmark, telling ``console`` what is being measured.
+
+    Args:
+        pte: folder with the artifacts of the default build.
+    """
+
+    def told(comparisons: Iterator[Comparison]) -> Iterator[Comparison]:
+        for comparison in comparisons:
+            console.print(f"  {comparison.case}", style="dim", highlight=False)
+            yield comparison
+
+    machine = record.machine()  # before we are what loads it
+    done = []
+    for module in (preparation, palettization):
+        console.print(module.TITLE)
+        done.append(record.benchmark(module.TITLE, module.HOW, told(module.comparisons())))
+    console.print(interpreter.TITLE)
+    absent = interpreter.missing(pte)
+    skipped = f"not measured, run make first: {', '.join(absent)} missing" if absent else None
+    compared = told(interpreter.comparisons(pte))
+    done.append(record.benchmark(interpreter.TITLE, interpreter.HOW, compared, skipped))
+    return record.record(done, machine, record.versions())
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.parser(__doc__)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="folder for bench.json, bench.png and bench.log; artifacts are taken from ../pte",
+    )
+    arguments = parser.parse_args(argv)
+    arguments.log = arguments.log or arguments.output / "bench.log"
+    # Where this prints to stays the terminal while what libraries print goes to the log.
+    with os.fdopen(os.dup(1), "w") as terminal:
+        console = Console(file=terminal, highlight=False)
+
+        def step() -> None:
+            measured = measure(arguments.output.parent / "pte", console)
+            write_json(arguments.output / "bench.json", measured)
+            show.picture(measured, arguments.output / "bench.png")
+            show.table(measured, console)
+            for name in ("bench.json", "bench.png"):
+                console.print(f"{arguments.output / name}", style="dim", soft_wrap=True)
+
+        return cli.run(arguments, step)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

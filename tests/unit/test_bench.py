@@ -1,0 +1,172 @@
+"""Protects the benchmark's arithmetic and its record: alternation, medians, ratios, JSON, picture.
+
+Workloads are fakes that advance a fake clock, so that every figure is known beforehand.
+"""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from scripts.bench import interpreter, palettization, preparation, record, show
+from scripts.bench.measure import Comparison, Side, side_by_side
+
+MACHINE = {"processor": "a processor", "cores": 2, "torch_threads": 1, "load_average": 0.25}
+
+
+class Clock:
+    """A clock that stands still but while a workload runs."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.calls = []
+
+    def __call__(self):
+        return self.now
+
+    def workload(self, name, *durations):
+        remaining = iter(durations)
+
+        def work():
+            self.calls.append(name)
+            self.now += next(remaining)
+            return f"{name} {len(self.calls)}"
+
+        return work
+
+
+def comparison(ours=(1.0,), baseline=(2.0,), **figures):
+    sides = {
+        name: {figure: pair[i] for figure, pair in figures.items() if pair[i] is not None}
+        for i, name in enumerate(("ours", "baseline"))
+    }
+    return Comparison(
+        "case",
+        Side("ours", list(ours), sides["ours"]),
+        Side("theirs", list(baseline), sides["baseline"]),
+    )
+
+
+def example():
+    rows = [
+        comparison((0.1,), (3.0,), squared_error=(0.98, 1.0)),
+        comparison((2.0,), (1.0,), squared_error=(1.0, 0.9)),
+    ]
+    benchmarks = [
+        record.benchmark("Palettization", "how it is measured", rows),
+        record.benchmark("Interpreter", "how", [], "not measured, run make first"),
+    ]
+    return record.record(benchmarks, MACHINE, {"torch": "2.13.0"})
+
+
+def test_sides_alternate_and_neither_is_always_first():
+    clock = Clock()
+    ours, baseline = clock.workload("a", 1, 2, 3), clock.workload("b", 4, 5, 6)
+    fast, slow, last_ours, last_baseline = side_by_side(ours, baseline, 3, clock=clock)
+    assert clock.calls == ["a", "b", "b", "a", "a", "b"]
+    assert (fast, slow) == ([1, 2, 3], [4, 5, 6])
+    assert (last_ours, last_baseline) == ("a 5", "b 6")
+
+
+def test_warm_ups_do_not_count():
+    clock = Clock()
+    ours, baseline = clock.workload("a", 100, 1), clock.workload("b", 200, 2)
+    fast, slow, _, _ = side_by_side(ours, baseline, 1, warm_ups=1, clock=clock)
+    assert (fast, slow) == ([1], [2])
+
+
+@pytest.mark.parametrize(("budget", "rounds"), [(0.0, 1), (10.9, 1), (11.1, 2), (100.0, 3)])
+def test_no_round_starts_after_the_budget(budget, rounds):
+    clock = Clock()
+    ours, baseline = clock.workload("a", 1, 1, 1), clock.workload("b", 10, 10, 10)
+    fast, slow, _, _ = side_by_side(ours, baseline, 3, budget_s=budget, clock=clock)
+    assert len(fast) == len(slow) == rounds
+
+
+def test_ratios_are_of_medians_and_above_one_where_ours_is_better():
+    measured = comparison((1.0, 100.0, 3.0), (4.0, 6.0, 9.0), squared_error=(0.5, 1.0))
+    assert measured.ratios == {"time": 2.0, "squared_error": 2.0}
+
+
+def test_a_figure_without_a_counterpart_or_of_zero_has_no_ratio():
+    measured = comparison(squared_error=(0.0, 1.0), load=(1.0, None))
+    assert measured.ratios == {"time": 2.0}
+
+
+def test_the_record_keeps_raw_figures_and_says_how_they_were_measured():
+    measured = json.loads(json.dumps(example(), allow_nan=False))
+    assert set(measured) == {"format", "measured_at", "machine", "versions", "benchmarks"}
+    first, second = measured["benchmarks"]
+    assert set(first) == {"title", "how", "comparisons", "skipped"}
+    assert first["comparisons"][0] == {
+        "case": "case",
+        "ours": {"what": "ours", "seconds": [0.1], "median_s": 0.1, "squared_error": 0.98},
+        "baseline": {"what": "theirs", "seconds": [3.0], "median_s": 3.0, "squared_error": 1.0},
+        "ratios": {"time": pytest.approx(30), "squared_error": pytest.approx(1 / 0.98)},
+    }
+    assert first["skipped"] is None
+    assert (second["comparisons"], second["skipped"]) == ([], "not measured, run make first")
+
+
+def test_the_machine_and_the_versions_are_told():
+    assert record.machine().keys() >= MACHINE.keys()
+    assert record.machine()["cores"] >= 1
+    assert record.machine()["processor"]
+    assert set(record.LIBRARIES) < set(record.versions())
+
+
+def test_facts_are_recorded():
+    measured = comparison()
+    measured.facts["load_s"] = 0.5
+    assert measured.record()["facts"] == {"load_s": 0.5}
+
+
+def test_the_table_shows_ratios_and_what_was_skipped():
+    console = Console(record=True, width=100, file=io.StringIO())
+    show.table(example(), console)
+    text = console.export_text()
+    assert "30×" in text
+    assert "0.5×" in text
+    assert "1.020×" in text
+    assert "run make first" in text
+    assert "a processor, cores: 2" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.2134, "0.213×"), (1.0031, "1.003×"), (38.64, "38.6×"), (1234.5, "1234×")],
+)
+def test_ratios_show_digits_where_they_matter(value, shown):
+    assert show.ratio(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(108.2, "108 s"), (1.0, "1 s"), (0.0213, "21.3 ms"), (4e-6, "4 µs")]
+)
+def test_durations_choose_their_unit(value, shown):
+    assert show.seconds(value) == shown
+
+
+def test_the_picture_is_drawn(tmp_path):
+    show.picture(example(), tmp_path / "bench.png")
+    drawn = (tmp_path / "bench.png").read_bytes()
+    assert drawn.startswith(b"\x89PNG\r\n\x1a\n")
+    assert len(drawn) > 5000
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.png"]
+
+
+def test_a_missing_artifact_is_named_and_left_out(tmp_path):
+    assert interpreter.missing(tmp_path) == list(interpreter.ARTIFACTS.values())
+    made = tmp_path / interpreter.ARTIFACTS["MobileNetV2 fp32"]
+    made.parent.mkdir(parents=True)
+    made.touch()
+    assert interpreter.missing(tmp_path) == [interpreter.ARTIFACTS["MobileNetV2 fp16"]]
+    made.unlink()
+    assert list(interpreter.comparisons(tmp_path)) == []
+
+
+def test_every_benchmark_says_how_it_is_measured():
+    for module in (preparation, palettization, interpreter):
+        assert module.TITLE
+        assert module.HOW.startswith("Seconds")
