@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,14 +77,19 @@ class Project:
         assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {name}"
         self.write(name, text.replace(old, new))
 
+    def environment(self) -> dict[str, str]:
+        """The variables of a process that runs Snakemake here."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        plugins = f"{self.folder}/scripts/progress"
+        return os.environ | {"PYTHONPATH": plugins, "PATH": path}
+
     def snakemake(
         self, *arguments: str, prefix: tuple[str, ...] = (), **environment: str
     ) -> subprocess.CompletedProcess:
-        plugins = f"{self.folder}/scripts/progress"
         return subprocess.run(
             [*prefix, "snakemake", "--logger", "foundry", "--cores", "2", *arguments],
             cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": plugins} | environment,
+            env=self.environment() | environment,
             capture_output=True,
             text=True,
             check=False,
@@ -106,7 +112,7 @@ class Project:
         assert done.returncode == 0, done.stderr
         return {
             line.removeprefix(PROMISE)
-            for line in done.stderr.splitlines()
+            for line in done.stdout.splitlines()  # where Snakemake prints dry runs
             if line.startswith(PROMISE)
         }
 

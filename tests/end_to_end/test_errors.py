@@ -10,7 +10,8 @@ import pytest
 
 from tests.project import Project
 
-pytestmark = pytest.mark.slow
+# One worker builds the shared project and runs all that use it.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("built")]
 
 CONFIG = "config/config.yaml"
 
@@ -103,6 +104,7 @@ def test_an_interrupted_build_resumes(project):
     running = subprocess.Popen(
         ["snakemake", "--cores", "1", str(artifact.relative_to(project.folder))],
         cwd=project.folder,
+        env=project.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -110,7 +110,8 @@ class LogHandler(LogHandlerBase):
         if text and not text.startswith(
             ("Error in rule", "Exiting because a job execution failed")
         ):
-            self.console.print(text, markup=False, soft_wrap=True)
+            # Also in a dry run, whose jobs go to standard output.
+            Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _finished(self, jobid: int) -> None:
         job = self.jobs.pop(jobid, None)
