@@ -39,7 +39,7 @@ test: environment
 	@ruff format --check .
 	@snakefmt --check Snakefile rules
 	@snakemake --lint
-	@python -m pytest
+	@python -m pytest -n 2 --dist loadgroup
 
 bench: environment
 	@python -m scripts.bench --output results/bench

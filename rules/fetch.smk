@@ -6,7 +6,7 @@ rule fetch:
         "results/fetch/{model}/{name}/{file}",
     log:
         "logs/fetch/{model}/{name}/{file}.log",
-    retries: 2
+    localrule: True  # where there is a network, also on a cluster
     threads: 1
     resources:
         mem_mb=scaled(500),

@@ -6,7 +6,7 @@ A file comes from disk, over HTTP(S), or out of an installed package.
 import importlib.metadata
 import json
 import shutil
-import urllib.error
+import time
 import urllib.request
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from scripts.errors import ModelError
 from scripts.files import replacing, sha256
 
 TIMEOUT = 60  # seconds without a byte
+TRIES = 3  # of a download; a wrong digest is not tried again
 
 
 def fetch(source: dict, root: Path, output: Path) -> None:
@@ -25,7 +26,7 @@ def fetch(source: dict, root: Path, output: Path) -> None:
     """
     with replacing(output) as temporary:
         if "url" in source:
-            _download(source["url"], temporary)
+            _download(source["url"], temporary, TRIES)
         elif "package" in source:
             shutil.copyfile(_packaged(source["package"], source["file"]), temporary)
         else:
@@ -50,20 +51,20 @@ def _name(source: dict) -> str:
     return f"{source['package']}:{source['file']}" if "package" in source else source["file"]
 
 
-def _download(url: str, path: Path) -> None:
+def _download(url: str, path: Path, tries: int) -> None:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, path.open("wb") as file:
             expected = answer.headers.get("Content-Length")
             shutil.copyfileobj(answer, file, 1 << 20)
-    except (urllib.error.URLError, OSError) as error:
+        if expected is not None and path.stat().st_size != int(expected):
+            raise OSError(f"the connection ended after {path.stat().st_size} of {expected} bytes")
+    except OSError as error:  # urllib's errors are OSErrors
+        if tries > 1:
+            time.sleep(1)
+            return _download(url, path, tries - 1)
         raise ModelError(
             f"{url}: the download failed: {error}. Check the address and run again."
         ) from error
-    if expected is not None and path.stat().st_size != int(expected):
-        raise ModelError(
-            f"{url}: the connection ended after {path.stat().st_size} of {expected} bytes."
-            " Run again."
-        )
 
 
 def _packaged(package: str, file: str) -> Path:

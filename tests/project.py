@@ -93,6 +93,8 @@ class Project:
             capture_output=True,
             text=True,
             check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=900,
         )
 
     def build(self, *arguments: str, **options) -> subprocess.CompletedProcess:
