@@ -83,11 +83,9 @@ class Project:
         plugins = f"{self.folder}/scripts/progress"
         return os.environ | {"PYTHONPATH": plugins, "PATH": path}
 
-    def snakemake(
-        self, *arguments: str, prefix: tuple[str, ...] = (), **environment: str
-    ) -> subprocess.CompletedProcess:
+    def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [*prefix, "snakemake", "--logger", "foundry", "--cores", "2", *arguments],
+            ["snakemake", "--logger", "foundry", "--cores", "2", *arguments],
             cwd=self.folder,
             env=self.environment() | environment,
             capture_output=True,
@@ -97,9 +95,9 @@ class Project:
             timeout=900,
         )
 
-    def build(self, *arguments: str, **options) -> subprocess.CompletedProcess:
+    def build(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         """Builds, and shows the logs of what failed if it does not succeed."""
-        done = self.snakemake(*arguments, **options)
+        done = self.snakemake(*arguments, **environment)
         if done.returncode:
             failed = [
                 line.split("see ")[1] for line in done.stderr.splitlines() if "FAILED" in line
