@@ -83,9 +83,11 @@ class Project:
         plugins = f"{self.folder}/scripts/progress"
         return os.environ | {"PYTHONPATH": plugins, "PATH": path}
 
-    def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    def snakemake(
+        self, *arguments: str, prefix: tuple[str, ...] = (), **environment: str
+    ) -> subprocess.CompletedProcess:
         return subprocess.run(
-            ["snakemake", "--logger", "foundry", "--cores", "2", *arguments],
+            [*prefix, "snakemake", "--logger", "foundry", "--cores", "2", *arguments],
             cwd=self.folder,
             env=self.environment() | environment,
             capture_output=True,

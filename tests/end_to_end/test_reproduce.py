@@ -32,7 +32,7 @@ ELSEWHERE = {
 
 
 def python_of_another_day(folder: Path) -> Path:
-    """A folder with a `python` whose date is another; Snakemake itself cannot wait under faketime."""
+    """A folder with a `python` of another date: Snakemake itself cannot wait under faketime."""
     found = shutil.which("faketime")
     if not found:
         assert "CI" not in os.environ, "CI must have faketime"
