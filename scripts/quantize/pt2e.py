@@ -117,7 +117,11 @@ def convert(
         prepared(*example_inputs)  # shows weights and other constants to their observers
     converted = convert_pt2e(prepared)
     _drop_unused_parameters(converted)
-    return torch.export.export(converted, example_inputs, dynamic_shapes=dynamic_shapes)
+    result = torch.export.export(converted, example_inputs, dynamic_shapes=dynamic_shapes)
+    for node in result.graph.nodes:
+        # A node's history names graphs by their address in memory: no two results would be equal.
+        node.meta.pop("from_node", None)
+    return result
 
 
 def _drop_unused_parameters(module: GraphModule) -> None:
