@@ -14,7 +14,6 @@ def small() -> dict[str, bytes]:
     return {
         "first": lower(Small(), SMALL_INPUT),
         "again": lower(Small(), SMALL_INPUT),
-        "neural engine": lower(Small(), SMALL_INPUT, units="CPU_AND_NE"),
         "changed": lower(Small(bias=0.5), SMALL_INPUT),
         "float32": lower(Small(), SMALL_INPUT, system="iOS16", precision="float32"),
         "partial": lower(Small(), SMALL_INPUT, skip=["aten.relu.default"]),
