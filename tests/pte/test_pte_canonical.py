@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from scripts.pte import coreml
 from scripts.pte.blob import read_blob, write_blob, write_files
 from scripts.pte.canonical import canonical, canonical_pte
 from scripts.pte.read import PteFile, read_pte
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def blob_of(pte: bytes) -> bytes:
@@ -38,6 +42,18 @@ def test_compute_units_change_only_their_compile_spec(small):
     assert _specs(found) == {**_specs(everything), "compute_units": b"cpu_and_ne"}
     with pytest.raises(ProgramError, match="cpu_and_gpu, cpu_and_ne"):
         canonical_pte(small["first"], "gpu")
+
+
+def test_lowering_for_the_units_equals_changing_them_afterwards():
+    """In a process of its own, as the rules run it."""
+    program = (
+        "from tests.pte.programs import SMALL_INPUT, Small, lower\n"
+        "from scripts.pte.canonical import canonical_pte\n"
+        "first, engine = (lower(Small(), SMALL_INPUT, units=u) for u in ('ALL', 'CPU_AND_NE'))\n"
+        "assert canonical_pte(first, 'cpu_and_ne') == canonical_pte(engine, 'cpu_and_ne')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def _specs(file: PteFile) -> dict[str, bytes]:
