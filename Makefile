@@ -1,7 +1,7 @@
 # make         builds the default configuration and ends with a table of builds
 # make test    runs the whole test suite
 # make bench   measures ours against upstream, side by side
-# make lock    resolves envs/*.in anew into envs/requirements.lock
+# make lock    resolves envs/*.in anew into envs/*.lock
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -13,26 +13,31 @@ CORES ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LOCK := envs/requirements$(if $(filter Darwin,$(shell uname)),-macos).lock
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR):$(CURDIR)/scripts/progress
 
 # The environment is made anew when its lock changes in content, not when it is merely touched.
 environment:
-	@digest=$$(sha256sum < envs/requirements.lock); \
-	if [[ ! -f $(READY) || "$$(cat $(READY))" != "$$digest" ]]; then \
-	  echo "Creating the environment from envs/requirements.lock (a few minutes, once)"; \
+	@if ! cmp -s $(LOCK) $(READY); then \
+	  if [[ "$$($(PYTHON) -V 2>&1)" != "Python 3.11."* ]]; then \
+	    echo "error: Python 3.11 is needed, and $(PYTHON) is not; name one: make PYTHON=/path/to/python3.11" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Creating the environment from $(LOCK) (a few minutes, once)"; \
 	  rm -rf $(VENV); \
 	  $(PYTHON) -m venv $(VENV); \
-	  $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r envs/requirements.lock; \
-	  echo "$$digest" > $(READY); \
+	  $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(LOCK); \
+	  cp $(LOCK) $(READY); \
 	fi
 
 build: environment
-	@snakemake --logger foundry --cores $(CORES) structure
-	@status=0; snakemake --logger foundry --cores $(CORES) || status=$$?; \
-	if [[ -f results/summary.json ]]; then python -m scripts.table results/summary.json || status=1; fi; \
-	exit $$status
+	@python -m scripts.resume
+	@python -m scripts.config check config/config.yaml
+	@snakemake --logger foundry --cores $(CORES) structure || true # the other models go on
+	@snakemake --logger foundry --cores $(CORES)
+	@python -m scripts.table results/summary.json
 
 test: environment
 	@ruff check .

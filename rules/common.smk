@@ -3,7 +3,6 @@
 # `slice` parameter is what it reads of the configuration: these two decide about rebuilding. The
 # sources are listed as inputs for all to see, but `ancient`: touching a file is not a change.
 import hashlib
-import json
 import os
 import re
 import sys
@@ -14,10 +13,11 @@ ROOT = Path(workflow.basedir).resolve()
 sys.path.insert(0, str(ROOT))
 
 from scripts.config.config import Config, slice_json
-from scripts.errors import FoundryError
+from scripts.errors import DamagedError, FoundryError
+from scripts.files import read_json
 from scripts.sources import closure, digest
 
-LOCK = ROOT / "envs/requirements.lock"
+LOCK = ROOT / f"envs/requirements{'-macos' if sys.platform == 'darwin' else ''}.lock"
 
 try:
     CONFIG = Config.parse(config, [Path(file) for file in workflow.configfiles], ROOT)
@@ -110,6 +110,15 @@ def data_assignments(wildcards, input):
     """The data files as the NAME=PATH that steps take."""
     names = sorted(CONFIG.models[wildcards.model].data)
     return [f"{name}={path}" for name, path in zip(names, input.data, strict=True)]
+
+
+def pins(wildcards):
+    """The digests that the configuration gives to weights and data, as the NAME=DIGEST of steps."""
+    entry = CONFIG.models[wildcards.model]
+    pinned = {name: source.sha256 for name, source in entry.data.items()}
+    if entry.weights.kind != "train":
+        pinned["weights"] = entry.weights.sha256
+    return [f"{name}={digest}" for name, digest in sorted(pinned.items())]
 
 
 def scaled(amount):
@@ -232,10 +241,12 @@ def check_structure():
     known = {}
     for name in MODELS:
         table = Path(f"results/export/{name}.json")
-        if table.is_file():
-            found = json.loads(table.read_bytes())
-            if found["digest"] == structure_digest(SimpleNamespace(model=name)):
-                known[name] = found["modules"]
+        try:
+            found = read_json(table)
+        except DamagedError:
+            continue  # missing, or the step that reads it will say so
+        if found["digest"] == structure_digest(SimpleNamespace(model=name)):
+            known[name] = found["modules"]
     try:
         CONFIG.check_structure(known)
     except FoundryError as error:

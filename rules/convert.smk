@@ -19,6 +19,7 @@ rule calibrate:
         code=model_code("calibrate"),
         slice=calibrate_slice,
         data=data_assignments,
+        pins=pins,
     message:
         "Calibrating the activations of {wildcards.model}"
     shell:
@@ -26,6 +27,7 @@ rule calibrate:
         " --module {input.module:q}"
         " --weights {input.weights:q}"
         " --data {params.data:q}"
+        " --sha256 {params.pins:q}"
         " --slice {params.slice:q}"
         " --program {input.program:q}"
         " --output {output:q}"
@@ -55,6 +57,7 @@ rule convert:
         code=model_code("convert"),
         slice=slice_of("convert", "model", "recipe"),
         data=data_assignments,
+        pins=pins,
         statistics=statistics_option,
     message:
         "Quantizing {wildcards.model} as {wildcards.recipe}"
@@ -63,6 +66,7 @@ rule convert:
         " --module {input.module:q}"
         " --weights {input.weights:q}"
         " --data {params.data:q}"
+        " --sha256 {params.pins:q}"
         " --slice {params.slice:q}"
         " --model {wildcards.model:q}"
         " --recipe {wildcards.recipe:q}"

@@ -19,6 +19,7 @@ rule export:
         code=model_code("export"),
         slice=slice_of("export", "model"),
         data=data_assignments,
+        pins=pins,
         digest=structure_digest,
     message:
         "Exporting {wildcards.model}"
@@ -27,6 +28,7 @@ rule export:
         " --module {input.module:q}"
         " --weights {input.weights:q}"
         " --data {params.data:q}"
+        " --sha256 {params.pins:q}"
         " --slice {params.slice:q}"
         " --digest {params.digest}"
         " --program {output.program:q}"
@@ -54,6 +56,7 @@ rule reference:
         code=model_code("reference"),
         slice=slice_of("reference", "model"),
         data=data_assignments,
+        pins=pins,
     message:
         "Running the fp32 reference of {wildcards.model}"
     shell:
@@ -61,6 +64,7 @@ rule reference:
         " --module {input.module:q}"
         " --weights {input.weights:q}"
         " --data {params.data:q}"
+        " --sha256 {params.pins:q}"
         " --slice {params.slice:q}"
         " --output {output:q}"
         " --log {log:q}"

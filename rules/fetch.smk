@@ -44,12 +44,14 @@ rule train:
         code=model_code("train"),
         slice=slice_of("train", "model"),
         data=data_assignments,
+        pins=pins,
     message:
         "Training {wildcards.model}"
     shell:
         "python -m scripts.train"
         " --module {input.module:q}"
         " --data {params.data:q}"
+        " --sha256 {params.pins:q}"
         " --slice {params.slice:q}"
         " --output {output:q}"
         " --log {log:q}"

@@ -30,9 +30,11 @@ rule lower:
 rule pte:
     input:
         lowered=lowered,
+        operators=operator_sources,
         sources=sources("pte"),
     output:
-        "results/pte/{model}/{recipe}/{target}.pte",
+        pte="results/pte/{model}/{recipe}/{target}.pte",
+        digest="results/pte/{model}/{recipe}/{target}.pte.sha256",
     log:
         "logs/pte/{model}/{recipe}/{target}.log",
     threads: 1
@@ -48,5 +50,7 @@ rule pte:
         "python -m scripts.pte"
         " --slice {params.slice:q}"
         " --lowered {input.lowered:q}"
-        " --output {output:q}"
+        " --sources {input.operators:q}"
+        " --output {output.pte:q}"
+        " --digest {output.digest:q}"
         " --log {log:q}"

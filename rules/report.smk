@@ -25,6 +25,7 @@ rule summary:
 rule manifest:
     input:
         artifacts=artifacts(),
+        digests=[f"{artifact}.sha256" for artifact in artifacts()],
         files=fetched_files(),
         lock=seen_from_here(LOCK),
         modules=[seen_from_here(ROOT / CONFIG.models[model].module) for model in MODELS],

@@ -1,6 +1,7 @@
 rule validate:
     input:
         pte="results/pte/{model}/{recipe}/{target}.pte",
+        digest="results/pte/{model}/{recipe}/{target}.pte.sha256",
         reference="results/reference/{model}.safetensors",
         quantized=torch_outputs,
         operators=operator_sources,
@@ -21,18 +22,21 @@ rule validate:
         code=model_code("validate"),
         slice=slice_of("validate", "model", "recipe", "target"),
         data=data_assignments,
+        pins=pins,
     message:
         "Validating {wildcards.model}/{wildcards.recipe}/{wildcards.target} on {wildcards.device}"
     shell:
         "python -m scripts.validate"
         " --module {input.module:q}"
         " --data {params.data:q}"
+        " --sha256 {params.pins:q}"
         " --slice {params.slice:q}"
         " --model {wildcards.model:q}"
         " --recipe {wildcards.recipe:q}"
         " --target {wildcards.target:q}"
         " --device {wildcards.device:q}"
         " --pte {input.pte:q}"
+        " --digest {input.digest:q}"
         " --reference {input.reference:q}"
         " --quantized {input.quantized:q}"
         " --operators {input.operators:q}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts import cli
+from scripts.files import check
 
 if TYPE_CHECKING:
     from scripts.model import ModelModule
@@ -20,13 +21,32 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=cli.assignment, nargs="*", default=[], metavar="NAME=PATH", help="data files"
     )
+    parser.add_argument(
+        "--sha256",
+        type=lambda text: tuple(text.split("=")),
+        nargs="*",
+        default=[],
+        metavar="NAME=DIGEST",
+        help="of the data files by name, and of `weights`",
+    )
     parser.add_argument("--slice", type=json.loads, required=True, help="this step's configuration")
 
 
 def model_of(arguments: argparse.Namespace) -> ModelModule:
-    """The model that the options name, with the options of its configuration."""
+    """The model that the options name, with the options of its configuration.
+
+    Raises DamagedError if its weights or data are no longer what they were when they were fetched.
+    """
     from scripts.model import ModelModule
 
-    return ModelModule.load(
-        arguments.module, arguments.weights, dict(arguments.data), arguments.slice["options"]
-    )
+    data, weights = dict(arguments.data), arguments.weights
+    pinned = dict(arguments.sha256)
+    for name, path in data.items():
+        check(path, pinned[name])
+    if weights and "weights" in pinned:
+        check(weights, pinned["weights"])
+    elif weights:
+        from scripts.tensors import load_tensors
+
+        load_tensors(weights)  # trained here: the file has its own checksum
+    return ModelModule.load(arguments.module, weights, data, arguments.slice["options"])

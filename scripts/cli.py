@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scripts import portable
@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace, step: Callable[[], None], *, portably: bo
             _say(terminal, f"error: {error}")
             return 1
         except Exception as error:
-            traceback.print_exc()
+            with suppress(OSError):  # a disk that is full is full for the log as well
+                traceback.print_exc()
             where = f" (traceback in {arguments.log})" if arguments.log else ""
             _say(terminal, f"error: {type(error).__name__}: {error}{where}")
             return 1
@@ -81,8 +82,9 @@ def _printing_to(log: Path | None) -> Iterator[int]:
     try:
         yield kept_err
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os.dup2(kept_out, 1)
         os.dup2(kept_err, 2)
         os.close(kept_out)

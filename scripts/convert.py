@@ -6,7 +6,6 @@ and exports it afterwards, because it chooses modules by type and name.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from scripts import cli, lean
 from scripts.config.structure import structure_errors
 from scripts.errors import ConfigError
 from scripts.export import export
+from scripts.files import read_json
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -31,7 +31,7 @@ def convert(
         from scripts import programs
         from scripts.quantize import pt2e
 
-        observed = None if statistics is None else json.loads(statistics.read_bytes())
+        observed = None if statistics is None else read_json(statistics)
         return pt2e.convert(
             programs.load(program),
             recipe,
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def step() -> None:
         recipe = arguments.slice["recipe"]
-        modules = json.loads(arguments.modules.read_bytes())["modules"]
+        modules = read_json(arguments.modules)["modules"]
         if errors := structure_errors(arguments.recipe, recipe, arguments.model, modules):
             raise ConfigError(errors)
 

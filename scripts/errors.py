@@ -17,5 +17,12 @@ class ProgramError(FoundryError):
     """A ``.pte`` or a Core ML program is malformed, unsafe, or holds something unsupported."""
 
 
+class DamagedError(FoundryError):
+    """A result is not what its step wrote: cut short, or changed since."""
+
+    def __init__(self, path: object, why: object) -> None:
+        super().__init__(f"{path} is damaged: {why}. Delete it and run again: it is made anew.")
+
+
 class InputError(FoundryError):
     """A program was called with inputs whose names, shapes or dtypes it does not take."""

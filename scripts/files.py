@@ -1,12 +1,15 @@
-"""Writing results so that nobody ever sees half of one."""
+"""Writing results so that nobody ever sees half of one, or takes a damaged one for whole."""
 
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from scripts.errors import DamagedError
 
 
 @contextmanager
@@ -26,11 +29,37 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: object) -> None:
-    """Writes ``value`` as JSON that a person can read and that is the same every time."""
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes JSON that a person can read and that is the same every time, with a ``checksum``."""
+    # Through JSON first: what is not text there, a key for example, is when it is read again.
+    plain = json.loads(json.dumps(value, allow_nan=False))
     with replacing(path) as temporary:
-        text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+        text = json.dumps(plain | {"checksum": _checksum(plain)}, indent=1, sort_keys=True)
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads what :func:`write_json` wrote. Raises DamagedError if it is something else."""
+    try:
+        value = json.loads(path.read_bytes())
+        if value.pop("checksum") != _checksum(value):
+            raise DamagedError(path, "its content is not that of its checksum")
+    except FileNotFoundError as error:
+        raise DamagedError(path, "there is no such file") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DamagedError(path, f"no JSON with a checksum ({error})") from error
+    return value
+
+
+def _checksum(plain: dict[str, Any]) -> str:
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check(path: Path, expected: str) -> None:
+    """Raises DamagedError unless the file has this SHA-256 digest."""
+    if (found := sha256(path)) != expected:
+        raise DamagedError(path, f"its sha256 is {found}, and it was made with {expected}")
 
 
 def sha256(path: Path) -> str:

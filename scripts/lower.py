@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from scripts import cli, lean
-from scripts.files import replacing, write_json
+from scripts.files import replacing, sha256, write_json
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -12,7 +12,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--slice", type=json.loads, required=True, help="this step's configuration")
     parser.add_argument("--program", type=Path, required=True, help="the torch program, .pt2")
     parser.add_argument("--output", type=Path, required=True, help="the lowered program, .pte")
-    parser.add_argument("--sources", type=Path, required=True, help="operators by handle, .json")
+    parser.add_argument("--sources", type=Path, required=True, help="what was lowered, .json")
     arguments = parser.parse_args(argv)
 
     def step() -> None:
@@ -24,7 +24,8 @@ def main(argv: list[str] | None = None) -> int:
         lowered, sources = lower(programs.load(arguments.program), arguments.slice)
         with replacing(arguments.output) as temporary:
             temporary.write_bytes(canonical_pte(lowered, "all"))
-        write_json(arguments.sources, sources)
+        about = {"pte_sha256": sha256(arguments.output), "operators": sources}
+        write_json(arguments.sources, about)
 
     return cli.run(arguments, step, portably=True)
 

@@ -1,12 +1,17 @@
 """Torch programs on disk: what ``torch.export`` saves."""
 
+import hashlib
 import importlib
-import tempfile
+import io
 import zipfile
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import torch
 from torch.export import ExportedProgram
+
+from scripts.errors import DamagedError
+from scripts.files import replacing
 
 # Reading a quantized program needs its operators and tensor types, which these modules register.
 # torchao takes seconds to import, so a program's graph is searched for its operators' names.
@@ -16,24 +21,39 @@ REGISTERED_BY = {
     b"codebook": "torchao.prototype.quantization.codebook_coreml",
 }
 
+# An archive's comment holds the SHA-256 of everything before it, in hexadecimal.
+DIGEST_SIZE = 64
+
 
 def save(program: ExportedProgram, path: Path) -> None:
     """Writes a program; the same program gives the same bytes."""
     for node in program.graph.nodes:
         # A node's history names graphs by their address in memory.
         node.meta.pop("from_node", None)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The archive's entries are named after the file, so the name must always be the same.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
-        written = Path(folder, "program.pt2")
-        torch.export.save(program, written)
-        written.replace(path)
+    # In memory first: on a full disk torch's own writer aborts the process.
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    parts = [buffer.getbuffer()[:-2], DIGEST_SIZE.to_bytes(2, "little")]  # was: no comment
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.writelines([*parts, digest.hexdigest().encode()])
 
 
 def load(path: Path) -> ExportedProgram:
-    """Reads a program that :func:`save` wrote, quantized or not."""
-    with zipfile.ZipFile(path) as archive:
-        graphs = [archive.read(name) for name in archive.namelist() if name.endswith("model.json")]
+    """Reads a program that :func:`save` wrote, quantized or not. Raises DamagedError."""
+    try:
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            end = len(content) - DIGEST_SIZE
+            with memoryview(content)[:end] as archived:
+                if content[end:] != hashlib.sha256(archived).hexdigest().encode():
+                    raise DamagedError(path, "its content is not that of its digest")
+            with zipfile.ZipFile(file) as archive:
+                names = [name for name in archive.namelist() if name.endswith("model.json")]
+                graphs = [archive.read(name) for name in names]
+    except (OSError, ValueError) as error:  # no file, or an empty one
+        raise DamagedError(path, error) from error
     for name, module in REGISTERED_BY.items():
         if any(name in graph for graph in graphs):
             importlib.import_module(module)

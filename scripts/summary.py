@@ -157,18 +157,10 @@ def main(argv: list[str] | None = None) -> int:
 
     def step() -> None:
         paths = report_paths(arguments.slice["builds"], arguments.slice["devices"])
-        summary = summarize({path: read_json(Path(path)) for path in paths})
+        summary = summarize({path: files.read_json(Path(path)) for path in paths})
         files.write_json(arguments.output, summary)
 
     return cli.run(arguments, step)
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises InputError, which names the file, if it is missing or broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}. Build it again.") from error
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts.errors import FoundryError
+from scripts.files import read_json
 from scripts.report import text
-from scripts.summary import read_json
 
 _UNBOUNDED = 10_000
 _STYLES = {"pass": "green", "warn": "yellow", "FAIL": "bold red"}

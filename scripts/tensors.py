@@ -1,15 +1,45 @@
-"""Samples on disk: the inputs, outputs and labels that one stage hands to the next."""
+"""Tensors on disk: trained weights, and the samples that one stage hands to the next."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
+from scripts.errors import DamagedError
 from scripts.files import replacing
 
 Sample = tuple[torch.Tensor, ...]
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Writes safetensors with a ``checksum`` of the tensors in their metadata."""
+    save_file(dict(tensors), path, {"checksum": _checksum(tensors)})
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Reads what :func:`save_tensors` wrote. Raises DamagedError if it is something else."""
+    try:
+        with safe_open(path, "pt") as file:
+            # keys() is the library's way to the names; the file is no mapping.
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            checksum = (file.metadata() or {}).get("checksum")
+    except (SafetensorError, OSError) as error:
+        raise DamagedError(path, error) from error
+    if checksum != _checksum(tensors):
+        raise DamagedError(path, "its tensors are not those of its checksum")
+    return tensors
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -29,11 +59,11 @@ class Samples:
                     # A clone, because safetensors refuses tensors that share memory.
                     tensors[f"{kind}.{index}.{position}"] = tensor.detach().contiguous().clone()
         with replacing(path) as temporary:
-            save_file(tensors, temporary)
+            save_tensors(tensors, temporary)
 
     @classmethod
     def load(cls, path: Path) -> "Samples":
-        tensors = load_file(path)
+        tensors = load_tensors(path)
         labels = tensors.pop("labels", None)
         found: dict[str, dict[int, dict[int, torch.Tensor]]] = {"input": {}, "output": {}}
         for key, tensor in tensors.items():

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def train(model: ModelModule, expected: str | None, output: Path) -> None:
     """Writes the trained state dict as safetensors; raises ModelError if its digest is another."""
-    from safetensors.torch import save_file
+    from scripts.tensors import save_tensors
 
     with replacing(output) as temporary:
-        save_file(model.train(), temporary)
+        save_tensors(model.train(), temporary)
         found = sha256(temporary)
         if expected is not None and found != expected:
             raise ModelError(

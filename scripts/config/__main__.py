@@ -31,7 +31,7 @@ def _check(files: list[Path], root: Path) -> int:
     except FoundryError as error:
         print(error)
         return 1
-    print(f"ok: {len(config.builds)} builds")
+    print(f"ok: {len(config.builds)} build{'s' * (len(config.builds) != 1)}")
     return 0
 
 

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from scripts import cli
-from scripts.files import replacing
+from scripts.files import check, read_json, replacing, sha256
 
 
 def artifact(lowered: bytes, target: dict) -> bytes:
@@ -35,13 +35,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.parser(__doc__)
     parser.add_argument("--slice", type=json.loads, required=True, help="this step's configuration")
     parser.add_argument("--lowered", type=Path, required=True, help="the lowered program, .pte")
+    parser.add_argument("--sources", type=Path, required=True, help="what was lowered, .json")
     parser.add_argument("--output", type=Path, required=True, help="the artifact, .pte")
+    parser.add_argument("--digest", type=Path, required=True, help="its digest, for sha256sum")
     arguments = parser.parse_args(argv)
 
     def step() -> None:
+        check(arguments.lowered, read_json(arguments.sources)["pte_sha256"])
         written = artifact(arguments.lowered.read_bytes(), arguments.slice)
         with replacing(arguments.output) as temporary:
             temporary.write_bytes(written)
+        with replacing(arguments.digest) as temporary:
+            temporary.write_text(f"{sha256(arguments.output)}  {arguments.output.name}\n")
 
     return cli.run(arguments, step, portably=True)
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from scripts import cli, files
+from scripts.files import read_json
 from scripts.report.page import render
-from scripts.summary import read_json
 
 
 def main(argv: list[str] | None = None) -> int:

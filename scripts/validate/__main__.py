@@ -6,13 +6,12 @@ the artifact against the quantized model (``stages.lowering``).
 """
 
 import hashlib
-import json
 import platform
 from pathlib import Path
 
 from scripts import arguments as options
 from scripts import cli
-from scripts.files import write_json
+from scripts.files import check, read_json, write_json
 from scripts.model import ModelModule
 from scripts.pte import Pte
 from scripts.pte.delegate import Delegate
@@ -106,19 +105,21 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("model", "recipe", "target", "device"):
         parser.add_argument(f"--{name}", required=True, help=f"the {name}'s name, for the report")
     parser.add_argument("--pte", type=Path, required=True, help="the artifact")
+    parser.add_argument("--digest", type=Path, required=True, help="its digest, for sha256sum")
     parser.add_argument("--reference", type=Path, required=True, help="samples and fp32 outputs")
     parser.add_argument("--quantized", type=Path, required=True, help="outputs before lowering")
-    parser.add_argument("--operators", type=Path, required=True, help="torch sources by handle")
+    parser.add_argument("--operators", type=Path, required=True, help="what was lowered, .json")
     parser.add_argument("--output", type=Path, required=True, help="the report, .json")
     arguments = parser.parse_args(argv)
 
     def step() -> None:
+        check(arguments.pte, arguments.digest.read_text().split()[0])
         report = validate(
             arguments.pte,
             options.model_of(arguments),
             Samples.load(arguments.reference),
             Samples.load(arguments.quantized),
-            json.loads(arguments.operators.read_bytes()),
+            read_json(arguments.operators)["operators"],
         )
         gates, status = judge(gated(report), arguments.slice["gates"])
         named = {name: getattr(arguments, name) for name in ("model", "recipe", "target")}

@@ -1,11 +1,11 @@
 """Protects results from ever being half-written."""
 
-import json
 import math
 
 import pytest
 
 from scripts import files
+from scripts.errors import DamagedError
 
 
 def test_replacing_leaves_the_old_file_and_no_rubbish_after_an_error(tmp_path):
@@ -35,10 +35,30 @@ def test_json_is_the_same_whatever_the_order_of_keys(tmp_path):
     files.write_json(tmp_path / "a.json", {"b": 1, "a": [1.5, None]})
     files.write_json(tmp_path / "b.json", {"a": [1.5, None], "b": 1})
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
-    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1.5, None], "b": 1}
+    assert files.read_json(tmp_path / "a.json") == {"a": [1.5, None], "b": 1}
+
+
+def test_json_that_was_changed_or_cut_is_damaged(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"numbers": {1: 0.1, 10: 1e300, 2: -0.0}, "name": "ä"})
+    assert files.read_json(path) == {"numbers": {"1": 0.1, "10": 1e300, "2": -0.0}, "name": "ä"}
+    whole = path.read_bytes()
+    for damaged in (whole.replace(b"0.1", b"0.2"), whole[:-9], b"", b"[]", b"{}", b"\xff"):
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedError, match=r"a\.json is damaged: .*Delete it and run again"):
+            files.read_json(path)
+
+
+def test_a_file_with_another_digest_is_damaged(tmp_path):
+    path = tmp_path / "w.bin"
+    path.write_bytes(b"weights")
+    files.check(path, files.sha256(path))
+    path.write_bytes(b"weighty")
+    with pytest.raises(DamagedError, match=r"w\.bin is damaged"):
+        files.check(path, "0" * 64)
 
 
 def test_json_refuses_what_json_does_not_have(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
-        files.write_json(tmp_path / "a.json", math.nan)
+        files.write_json(tmp_path / "a.json", {"a": math.nan})
     assert not list(tmp_path.iterdir())

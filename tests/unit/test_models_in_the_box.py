@@ -120,16 +120,17 @@ def test_mobilenet_sees_what_the_photographs_show():
 
 
 def test_mobilenet_preprocesses_as_torchvision_does():
+    module = mobilenet()  # first: it makes torchvision importable
     from PIL import Image
     from torchvision.models import MobileNet_V2_Weights
 
     coffee = packaged("skimage/data/coffee.png")
     expected = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()(Image.open(coffee))
-    crops = mobilenet().module.crops(coffee)
+    crops = module.module.crops(coffee)
     torch.testing.assert_close(crops[0][0][0], expected, rtol=0, atol=1e-6)
     assert torch.equal(crops[1][0], crops[0][0].flip(-1))
     assert len({tuple(crop.flatten().tolist()) for (crop,) in crops}) == 6
-    assert_disjoint(mobilenet())
+    assert_disjoint(module)
 
 
 def test_mobilenet_agreement_counts_shared_best_classes():
@@ -170,10 +171,10 @@ def test_minilm_puts_like_sentences_near():
 
 def test_minilm_equals_transformers_own_encoder():
     """Folded positions, padded rows and our mask change nothing; nor does the number of pads."""
+    module = minilm()  # first: transformers imports torchvision, which the module makes importable
     from safetensors.torch import load_file
     from transformers import BertConfig, BertModel
 
-    module = minilm()
     bert = BertModel(BertConfig.from_json_file(module.data["config"])).eval()
     bert.load_state_dict(load_file(module.weights), strict=False)
     sentences = ["A short one.", "And another sentence, which is a little longer than that."]
@@ -209,11 +210,12 @@ def test_minilm_samples_and_metrics():
 
 
 def test_smollm2_norm_equals_transformers_and_survives_fp16():
+    module = smollm2()  # first, as above
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
     norm = LlamaRMSNorm(576, eps=1e-5)
     nn.init.uniform_(norm.weight, generator=torch.Generator().manual_seed(0))
-    scaled = smollm2().module.ScaledRmsNorm(norm)
+    scaled = module.module.ScaledRmsNorm(norm)
     hidden = torch.randn(4, 576, generator=torch.Generator().manual_seed(1))
     for factor in (1e-3, 0.1, 1, 1000):
         torch.testing.assert_close(scaled(hidden * factor), norm(hidden * factor))
@@ -233,9 +235,9 @@ def test_smollm2_perplexity_is_that_of_the_probabilities():
 @pytest.mark.slow
 def test_smollm2_equals_transformers_reading_of_the_file():
     """Our reading of the file is three times as fast; weights, text and logits must be the same."""
+    module = smollm2(sequence_length=16)  # first, as above
     from transformers import AutoTokenizer, LlamaForCausalLM
 
-    module = smollm2(sequence_length=16)
     folder, file = module.weights.parent, module.weights.name
     theirs = LlamaForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32).eval()
     network = module.build()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts.files import write_json
 from scripts.report import charts, details
 from scripts.report.__main__ import main
 from scripts.report.page import render
@@ -165,14 +166,14 @@ def test_a_large_matrix_stays_small():
 def test_command_and_manifest(tmp_path):
     summary, manifest = tmp_path / "summary.json", tmp_path / "manifest.json"
     made = summary_of(report("minilm", "fp16", "ios18"))
-    summary.write_text(json.dumps(made))
+    write_json(summary, made)
     path = made["builds"][0]["paths"]["pte"]
     made_from = {
         "environment": {"versions": {"torch": "2.13.0"}, "lock_sha256": "ef" * 32},
         "models": {"minilm": {"files": {"weights": {"path": "w", "sha256": "cd" * 32}}}},
         "artifacts": {path: {"inputs": "ab" * 32}},
     }
-    manifest.write_text(json.dumps(made_from))
+    write_json(manifest, made_from)
     pages = []
     for extra in ([], ["--manifest", str(manifest)]):
         output = tmp_path / "report" / "index.html"

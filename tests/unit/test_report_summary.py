@@ -8,6 +8,7 @@ import pytest
 
 from scripts import summary
 from scripts.errors import InputError
+from scripts.files import write_json
 from scripts.summary import summarize
 from tests.made_up_reports import path_of, report, reports
 
@@ -97,7 +98,7 @@ def test_command(tmp_path, monkeypatch, capfd):
     for one in both:
         path = Path(path_of(one))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(one))
+        write_json(path, one)
     chosen = {"builds": {"minilm": {"fp16": ["ios18"]}}, "devices": ["host", "mac"]}
     output = Path("results/summary.json")
     arguments = ["--slice", json.dumps(chosen), "--output", str(output)]
@@ -108,5 +109,5 @@ def test_command(tmp_path, monkeypatch, capfd):
     before = output.read_bytes()
     path.write_text("{ half")
     assert summary.main(arguments) == 1
-    assert "mac.json: cannot be read" in capfd.readouterr().err
+    assert "mac.json is damaged" in capfd.readouterr().err
     assert output.read_bytes() == before

@@ -1,7 +1,6 @@
 """Protects the table that ends a build: complete in a pipe, whole in a narrow terminal."""
 
 import io
-import json
 import subprocess
 import sys
 
@@ -9,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from scripts import table
+from scripts.files import write_json
 from scripts.report import text
 from scripts.summary import summarize
 from tests.made_up_reports import path_of, report, reports
@@ -79,7 +79,7 @@ def test_unmeasured_values_and_reasons():
 def test_command_in_a_pipe(tmp_path):
     """One build a line, and the exit code says whether a gate failed."""
     path = tmp_path / "summary.json"
-    path.write_text(json.dumps(summarize(reports())))
+    write_json(path, summarize(reports()))
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "index.html").touch()
     command = [sys.executable, "-m", "scripts.table", str(path)]
@@ -89,7 +89,7 @@ def test_command_in_a_pipe(tmp_path):
     assert "perplexity 17.8 (+0.41)" in ran.stdout
     assert f"page: {tmp_path}/report/index.html" in ran.stdout
 
-    path.write_text(json.dumps(summary_of(report("minilm", "fp16", "ios18"))))
+    write_json(path, summary_of(report("minilm", "fp16", "ios18")))
     assert table.main([str(path)]) == 0
     path.write_text("{")
     assert table.main([str(path)]) == 1

@@ -5,6 +5,8 @@ terminal the last line moves; in a file or in CI every finished job is one plain
 """
 
 import logging
+import re
+import signal
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -65,6 +67,18 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def died_of(message: str) -> str:
+    """What killed a step, from the message of subprocess's CalledProcessError; empty if nothing."""
+    found = re.search(r"died with <Signals\.(\w+)|non-zero exit status (\d+)", message)
+    if found is None:
+        return ""
+    name, status = found.groups()
+    if status and int(status) > 128:  # how a shell reports a signal
+        name = signal.Signals(int(status) - 128).name
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    return f"error: the step was ended by {name}{hint}" if name else ""
+
+
 class LogHandler(LogHandlerBase):
     """The plugin's entry point; Snakemake finds it by this name."""
 
@@ -106,6 +120,9 @@ class LogHandler(LogHandlerBase):
 
     def _speak(self, record: logging.LogRecord) -> None:
         text = record.getMessage().strip()
+        if text.startswith("RuleException:\nCalledProcessError"):
+            # The step has said what is wrong, unless it was not given the time.
+            text = died_of(text)
         # What failed has been said above, job by job.
         if text and not text.startswith(
             ("Error in rule", "Exiting because a job execution failed")

@@ -1,0 +1,275 @@
+"""Protects builds from what happens to machines: killed processes, full and damaged disks.
+
+Every test ends with `make` as a user would type it again, and compares bytes with an undisturbed
+build.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scripts.resume import is_snakemake
+from tests.project import CONFIG, Project
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
+
+ARTIFACT = "results/pte/digits_cnn/int8_static/ios17.pte"
+# One build that goes through every stage.
+ONE_BUILD = CONFIG[: CONFIG.index("builds:")] + (
+    "builds:\n  - {models: [digits_cnn], recipes: [int8_static], targets: [ios17]}\n"
+)
+STAGES = (
+    *("fetch", "train", "export", "reference", "calibrate", "convert", "evaluate", "lower", "pte"),
+    *("validate", "summary", "manifest", "report"),
+)
+
+
+def make(project: Project, *arguments: str) -> subprocess.Popen:
+    """Starts `make` with the environment of this test, which is the one that `make test` made."""
+    if not (project.folder / ".venv").exists():
+        (project.folder / ".venv").symlink_to(sys.prefix)
+    return subprocess.Popen(
+        ["make", "CORES=2", *arguments],
+        cwd=project.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def made(project: Project) -> tuple[int, str]:
+    """Exit code and output of a `make` to its end."""
+    running = make(project)
+    output, _ = running.communicate(timeout=600)
+    return running.returncode, output
+
+
+def assert_made(project: Project) -> None:
+    code, output = made(project)
+    assert code == 0, output
+
+
+def half_written(project: Project) -> list[Path]:
+    return [path for path in (project.folder / "results").rglob("*") if path.name.startswith(".")]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Project:
+    project = Project(tmp_path_factory.mktemp("undisturbed"), ONE_BUILD)
+    project.build()
+    return project
+
+
+@pytest.fixture
+def wanted(undisturbed) -> bytes:
+    return (undisturbed.folder / ARTIFACT).read_bytes()
+
+
+@pytest.fixture
+def finished(undisturbed, tmp_path) -> Project:
+    """A copy of a finished build, to damage."""
+    copy = Project.__new__(Project)
+    copy.folder = tmp_path / "finished"
+    shutil.copytree(undisturbed.folder, copy.folder, symlinks=True)
+    return copy
+
+
+def stage_of(process: psutil.Process) -> str | None:
+    try:
+        command = process.cmdline()
+    except psutil.Error:
+        return None
+    is_step = command[1:2] == ["-m"] and command[2].startswith("scripts.")
+    return command[2].removeprefix("scripts.") if is_step else None
+
+
+def kill_first(running: subprocess.Popen, stages: set[str], victim: str) -> str | None:
+    """Kills the first step of one of ``stages`` that runs below ``running``, or its Snakemake.
+
+    Returns the stage, or None if `make` ended before.
+    """
+    top = psutil.Process(running.pid)
+    while running.poll() is None:
+        try:
+            children = top.children(recursive=True)
+        except psutil.NoSuchProcess:
+            return None
+        for process in children:
+            if (stage := stage_of(process)) in stages:
+                above = next(parent for parent in process.parents() if is_snakemake(parent))
+                (process if victim == "step" else above).kill()
+                return stage
+    return None
+
+
+@pytest.mark.parametrize("victim", ["step", "snakemake"])
+def test_whatever_is_killed_the_next_make_goes_on(tmp_path, wanted, victim):
+    project = Project(tmp_path / "killed", ONE_BUILD)
+    left = set(STAGES)
+    while left:
+        running = make(project)
+        stage = kill_first(running, left, victim)
+        output, _ = running.communicate(timeout=600)
+        assert stage, f"`make` ended without {sorted(left)}:\n{output}"
+        assert running.returncode != 0, f"killed {stage}:\n{output}"
+        left.remove(stage)
+    assert_made(project)
+    assert (project.folder / ARTIFACT).read_bytes() == wanted
+    assert not half_written(project)
+
+
+def test_two_makes_at_once(tmp_path, wanted):
+    """One builds; the other says in one line that it is busy, and disturbs nothing."""
+    project = Project(tmp_path / "twice", ONE_BUILD)
+    first = make(project)
+    while not (project.folder / "results").exists():
+        assert first.poll() is None
+    code, output = made(project)
+    assert code != 0
+    assert "another build is working in this folder (process " in output
+    output, _ = first.communicate(timeout=600)
+    assert first.returncode == 0, output
+    assert (project.folder / ARTIFACT).read_bytes() == wanted
+
+
+@pytest.mark.parametrize(
+    ("damage", "pattern"),
+    [
+        ("truncate", "results/fetch/digits_cnn/digits/digits.csv.gz"),
+        ("flip", "results/export/digits_cnn.pt2"),
+        ("truncate", "results/reference/digits_cnn.safetensors"),
+        ("flip", "results/lower/digits_cnn/int8_static/*.pte"),
+        ("flip", ARTIFACT),
+    ],
+)
+def test_a_damaged_file_is_never_used(finished, wanted, damage, pattern):
+    (path,) = finished.folder.glob(pattern)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    path.write_bytes(flipped if damage == "flip" else whole[:middle])
+    done = finished.snakemake()
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0, said
+    assert f"{path.relative_to(finished.folder)} is damaged" in said
+    assert "Delete it and run again" in said
+    path.unlink()
+    finished.build()
+    assert finished.jobs() == set()
+    # What nothing asks for again stays away.
+    assert not path.exists() or path.read_bytes() == whole
+    assert (finished.folder / ARTIFACT).read_bytes() == wanted
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """A file system of ``size`` in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_space(tmp_path, wanted):
+    project = Project(tmp_path / "full", ONE_BUILD)
+    results = project.folder / "results"
+    with small_disk(results, "600k"):
+        code, output = made(project)
+        assert code != 0
+        assert "No space left on device" in output
+        assert "Traceback" not in output
+        assert not half_written(project)
+        assert not list(results.rglob("*.pte"))
+        subprocess.run(["mount", "-o", "remount,size=500m", results], check=True)
+        assert_made(project)
+        assert (project.folder / ARTIFACT).read_bytes() == wanted
+
+
+def test_results_that_cannot_be_written(tmp_path):
+    project = Project(tmp_path / "read-only", ONE_BUILD)
+    results = project.folder / "results"
+    with small_disk(results, "1m"):
+        subprocess.run(["mount", "-o", "remount,ro", results], check=True)
+        code, output = made(project)
+    assert code != 0
+    assert "Read-only file system" in output
+    assert "Traceback" not in output
+
+
+MODEL = """\
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+def train():
+    torch.manual_seed(0)
+    return Net().state_dict()
+
+
+def build(weights):
+    from safetensors.torch import load_file
+
+    net = Net()
+    net.load_state_dict(load_file(weights))
+    return net.eval()
+
+
+def example_inputs():
+    return (torch.zeros(1, 4),)
+
+
+def evaluation():
+    return [(torch.full((1, 4), float(i)),) for i in range(4)], None
+"""
+BROKEN = {
+    "raises": ("net = Net()", "raise LookupError('no luck')", "raises.py:{line}: build() raised"),
+    "not_finite": ("self.linear(x)", "self.linear(x) * torch.nan", "not_finite.py: forward()"),
+    "wide": ("torch.full((1, 4)", "torch.full((1, 5)", "wide.py: evaluation()"),
+}
+
+
+def test_a_broken_model_is_blamed_and_the_others_are_built(tmp_path):
+    modules = {"sound": MODEL}
+    blamed = []
+    for name, (old, new, message) in BROKEN.items():
+        assert MODEL.count(old) == 1
+        modules[name] = MODEL.replace(old, new)
+        line = MODEL[: MODEL.index(old)].count("\n") + 1
+        blamed.append(message.format(line=line))
+    models = "".join(
+        f"  {name}: {{module: config/models/{name}.py, weights: {{train: true}}}}\n"
+        for name in modules
+    )
+    config = CONFIG[CONFIG.index("recipes:") : CONFIG.index("builds:")]
+    builds = f"builds:\n  - {{models: [{', '.join(modules)}], recipes: [fp16], targets: [ios16]}}\n"
+    project = Project(tmp_path / "models", f"models:\n{models}{config}{builds}")
+    for name, text in modules.items():
+        project.write(f"config/models/{name}.py", text)
+
+    code, output = made(project)
+    assert code != 0
+    for message in blamed:
+        assert message in output, output
+    assert "Traceback" not in output
+    assert (project.folder / "results/pte/sound/fp16/ios16.pte").is_file()
+    assert (project.folder / "results/validation/sound/fp16/ios16/host.json").is_file()
