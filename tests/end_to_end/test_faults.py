@@ -7,6 +7,7 @@ build.
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,23 +91,28 @@ def stage_of(process: psutil.Process) -> str | None:
     return command[2].removeprefix("scripts.") if is_step else None
 
 
-def kill_first(running: subprocess.Popen, stages: set[str], victim: str) -> str | None:
-    """Kills the first step of one of ``stages`` that runs below ``running``, or its Snakemake.
+def kill(running: subprocess.Popen, stages: set[str], victim: str) -> str | None:
+    """Kills a step of one of ``stages`` below ``running`` whenever it runs, or its Snakemake once.
 
-    Returns the stage, or None if `make` ended before.
+    Returns the stage when `make` has ended; None if there was none.
     """
-    top = psutil.Process(running.pid)
+    top, killed = psutil.Process(running.pid), None
     while running.poll() is None:
         try:
             children = top.children(recursive=True)
         except psutil.NoSuchProcess:
-            return None
+            break
         for process in children:
-            if (stage := stage_of(process)) in stages:
-                above = next(parent for parent in process.parents() if is_snakemake(parent))
-                (process if victim == "step" else above).kill()
-                return stage
-    return None
+            stage = stage_of(process)
+            if stage not in stages or killed not in (None, stage):
+                continue
+            if victim == "step":
+                process.kill()
+            elif killed is None:
+                next(parent for parent in process.parents() if is_snakemake(parent)).kill()
+            killed = stage
+        time.sleep(0.01)
+    return killed
 
 
 @pytest.mark.parametrize("victim", ["step", "snakemake"])
@@ -115,7 +121,7 @@ def test_whatever_is_killed_the_next_make_goes_on(tmp_path, wanted, victim):
     left = set(STAGES)
     while left:
         running = make(project)
-        stage = kill_first(running, left, victim)
+        stage = kill(running, left, victim)
         output, _ = running.communicate(timeout=600)
         assert stage, f"`make` ended without {sorted(left)}:\n{output}"
         assert running.returncode != 0, f"killed {stage}:\n{output}"
