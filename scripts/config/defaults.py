@@ -10,15 +10,15 @@ from scripts.config.targets import Target
 _UNCOMPRESSED = {"float32": 90.0, "float16": 45.0}
 _STATIC_ACTIVATIONS = 12.0
 _WEIGHTS = {
-    ("affine", 8): 25.0,
+    ("affine", 8): 18.0,
     ("group", 4): 10.0,
-    ("affine", 4): 10.0,
+    ("affine", 4): 5.0,
     ("lookup", 8): 25.0,
     ("lookup", 7): 22.0,
     ("lookup", 6): 20.0,
     ("lookup", 5): 15.0,
     ("lookup", 4): 10.0,
-    ("lookup", 3): 5.0,
+    ("lookup", 3): 3.0,
     ("lookup", 2): 0.0,
     ("lookup", 1): -5.0,
 }

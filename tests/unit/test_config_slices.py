@@ -235,7 +235,7 @@ def test_default_gates_come_from_the_scheme(parsed):
     assert gates_of(config, "plain", "desk")["sqnr_db"]["min"] == 45
     assert gates_of(config, "plain", "phone")["sqnr_db"]["min"] == 10
     assert gates_of(config, "static", "old")["sqnr_db"]["min"] == 12
-    assert gates_of(config, "weights", "old")["sqnr_db"]["min"] == 25
+    assert gates_of(config, "weights", "old")["sqnr_db"]["min"] == 18
     assert gates_of(config, "rows", "old")["hazards"]["max"] == 0
     assert gates_of(config, "rows", "old")["delegated_fraction"]["min"] == 1
     assert "delegated_fraction" not in gates_of(config, "rows", "desk")
