@@ -20,6 +20,14 @@ report: "report/workflow.rst"
 container: "docker-daemon://pte-foundry:0.1.0"  # envs/Dockerfile; used with --sdm apptainer only
 
 
+onstart:
+    # Snakemake 9.27.1 limits how many jobs start in a second. For that it looks through all waiting
+    # jobs again every second, once for each job that has ended so far, which takes a core after some
+    # hundred jobs. On one machine its cores are limit enough. (tests/rules/test_scheduling.py)
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
+
+
 include: "rules/common.smk"
 include: "rules/fetch.smk"
 include: "rules/export.smk"

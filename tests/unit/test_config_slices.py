@@ -233,7 +233,7 @@ def test_default_gates_come_from_the_scheme(parsed):
     config = parsed(edit)
     assert gates_of(config, "plain", "old")["sqnr_db"]["min"] == 90
     assert gates_of(config, "plain", "desk")["sqnr_db"]["min"] == 45
-    assert gates_of(config, "plain", "phone")["sqnr_db"]["min"] == 10
+    assert gates_of(config, "plain", "phone")["sqnr_db"]["min"] == 5
     assert gates_of(config, "static", "old")["sqnr_db"]["min"] == 12
     assert gates_of(config, "weights", "old")["sqnr_db"]["min"] == 18
     assert gates_of(config, "rows", "old")["hazards"]["max"] == 0
