@@ -78,12 +78,11 @@ def _linear(x: Tensor, mode: str, sizes: Ints) -> Tensor:
         points = _points(mode, x.shape[axis], count)
         lower = points.to(torch.int64)
         weights = (points - lower).to(x.dtype)
-        upper = (lower + 1).clamp(max=x.shape[axis] - 1)
-        first = _take(x, axis, lower)
+        resized = _take(x, axis, lower)
         if weights.any():
-            weights = weights.view(-1, *[1] * (-1 - axis))
-            first = torch.lerp(first, _take(x, axis, upper), weights)
-        x = first
+            upper = (lower + 1).clamp(max=x.shape[axis] - 1)
+            resized.lerp_(_take(x, axis, upper), weights.view(-1, *[1] * (-1 - axis)))
+        x = resized
     return x
 
 
