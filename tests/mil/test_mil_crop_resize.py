@@ -68,9 +68,13 @@ CASES = [
         crop_resized([[0, 1, 0, 2.5]], [[[[2.125, 3.375]]]], opset,
                      sampling_mode="UNALIGN_CORNERS"),
         crop_resized([[0, 1, 0, 2.5]], [[[[2]]]], opset, sampling_mode="STRICT_ALIGN_CORNERS"),
+        # A box of less than a pixel counts as one, but is not left: 1.25, then 1.75.
+        crop_resized([[0, 1, 0, 1.5]], [[[[2.25, 2.5]]]], opset, sampling_mode="OFFSET_CORNERS"),
     )),
     *(crop_resized(OUTSIDE, beyond(10), opset, normalized_coordinates=True, pad_value=10.0)
       for opset in ("iOS16", "iOS17")),
+    # On the last pixel the padding does not count, not even with a weight of zero.
+    crop_resized([[3, 3, 4, 3]], [[[[16], [np.inf]]]], pad_value=float("inf")),
     Case("crop_resize", {"x": np.concatenate([COUNT, -COUNT]), "boxes": np.array([[1, 2, 1, 2],
                          [3, 0, 3, 0]], np.uint16)}, np.array([[[[7]]], [[[-13]]]], SINGLE),
          opset="iOS17", id="defaults"),

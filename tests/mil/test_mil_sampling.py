@@ -68,6 +68,9 @@ CASES = [
     *(resampled(WHOLE_POINTS.astype(HALF), ints, "iOS16", p) for p, _, ints in APPLE),
     resampled(np.array([[[[0.5, 0]]]], HALF), [16.5], "iOS16",
               sampling("bilinear", "border", HALF(0), "unnormalized", False), x=FOUR.astype(HALF)),
+    # Halves of rows and columns go to the even ones.
+    resampled(np.array([[[[0.5, 0.5], [0.5, 1], [1.5, 1.5]]]], SINGLE), [11, 33, 44], "iOS15",
+              sampling("nearest", "border", 0.0, "unnormalized", False)),
     # Infinitely far is as outside as any.
     resampled(np.array([[[[np.inf, 0], [0, -np.inf], [-1e30, 1e30]]]], SINGLE), [7, 7, 7], "iOS15",
               sampling("bilinear", "constant", 7.0, "unnormalized", True)),
