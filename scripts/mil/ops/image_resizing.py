@@ -1,11 +1,12 @@
 """Resizing and sampling of images (``iOS15``, ``iOS16`` and ``iOS17/image_resizing.py``).
 
 Apple describes where these operations sample in three places: the documentation of
-``resize_bilinear``, which holds here, ``SamplingMode`` in the older ``NeuralNetwork.proto`` (without
-UNALIGN_CORNERS), and the pages on ``BNNSLinearSamplingMode``. They agree, but for the spacing that
-the page on BNNSLinearSamplingAlignCorners has from the default mode. What they leave open is settled by the numbers in coremltools' own tests
-(``mil/ops/tests/iOS14`` to ``iOS17/test_image_resizing.py``), which were taken on Apple's machines,
-and by the settings of torch and TensorFlow that its frontends translate; each choice names its own.
+``resize_bilinear``, which holds here; ``SamplingMode`` in the older ``NeuralNetwork.proto``,
+without UNALIGN_CORNERS; and the pages on ``BNNSLinearSamplingMode``. They agree, but for the page
+on aligned corners, which repeats the spacing of the default mode. What they leave open is settled
+by the numbers in coremltools' own tests (``mil/ops/tests/iOS14`` to
+``iOS17/test_image_resizing.py``), which compare with Core ML itself where they run on a Mac, and by
+the settings of torch and TensorFlow that its frontends translate; each choice names its own.
 
 Positions are computed in fp64, so that halves are halves; pixels are blended in fp32.
 """
