@@ -62,6 +62,27 @@ RUN_TIME = [
     ),
 ]
 
+RAMP = np.array([[[1, 2, 3, 4]]], SINGLE)
+# W = weight * scale + bias, with one scale for all or one for each output.
+CONV = [
+    Case("conv_quantized",
+         {"x": RAMP, "weight": np.array([[[0, 255]]], U8), "quantization_type": "linear",
+          "quant_scale": SINGLE(0.5), "quant_bias": SINGLE(-1), "strides": np.array([2], INT)},
+         np.array([[[252, 503]]], SINGLE)),
+    # The bias of the convolution can only be uint8 as well: it is used as it is.
+    Case("conv_quantized",
+         {"x": RAMP.astype(HALF), "weight": np.array([[[1]], [[3]]], U8),
+          "bias": np.array([10, 200], U8), "quantization_type": "linear", "nbits": 2,
+          "quant_scale": np.array([1, 2], HALF), "quant_bias": np.array([0, -5], HALF)},
+         np.array([[[11, 12, 13, 14], [201, 202, 203, 204]]], HALF), opset="iOS17",
+         id="per-output"),
+    Case("conv_quantized",
+         {"x": np.ones((1, 2, 2, 2), SINGLE), "weight": np.full((2, 1, 2, 2), 3, U8), "groups": 2,
+          "quantization_type": "linear", "quant_scale": np.array([1, 10], SINGLE),
+          "quant_bias": np.array([0, 1], SINGLE), "pad_type": "same"},
+         np.array([[[[12, 6], [6, 3]], [[124, 62], [62, 31]]]], SINGLE), id="groups-same"),
+]  # fmt: skip
+
 IOS16 = [
     Case(
         "constexpr_affine_dequantize",
@@ -161,9 +182,15 @@ IOS18 = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", [*RUN_TIME, *IOS16, *IOS18], ids=str)
+@pytest.mark.parametrize("case", [*RUN_TIME, *CONV, *IOS16, *IOS18], ids=str)
 def test_quantization(case):
     check(case)
+
+
+def test_convolution_cannot_look_weights_up():
+    arguments = CONV[0].arguments | {"quantization_type": "lut"}
+    with pytest.raises(ValueError, match="no parameter for the values of a lookup table"):
+        compute("conv_quantized", "iOS15", arguments)
 
 
 @pytest.mark.parametrize("nbits", [1, 2, 4, 8])

@@ -72,6 +72,44 @@ def conv(
     return _CONV[rank](x, weight, bias, strides, both_sides, dilations, groups)
 
 
+@op("conv_quantized")
+def conv_quantized(
+    *,
+    x: Wide,
+    weight: Tensor,
+    quantization_type: str,
+    quant_scale: Wide,
+    quant_bias: Wide,
+    bias: Tensor | None = None,
+    nbits: int = 8,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> Tensor:
+    # The weights come as whole bytes, however many of the bits `nbits` says are in use.
+    if quantization_type != "linear":
+        raise ValueError(
+            f"quantization_type {quantization_type!r}: only 'linear' can be computed, since the "
+            "operation has no parameter for the values of a lookup table"
+        )
+    # One scale for all or one an output channel (LinearQuantizationParams, NeuralNetwork.proto).
+    # The bias, which coremltools only takes as uint8, is used as it is: its lowering to that format
+    # (backend/nn/op_mapping.py, conv_helper) quantizes the weights alone.
+    per_output = (-1, *[1] * (weight.ndim - 1))
+    return conv(
+        x=x,
+        weight=weight * quant_scale.reshape(per_output) + quant_bias.reshape(per_output),
+        bias=None if bias is None else bias.float(),
+        strides=strides,
+        pad_type=pad_type,
+        pad=pad,
+        dilations=dilations,
+        groups=groups,
+    )
+
+
 @op("conv_transpose")
 def conv_transpose(
     *,
