@@ -84,7 +84,8 @@ class Program:
             inputs: an array of exactly the declared dtype for every input that has no default.
             state: what :meth:`make_state` gave; updated in place. Only for stateful functions.
             tap: called with the name and the tensor of every value that is not a constant, as it
-                is produced. The tensor must not be changed.
+                is produced; not with lists, labels and dictionaries. The tensor must not be
+                changed.
 
         Returns:
             The outputs in declared order; they share no memory with inputs or weights. All are
