@@ -4,8 +4,11 @@ Protects the claim that any ML program can be validated here: a new coremltools 
 versions or parameters fails these tests before a user's program fails to load.
 """
 
+import inspect
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -75,6 +78,33 @@ def test_our_parameters_are_those_of_each_version(registry):
             if ours != wanted:
                 findings.append(f"{op} {target.name}: {ours}, coremltools has {wanted}")
             assert _BLOCKS.isdisjoint(theirs) != any(p.blocks for p in kernel.parameters.values())
+    assert findings == []
+
+
+def test_our_defaults_are_those_of_each_version(registry):
+    """Ours is None where coremltools' has the shape of other arguments: the function fills it in."""
+    from coremltools.converters.mil.mil import types
+
+    anything = SimpleNamespace(rank=4, shape=(1, 2, 3, 4), dtype=types.fp32, val=None)
+    compared, findings = 0, []
+    for op, definitions in registry.core_ops.items():
+        for target, definition in definitions.items():
+            kernel = find(op, target.name) if target.name in OPSETS.values() else None
+            if kernel is None:
+                continue
+            operation = object.__new__(definition)
+            for name in definition.input_spec.input_types:
+                setattr(operation, name, anything)
+            parameters = inspect.signature(kernel.run).parameters
+            for name, wanted in definition.default_inputs(operation).items():
+                ours = parameters[name].default
+                if ours is None and isinstance(wanted, list | range | np.ndarray):
+                    continue
+                ours = ours.item() if isinstance(ours, torch.Tensor) else ours
+                compared += 1
+                if ours != wanted:
+                    findings.append(f"{op} {target.name}: {name}={ours}, not {wanted}")
+    assert compared > 400
     assert findings == []
 
 

@@ -11,6 +11,7 @@ from scripts.mil.registry import op
 from scripts.mil.types import BY_NAME
 
 _ZERO = torch.zeros(())
+_ZERO_INT, _ONE_INT = torch.zeros((), dtype=torch.int32), torch.ones((), dtype=torch.int32)
 
 
 @op("band_part")
@@ -151,11 +152,9 @@ def one_hot(
     indices: Tensor,
     one_hot_vector_size: int,
     axis: int = -1,
-    on_value: Tensor | None = None,
-    off_value: Tensor | None = None,
+    on_value: Tensor = _ONE_INT,
+    off_value: Tensor = _ZERO_INT,
 ) -> Tensor:
-    on_value = torch.ones((), dtype=torch.int32) if on_value is None else on_value
-    off_value = torch.zeros((), dtype=torch.int32) if off_value is None else off_value
     axis = axis % (indices.ndim + 1)
     places = torch.arange(one_hot_vector_size).reshape(-1, *[1] * (indices.ndim - axis))
     return torch.where(indices.unsqueeze(axis) == places, on_value, off_value)
