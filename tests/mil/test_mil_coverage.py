@@ -82,7 +82,7 @@ def test_our_parameters_are_those_of_each_version(registry):
 
 
 def test_our_defaults_are_those_of_each_version(registry):
-    """Ours is None where coremltools' has the shape of other arguments: the function fills it in."""
+    """Ours is None where coremltools' takes the shape of other arguments: the function does so."""
     from coremltools.converters.mil.mil import types
 
     anything = SimpleNamespace(rank=4, shape=(1, 2, 3, 4), dtype=types.fp32, val=None)
