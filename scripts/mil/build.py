@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from torch import Tensor
-
 from scripts.errors import ProgramError
 from scripts.mil.proto import MIL_pb2
 from scripts.mil.registry import OPSETS, Kernel, find
@@ -20,7 +18,7 @@ from scripts.mil.run import (
     mark_last_uses,
 )
 from scripts.mil.types import TensorType, describe, read_type
-from scripts.mil.values import Values
+from scripts.mil.values import Constant, Values
 
 # Compile-time operations decompress weights. They run once, at load.
 _CONSTEXPR = "constexpr_"
@@ -72,7 +70,7 @@ class _Builder:
         spec: MIL_pb2.Block,
         inputs: tuple[NamedType, ...],
         visible: set[str],
-        constants: dict[str, Tensor | str],
+        constants: dict[str, Constant],
     ) -> Block:
         """Builds a block that sees the names ``visible`` and the ``constants`` around it."""
         visible, constants = set(visible), dict(constants)
@@ -102,7 +100,7 @@ class _Builder:
 
     def _constant(
         self, operation: MIL_pb2.Operation, outputs: tuple[NamedType, ...]
-    ) -> dict[str, Tensor | str]:
+    ) -> dict[str, Constant]:
         if len(outputs) != 1 or "val" not in operation.attributes:
             raise ProgramError("a const needs one output and a value")
         value = self._values.read(operation.attributes["val"])
@@ -118,7 +116,7 @@ class _Builder:
         spec: MIL_pb2.Operation,
         outputs: tuple[NamedType, ...],
         visible: set[str],
-        constants: dict[str, Tensor | str],
+        constants: dict[str, Constant],
     ) -> Instruction:
         name = _name(spec, outputs)
         where = f"{spec.type} {name!r}"
@@ -173,7 +171,7 @@ class _Builder:
         return self._converted[cached][0]
 
 
-def _slot(name: str, visible: set[str], constants: dict[str, Any], where: str) -> Slot:
+def _slot(name: str, visible: set[str], constants: dict[str, Constant], where: str) -> Slot:
     if name in constants:
         return constants[name]
     if name not in visible:

@@ -4,9 +4,13 @@
 ``Tensor``             as it is
 ``Wide``               a tensor, fp16 widened to fp32: see the policy in :mod:`scripts.mil.run`
 ``Tensors``, ``Wides`` MIL's tuples of tensors
+``Carried``            a tuple of tensors and lists
+``TensorList``         a list, as it is
 ``int``, ``float``,    a rank-0 tensor's value
 ``bool``, ``str``
 ``Ints``, ``Bools``    a rank-1 tensor's values
+``Sizes``              a tuple of integers; None for a string, which names an unknown size
+``Labels``             a constant list of strings or of integers
 ``Blocks``             the operation's nested blocks, each a function of its block inputs
 =====================  ==========================================================================
 
@@ -20,12 +24,17 @@ from typing import Annotated, Any, get_args
 import torch
 from torch import Tensor
 
+from scripts.mil.types import TensorList
+
 Wide = Annotated[Tensor, "fp32"]
 Tensors = tuple[Tensor, ...]
 Wides = tuple[Wide, ...]
 Ints = list[int]
 Bools = list[bool]
-Blocks = tuple[Callable[..., tuple[Tensor, ...]], ...]
+Carried = tuple[Tensor | TensorList, ...]
+Sizes = tuple[int | None, ...]
+Labels = list[str] | list[int]
+Blocks = tuple[Callable[..., Carried], ...]
 
 
 def widen(value: Tensor) -> Tensor:
@@ -38,12 +47,28 @@ def _string(value: str) -> str:
     return value
 
 
+def _list(value: TensorList) -> TensorList:
+    if not isinstance(value, TensorList):
+        raise TypeError("not a list")
+    return value
+
+
+def _labels(values: tuple[Tensor | str, ...]) -> Labels:
+    if not isinstance(values, tuple):
+        raise TypeError("not a list")
+    return [value if isinstance(value, str) else int(value) for value in values]
+
+
 # int(), float() and bool() raise by themselves for a tensor of more than one element.
 _CONVERSIONS: list[tuple[Any, Callable]] = [
     (Tensor, lambda value: value),
     (Wide, widen),
     (Tensors, lambda values: values),
     (Wides, lambda values: tuple(map(widen, values))),
+    (Carried, lambda values: values),
+    (TensorList, _list),
+    (Sizes, lambda values: tuple(None if isinstance(v, str) else int(v) for v in values)),
+    (Labels, _labels),
     (int, int),
     (float, float),
     (bool, bool),
@@ -74,7 +99,7 @@ class Parameter:
                     convert,
                     required,
                     wide=kind in (Wide, Wides),
-                    variadic=kind in (Tensors, Wides),
+                    variadic=kind in (Tensors, Wides, Carried, Sizes),
                     blocks=kind is Blocks,
                 )
         raise TypeError(f"an operation's parameter cannot be annotated {annotation}")

@@ -6,16 +6,23 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from google.protobuf.message import DecodeError
+from torch import Tensor
 
 from scripts.errors import InputError, ProgramError
 from scripts.mil import ops  # noqa: F401  (registers the operations)
 from scripts.mil.blob import BlobFile
 from scripts.mil.build import build
+from scripts.mil.ops.random import restart_stream
 from scripts.mil.proto import Model_pb2
 from scripts.mil.run import POLICY, Block, Name, NamedType, Operation, Tap, run_block
 from scripts.mil.signature import Signature, State, numpy_dtype, read_inputs
-from scripts.mil.types import TensorType, type_of
+from scripts.mil.types import BY_NAME, DictType, TensorType, Value, type_of
 from scripts.mil.values import Values
+
+# The only strings that a program gives: the label that a classifier found.
+_LABEL = TensorType(BY_NAME["string"], ())
+
+Output = np.ndarray | dict[str, float] | dict[int, float]
 
 
 class Program:
@@ -70,26 +77,30 @@ class Program:
         function: str = "main",
         state: State | None = None,
         tap: Tap | None = None,
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Output]:
         """Runs a function.
 
         Args:
-            inputs: an array of exactly the declared dtype for every input.
+            inputs: an array of exactly the declared dtype for every input that has no default.
             state: what :meth:`make_state` gave; updated in place. Only for stateful functions.
             tap: called with the name and the tensor of every value that is not a constant, as it
-                is produced. The tensor must not be changed.
+                is produced; not with lists, labels and dictionaries. The tensor must not be
+                changed.
 
         Returns:
-            The outputs in declared order; they share no memory with inputs or weights.
+            The outputs in declared order; they share no memory with inputs or weights. All are
+            arrays but one: a classifier gives its label as an array of rank 0 (of a string, or
+            int64), and its probabilities as a Python dictionary by label.
 
         Raises:
             InputError: wrong inputs or states; names each of them.
             ProgramError: an operation failed or contradicted its declared type.
         """
         scope = self._signature(function).accept(inputs, state)
+        restart_stream()
         results = run_block(self._blocks[function], scope, tap)
         names = (o.name for o in self.functions[function].outputs)
-        return {name: result.numpy().copy() for name, result in zip(names, results, strict=True)}
+        return {name: _output(result) for name, result in zip(names, results, strict=True)}
 
     def make_state(self, function: str = "main") -> State:
         """New states for a stateful function, all zeros; empty if it has none."""
@@ -161,10 +172,20 @@ def _outputs(block: Block, names: list[str]) -> tuple[NamedType, ...]:
     for name, slot in zip(names, block.outputs, strict=True):
         if isinstance(slot, Name):
             declared = types[slot]
+        elif isinstance(slot, Tensor):
+            declared = type_of(slot)
         else:
-            declared = None if isinstance(slot, str) else type_of(slot)
-        if not isinstance(declared, TensorType):
-            raise ProgramError(f"the output {name!r} is not a tensor")
-        numpy_dtype(declared)
+            raise ProgramError(f"the output {name!r} is a constant that is not a tensor")
+        if isinstance(declared, TensorType):
+            if declared != _LABEL:
+                numpy_dtype(declared)
+        elif not isinstance(declared, DictType):
+            raise ProgramError(f"the output {name!r} is a {declared}, which no program can give")
         outputs.append(NamedType(name, declared))
     return tuple(outputs)
+
+
+def _output(result: Value) -> Output:
+    if isinstance(result, Tensor):
+        return result.numpy().copy()
+    return np.array(result) if isinstance(result, str) else result

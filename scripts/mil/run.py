@@ -2,7 +2,7 @@
 
 The operations compute; the loop does what is common to all of them: it hands over arguments, rounds
 once where a contraction ran in fp32, compares every result with the type that the program declares,
-reports it to the tap and forgets values after their last use.
+reports tensors to the tap and forgets values after their last use.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,8 @@ from torch import Tensor
 from scripts.errors import ProgramError
 from scripts.mil.parameters import Parameter
 from scripts.mil.registry import Kernel
-from scripts.mil.types import TensorType, ValueType, describe
+from scripts.mil.types import TensorType, Value, ValueType, describe
+from scripts.mil.values import Constant
 
 POLICY = "values in declared dtypes; contractions accumulate in fp32"
 """How fp16 is computed, for reports.
@@ -36,7 +37,7 @@ class Name(str):
 
 
 # Where an argument comes from: a value of the run, or a constant.
-Slot = Name | Tensor | str
+Slot = Name | Constant
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Block:
     outputs: tuple[Slot, ...]
 
 
-def run_block(block: Block, scope: dict[str, Tensor], tap: Tap | None) -> tuple[Tensor, ...]:
+def run_block(block: Block, scope: dict[str, Value], tap: Tap | None) -> tuple[Value, ...]:
     """Runs a block in a scope that holds its inputs; the scope is used up.
 
     Raises:
@@ -93,7 +94,7 @@ def run_block(block: Block, scope: dict[str, Tensor], tap: Tap | None) -> tuple[
         results = execute(instruction, scope, tap)
         for output, value in zip(instruction.operation.outputs, results, strict=True):
             scope[output.name] = value
-            if tap is not None:
+            if tap is not None and isinstance(value, Tensor):
                 tap(output.name, value)
         for name in instruction.last_uses:
             del scope[name]
@@ -101,17 +102,16 @@ def run_block(block: Block, scope: dict[str, Tensor], tap: Tap | None) -> tuple[
 
 
 def execute(
-    instruction: Instruction, scope: dict[str, Tensor], tap: Tap | None = None
-) -> tuple[Tensor, ...]:
+    instruction: Instruction, scope: dict[str, Value], tap: Tap | None = None
+) -> tuple[Value, ...]:
     """Runs one instruction and checks its results."""
-    arguments = dict(instruction.constants)
-    for name, parameter, slots in instruction.variables:
-        values = tuple(_value(slot, scope) for slot in slots)
-        arguments[name] = parameter.convert(values if parameter.variadic else values[0])
+    operation, arguments = instruction.operation, dict(instruction.constants)
     if instruction.blocks:
         arguments["blocks"] = tuple(partial(_nested, b, scope, tap) for b in instruction.blocks)
-    operation = instruction.operation
     try:
+        for name, parameter, slots in instruction.variables:
+            values = tuple(_value(slot, scope) for slot in slots)
+            arguments[name] = parameter.convert(values if parameter.variadic else values[0])
         results = instruction.kernel.run(**arguments)
     except ProgramError:
         raise  # from a nested block: it already names the operation that failed
@@ -129,11 +129,10 @@ def execute(
     )
 
 
-def _checked(operation: Operation, output: NamedType, value: Tensor) -> Tensor:
+def _checked(operation: Operation, output: NamedType, value: Value) -> Value:
     declared = output.type
-    if not isinstance(declared, TensorType):
-        raise ProgramError(f"{operation.op} {operation.name!r}: cannot hold a {declared}")
-    if declared.dtype.torch == torch.float16 and value.dtype == torch.float32:
+    half = isinstance(declared, TensorType) and declared.dtype.torch == torch.float16
+    if half and isinstance(value, Tensor) and value.dtype == torch.float32:
         value = value.half()  # the one rounding of an operation that computed in fp32
     if not declared.accepts(value):
         raise ProgramError(
@@ -144,14 +143,14 @@ def _checked(operation: Operation, output: NamedType, value: Tensor) -> Tensor:
 
 
 def _nested(
-    block: Block, outer: dict[str, Tensor], tap: Tap | None, *inputs: Tensor
-) -> tuple[Tensor, ...]:
+    block: Block, outer: dict[str, Value], tap: Tap | None, *inputs: Value
+) -> tuple[Value, ...]:
     # A nested block sees the values around it; what it computes itself stays inside.
     names = (i.name for i in block.inputs)
     return run_block(block, outer | dict(zip(names, inputs, strict=True)), tap)
 
 
-def _value(slot: Slot, scope: dict[str, Tensor]) -> Tensor:
+def _value(slot: Slot, scope: dict[str, Value]) -> Value | Constant:
     return scope[slot] if isinstance(slot, Name) else slot
 
 

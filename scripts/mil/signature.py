@@ -1,7 +1,8 @@
 """What a function of a program takes and gives, and the checks of what a caller hands it."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from scripts.errors import InputError, ProgramError
 from scripts.mil.proto import FeatureTypes_pb2, Model_pb2
 from scripts.mil.run import NamedType
-from scripts.mil.types import StateType, TensorType
+from scripts.mil.types import MAX_ELEMENTS, StateType, TensorType
 
 State = dict[str, np.ndarray]
 
@@ -22,11 +23,13 @@ class Input(NamedType):
     Attributes:
         shapes: the only shapes allowed; empty if any will do.
         ranges: (smallest, largest) of each size, None for no limit; empty if any will do.
+        default: what the input holds if it is left out; None if it may not be.
     """
 
     type: TensorType
     shapes: tuple[tuple[int, ...], ...] = ()
     ranges: tuple[tuple[int, int | None], ...] = ()
+    default: Tensor | None = None
 
     def allows(self, shape: tuple[int, ...]) -> bool:
         if not self.type.accepts_shape(shape) or (self.shapes and shape not in self.shapes):
@@ -68,6 +71,9 @@ class Signature:
         findings = [f"unknown input {name!r}" for name in inputs if name not in self._names()]
         scope: dict[str, Tensor] = {}
         for wanted in self.inputs:
+            if wanted.name not in inputs and wanted.default is not None:
+                scope[wanted.name] = wanted.default
+                continue
             if wanted.name not in inputs:
                 findings.append(f"missing input {wanted.name!r}, {wanted.describe()}")
                 continue
@@ -132,11 +138,12 @@ def read_inputs(
             states.append(declared)
         elif isinstance(declared.type, TensorType):
             feature = features.get(declared.name, FeatureTypes_pb2.FeatureType())
-            inputs.append(_flexible(declared, feature.multiArrayType))
+            numpy_dtype(declared.type)
+            inputs.append(_with_default(_flexible(declared, feature.multiArrayType), feature))
         else:
             raise ProgramError(f"the input {declared.name!r} is a {declared.type.kind}")
-    for value in [i.type for i in inputs] + [s.type.tensor for s in states]:
-        numpy_dtype(value)
+    for state in states:
+        numpy_dtype(state.type.tensor)
     return tuple(inputs), tuple(states)
 
 
@@ -153,3 +160,25 @@ def _flexible(declared: NamedType, array: FeatureTypes_pb2.ArrayFeatureType) -> 
         )
         return Input(declared.name, declared.type, ranges=ranges)
     return Input(declared.name, declared.type)
+
+
+def _with_default(wanted: Input, feature: FeatureTypes_pb2.FeatureType) -> Input:
+    """Adds the default of an optional input: its shape filled with one value, 0 if none is set.
+
+    coremltools 9 writes none into an ML program, but whoever edits a specification may
+    (FeatureTypes.proto, ``isOptional`` and ``defaultOptionalValue``).
+    """
+    if not feature.isOptional:
+        return wanted
+    array = feature.multiArrayType
+    kind, shape = array.WhichOneof("defaultOptionalValue"), tuple(array.shape)
+    if not wanted.allows(shape) or math.prod(shape) > MAX_ELEMENTS:
+        raise ProgramError(
+            f"the optional input {wanted.name!r} has the default shape {list(shape)}, "
+            f"and must be {wanted.describe()}"
+        )
+    try:
+        value = torch.tensor(getattr(array, kind) if kind else 0, dtype=wanted.type.dtype.torch)
+    except (RuntimeError, ValueError, OverflowError) as error:
+        raise ProgramError(f"the default of the input {wanted.name!r}: {error}") from error
+    return replace(wanted, default=value.expand(shape))

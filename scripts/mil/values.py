@@ -9,7 +9,10 @@ from torch import Tensor
 from scripts.errors import ProgramError
 from scripts.mil.blob import BlobFile, bytes_needed, unpack_bits
 from scripts.mil.proto import MIL_pb2
-from scripts.mil.types import BY_NAME, DType, TensorType, describe, read_type
+from scripts.mil.types import BY_NAME, DType, ListType, TensorType, describe, read_type
+
+# A list of constants (only ``classify`` takes one: its labels) is a tuple of strings or tensors.
+Constant = Tensor | str | tuple[Tensor | str, ...]
 
 # The only weight file that coremltools writes, relative to the folder of model.mlmodel.
 WEIGHT_FILE = "@model_path/weights/weight.bin"
@@ -40,18 +43,20 @@ class Values:
         self._weights = weights
         self._blobs: dict[tuple[int, TensorType], Tensor] = {}
 
-    def read(self, spec: MIL_pb2.Value) -> Tensor | str:
+    def read(self, spec: MIL_pb2.Value) -> Constant:
         """Reads one value.
 
         Returns:
             A tensor of the declared shape and of the dtype that holds the declared type; a Python
-            string for a string.
+            string for a string; a tuple of these for a list.
 
         Raises:
-            ProgramError: the value is not what its type declares, or of a kind that no implemented
-                operation takes (tuples, lists, dictionaries).
+            ProgramError: the value is not what its type declares, or of a kind that no operation
+                takes (tuples, dictionaries).
         """
         declared = read_type(spec.type)
+        if isinstance(declared, ListType):
+            return tuple(map(self._read_element, spec.immediateValue.list.values))
         if not isinstance(declared, TensorType) or None in (declared.shape or ()):
             raise ProgramError(f"a constant of type {declared} cannot be read")
         if declared.shape is None:
@@ -61,6 +66,11 @@ class Values:
         if spec.immediateValue.WhichOneof("value") != "tensor":
             raise ProgramError("a constant holds no tensor")
         return _read_immediate(spec.immediateValue.tensor, declared)
+
+    def _read_element(self, spec: MIL_pb2.Value) -> Tensor | str:
+        if spec.type.WhichOneof("type") != "tensorType":
+            raise ProgramError("a list of constants holds something else than tensors")
+        return self.read(spec)
 
     def _read_blob(self, spec: MIL_pb2.Value.BlobFileValue, declared: TensorType) -> Tensor:
         if spec.fileName != WEIGHT_FILE:

@@ -5,6 +5,7 @@ A new family is a new module here: functions decorated with :func:`scripts.mil.r
 
 from scripts.mil.ops import (
     activation,
+    classify,
     constexpr,
     control_flow,
     conv,
@@ -13,9 +14,12 @@ from scripts.mil.ops import (
     image_resizing,
     image_sampling,
     linear,
+    lists,
     normalization,
     pool,
     quantization,
+    random,
+    recurrent,
     reduction,
     scatter_gather,
     states,
@@ -26,6 +30,7 @@ from scripts.mil.ops import (
 
 __all__ = [
     "activation",
+    "classify",
     "constexpr",
     "control_flow",
     "conv",
@@ -34,9 +39,12 @@ __all__ = [
     "image_resizing",
     "image_sampling",
     "linear",
+    "lists",
     "normalization",
     "pool",
     "quantization",
+    "random",
+    "recurrent",
     "reduction",
     "scatter_gather",
     "states",

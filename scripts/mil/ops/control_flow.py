@@ -1,14 +1,14 @@
-"""Control flow (``iOS15/control_flow.py``)."""
+"""Control flow (``iOS15/control_flow.py``); its operations on lists are in ``lists.py``."""
 
 import torch
 from torch import Tensor
 
-from scripts.mil.parameters import Blocks, Tensors
+from scripts.mil.parameters import Blocks, Carried
 from scripts.mil.registry import op
 
 
 @op("cond")
-def cond(*, pred: bool, blocks: Blocks) -> Tensors:
+def cond(*, pred: bool, blocks: Blocks) -> Carried:
     when_true, when_false = blocks
     return when_true() if pred else when_false()
 
@@ -19,7 +19,7 @@ def select(*, cond: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 @op("while_loop")
-def while_loop(*, loop_vars: Tensors, blocks: Blocks) -> Tensors:
+def while_loop(*, loop_vars: Carried, blocks: Blocks) -> Carried:
     condition, body = blocks
     while bool(condition(*loop_vars)[0]):
         loop_vars = body(*loop_vars)

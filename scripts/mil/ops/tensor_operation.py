@@ -1,5 +1,7 @@
 """Making, joining and ordering tensors (``iOS15``, ``iOS16`` and ``iOS17/tensor_operation.py``)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +11,7 @@ from scripts.mil.registry import op
 from scripts.mil.types import BY_NAME
 
 _ZERO = torch.zeros(())
+_ZERO_INT, _ONE_INT = torch.zeros((), dtype=torch.int32), torch.ones((), dtype=torch.int32)
 
 
 @op("band_part")
@@ -61,6 +64,83 @@ def identity(*, x: Tensor) -> Tensor:
     return x
 
 
+def _suppress(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, max_boxes: int, per_class: bool
+) -> Tensor:
+    """The indices of the boxes ``[B, 4]`` that survive, given their scores ``[B, K]``.
+
+    A box counts with its highest score, and belongs to that score's class.
+    """
+    best, classes = scores.max(-1)
+    order = best.argsort(descending=True, stable=True)
+    centers, sizes = boxes[:, :2], boxes[:, 2:]
+    low, high, areas = centers - sizes / 2, centers + sizes / 2, sizes.prod(-1)
+    kept = []
+    while len(order) and len(kept) < max_boxes:
+        first, order = order[0], order[1:]
+        kept.append(first)
+        sides = torch.minimum(high[first], high[order]) - torch.maximum(low[first], low[order])
+        shared = sides.clamp(min=0).prod(-1)
+        # Not a quotient: two boxes without an area overlap by nothing.
+        overlaps = shared > iou_threshold * (areas[first] + areas[order] - shared)
+        if per_class:
+            overlaps &= classes[order] == classes[first]
+        order = order[~overlaps]
+    return torch.stack(kept) if kept else order[:0]
+
+
+@op("non_maximum_suppression")
+def non_maximum_suppression(
+    *,
+    boxes: Wide,
+    scores: Wide,
+    iou_threshold: float,
+    score_threshold: float,
+    max_boxes: int,
+    per_class_suppression: bool = False,
+) -> Tensors:
+    # Padding, and what remains if nothing reaches the threshold, as ``NeuralNetwork.proto`` has it
+    # (NonMaximumSuppressionLayerParams): zeros, -1 for indices, and the one best box.
+    batches = []
+    for box, score in zip(boxes, scores, strict=True):
+        best = score.amax(-1)
+        rows = (best >= score_threshold).nonzero().flatten()
+        if not len(rows):
+            rows = best.argmax(0, keepdim=True)
+        kept = rows[
+            _suppress(box[rows], score[rows], iou_threshold, max_boxes, per_class_suppression)
+        ]
+        batches.append(
+            (
+                F.pad(box[kept], [0, 0, 0, max_boxes - len(kept)]),
+                F.pad(score[kept], [0, 0, 0, max_boxes - len(kept)]),
+                F.pad(kept.int(), [0, max_boxes - len(kept)], value=-1),
+                torch.tensor(len(kept), dtype=torch.int32),
+            )
+        )
+    return tuple(torch.stack(parts) for parts in zip(*batches, strict=True))
+
+
+@op("non_maximum_suppression", since="iOS17")
+def non_maximum_suppression_without_threshold(
+    *,
+    boxes: Wide,
+    scores: Wide,
+    iou_threshold: float,
+    max_boxes: int,
+    per_class_suppression: bool = False,
+) -> Tensors:
+    box, score, indices, _ = non_maximum_suppression(
+        boxes=boxes.mT,
+        scores=scores.mT,
+        iou_threshold=iou_threshold,
+        score_threshold=-math.inf,
+        max_boxes=max_boxes,
+        per_class_suppression=per_class_suppression,
+    )
+    return box.mT, score.mT, indices
+
+
 @op("non_zero")
 def non_zero(*, x: Tensor) -> Tensor:
     return x.nonzero().int()
@@ -72,11 +152,9 @@ def one_hot(
     indices: Tensor,
     one_hot_vector_size: int,
     axis: int = -1,
-    on_value: Tensor | None = None,
-    off_value: Tensor | None = None,
+    on_value: Tensor = _ONE_INT,
+    off_value: Tensor = _ZERO_INT,
 ) -> Tensor:
-    on_value = torch.ones((), dtype=torch.int32) if on_value is None else on_value
-    off_value = torch.zeros((), dtype=torch.int32) if off_value is None else off_value
     axis = axis % (indices.ndim + 1)
     places = torch.arange(one_hot_vector_size).reshape(-1, *[1] * (indices.ndim - axis))
     return torch.where(indices.unsqueeze(axis) == places, on_value, off_value)
