@@ -6,8 +6,8 @@ A model module defines functions; the loader calls them and checks what comes ba
     the model, in eval mode, with fp32 weights
 ``example_inputs(...) -> tuple[Tensor, ...]``
     one sample, with which ``torch.export`` traces
-``evaluation(...) -> (list[tuple[Tensor, ...]], labels or None)``
-    the samples of a validation, and one label for each
+``evaluation(...) -> (list[tuple[Tensor, ...]], Tensor or None)``
+    the samples of a validation, and their labels: one row for each
 ``calibration(...) -> Iterable[tuple[Tensor, ...]]``, optional
     the samples that set the ranges of quantized activations, in a fixed order
 ``dynamic_shapes(...)``, optional

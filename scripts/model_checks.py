@@ -72,12 +72,15 @@ def check_samples(samples: Any, example: Sample, dynamic: bool) -> None:
 
 
 def check_labels(labels: Any, samples: list[Sample]) -> None:
-    """None, or something with one label for each sample."""
+    """None, or a tensor with one label for each sample."""
     if labels is None:
         return
-    count = len(labels) if hasattr(labels, "__len__") else _kind(labels)
-    if count != len(samples):
-        raise ModelError(f"gave {len(samples)} samples and {count} labels; give one label each")
+    if not isinstance(labels, Tensor) or not labels.dim():
+        raise ModelError(f"gave labels as {_kind(labels)}; give a tensor, one row for each sample")
+    if len(labels) != len(samples):
+        raise ModelError(
+            f"gave {len(samples)} samples and {len(labels)} labels; give one label each"
+        )
 
 
 def check_metrics(metrics: Any) -> None:

@@ -111,17 +111,18 @@ def calibration(
 
 def evaluation(
     weights: Path, data: dict[str, Path], sequence_length: int = 128
-) -> tuple[list[tuple[Tensor, ...]], list[Tensor]]:
+) -> tuple[list[tuple[Tensor, ...]], Tensor]:
     """The windows that `calibration` leaves; a window's label is the next token of each of its."""
     windows = _windows(weights, data, sequence_length)
     del windows[::5]
-    return [(tokens[:, :-1],) for tokens in windows], [tokens[:, 1:] for tokens in windows]
+    labels = torch.cat([tokens[:, 1:] for tokens in windows])
+    return [(tokens[:, :-1],) for tokens in windows], labels
 
 
-def score(outputs: list[tuple[Tensor, ...]], labels: list[Tensor]) -> dict[str, float]:
+def score(outputs: list[tuple[Tensor, ...]], labels: Tensor) -> dict[str, float]:
     """Perplexity: the exponential of the mean cross entropy over all tokens."""
     logits = torch.cat([window for (window,) in outputs]).double()
-    losses = F.cross_entropy(logits.flatten(0, 1), torch.cat(labels).flatten().long())
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten().long())
     return {"perplexity": losses.exp().item()}
 
 

@@ -28,7 +28,7 @@ def calibration(width=4):
 
 def evaluation(data, width=4, samples=2):
     assert data["digits"].name == "digits.csv"
-    return [(torch.ones(1, width),)] * samples, [1] * samples
+    return [(torch.ones(1, width),)] * samples, torch.ones(samples)
 
 def score(outputs, labels, samples=2):
     return {"top1": len(outputs) / samples}
@@ -139,7 +139,7 @@ def test_several_models_in_one_process_do_not_mix(load, tmp_path):
 
 BUILD = "return nn.Linear(width, 3).eval()"
 CALIBRATION = "yield (torch.full((1, width), float(value)),)"
-EVALUATION = "return [(torch.ones(1, width),)] * samples, [1] * samples"
+EVALUATION = "return [(torch.ones(1, width),)] * samples, torch.ones(samples)"
 EXAMPLE = "return (torch.zeros(1, width),)"
 
 WRONG_RETURNS = [
@@ -170,8 +170,19 @@ WRONG_RETURNS = [
     ("evaluation", EVALUATION, "return [(torch.ones(1, width),)]", "return two things"),
     ("evaluation", EVALUATION, "return [], None", "gave no samples"),
     ("evaluation", EVALUATION, "return (torch.ones(1, width),), None", "gave its samples as"),
-    ("evaluation", EVALUATION, "return [(torch.ones(1, width),)] * 2, [1]", "2 samples and 1 lab"),
-    ("evaluation", EVALUATION, "return [(torch.ones(1, width),)], 7", "labels; give one label"),
+    (
+        "evaluation",
+        EVALUATION,
+        "return [(torch.ones(1, width),)] * 2, torch.ones(1)",
+        "2 samples and",
+    ),
+    ("evaluation", EVALUATION, "return [(torch.ones(1, width),)], [7]", "give a tensor, one row"),
+    (
+        "evaluation",
+        EVALUATION,
+        "return [(torch.ones(1, width),)], torch.tensor(7)",
+        "give a tensor",
+    ),
 ]
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from scripts.errors import ModelError
 from scripts.model import ModelModule
+from scripts.tensors import Samples
 
 MODELS = Path(__file__).parents[2] / "config" / "models"
 
@@ -227,7 +228,7 @@ def test_smollm2_norm_equals_transformers_and_survives_fp16():
 
 def test_smollm2_perplexity_is_that_of_the_probabilities():
     logits = torch.tensor([[[0.5, 0.25, 0.25], [0.2, 0.4, 0.4]]]).log()
-    labels = [torch.tensor([[0, 1]], dtype=torch.int32)]
+    labels = torch.tensor([[0, 1]], dtype=torch.int32)
     score = smollm2().score([(logits,)], labels)
     assert score["perplexity"] == pytest.approx((0.5 * 0.4) ** -0.5)
 
@@ -268,10 +269,11 @@ def test_smollm2_equals_transformers_reading_of_the_file():
 
 
 @pytest.mark.slow
-def test_smollm2_reads_english():
+def test_smollm2_reads_english(tmp_path):
     module = smollm2(sequence_length=128)
     assert_disjoint(module)
     network, (samples, labels) = module.build(), module.evaluation()
     assert len(samples) >= 8
     outputs = [module.run(network, sample) for sample in samples]
+    Samples(samples, outputs, labels).save(tmp_path / "reference.safetensors")
     assert 10 < module.score(outputs, labels)["perplexity"] < 50
