@@ -45,7 +45,7 @@ class Program:
 
     @classmethod
     def load(cls, path: str | Path) -> "Program":
-        """Loads a ``.mlpackage`` folder, as coremltools saves it. Weights are mapped, not read.
+        """Loads a ``.mlpackage`` folder, as coremltools saves it.
 
         Raises:
             ProgramError: the folder or what it holds is malformed, or some operations are not
@@ -56,7 +56,7 @@ class Program:
         return cls(_parse(model.read_bytes()), BlobFile(weights) if weights.is_file() else None)
 
     @classmethod
-    def from_parts(cls, model: bytes, weights: bytes | None) -> "Program":
+    def from_parts(cls, model: bytes, weights: bytes | memoryview | None) -> "Program":
         """Loads the contents of ``model.mlmodel`` and of ``weight.bin``, if there is one.
 
         Raises:

@@ -52,11 +52,15 @@ def _blocks(shape: Ints, tables: Ints) -> Ints:
     return [n // max(t, 1) for n, t in zip(shape, tables, strict=True)]
 
 
-def _spread(parameter: Tensor, shape: Ints) -> Tensor:
-    """Repeats a block's scale or offset for every element of the block."""
-    for axis, block in enumerate(_blocks(shape, list(parameter.shape))):
-        parameter = parameter.repeat_interleave(block, axis) if block > 1 else parameter
-    return parameter
+def _by_block(data: Tensor, parameter: Tensor) -> tuple[Tensor, Tensor]:
+    """Views that broadcast: each dimension split into blocks and elements, one parameter a block.
+
+    A scale repeated for every element would take twice the memory of an fp16 weight.
+    """
+    blocks = _blocks(list(data.shape), list(parameter.shape))
+    pairs = list(zip(parameter.shape, blocks, strict=True))
+    split = data.view([size for pair in pairs for size in pair])
+    return split, parameter.float().reshape([size for count, _ in pairs for size in (count, 1)])
 
 
 @op("constexpr_blockwise_shift_scale", since="iOS18")
@@ -65,11 +69,13 @@ def constexpr_blockwise_shift_scale(
 ) -> Tensor:
     # In fp32 and rounded once: integers below 2**11 are exact in fp16, so that this is what
     # coremltools' fp16 arithmetic gives as well.
-    shape = list(data.shape)
-    levels = data.float()
+    levels = data.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     if offset is not None:
-        levels = levels - _spread(offset.float(), shape)
-    return (levels * _spread(scale.float(), shape)).to(scale.dtype)
+        split, shift = _by_block(levels, offset)
+        split -= shift
+    split, factor = _by_block(levels, scale)
+    split *= factor
+    return levels.to(scale.dtype)
 
 
 @op("constexpr_lut_to_dense", since="iOS18")
