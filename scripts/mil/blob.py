@@ -53,12 +53,19 @@ def unpack_bits(packed: np.ndarray, bits: int, count: int, signed: bool = False)
     Returns:
         uint8 or, when ``signed``, sign-extended int8, shape ``[count]``.
     """
+    mask = 2**bits - 1
     if 8 % bits == 0:
-        shifts = np.arange(0, 8, bits, dtype=np.uint8)
-        values = (packed[:, None] >> shifts & np.uint8(2**bits - 1)).reshape(-1)[:count]
-    else:
-        ones = np.unpackbits(packed, bitorder="little", count=count * bits).reshape(count, bits)
-        values = np.packbits(ones, axis=1, bitorder="little")[:, 0]
+        values = packed[:, None] >> np.arange(0, 8, bits, dtype=np.uint8)
+        values &= np.uint8(mask)
+    else:  # three or six bits: three bytes hold a whole number of them
+        triples = np.zeros((-(-len(packed) // 3), 3), np.uint8)
+        triples.reshape(-1)[: len(packed)] = packed
+        words = triples.astype(np.uint32) << np.arange(0, 24, 8, dtype=np.uint32)
+        words = words.sum(axis=1, dtype=np.uint32)
+        values = np.empty((len(words), 24 // bits), np.uint8)
+        for place in range(24 // bits):
+            values[:, place] = words >> np.uint32(place * bits) & np.uint32(mask)
+    values = values.reshape(-1)[:count]
     if not signed:
         return values
     unused = np.uint8(8 - bits)

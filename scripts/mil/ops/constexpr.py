@@ -78,6 +78,11 @@ def constexpr_blockwise_shift_scale(
     return levels.to(scale.dtype)
 
 
+def _piece(shape: Ints) -> int:
+    """How much of the first dimension makes a piece of some hundred thousand elements."""
+    return max(1, 2**18 // max(1, math.prod(shape[1:])))
+
+
 @op("constexpr_lut_to_dense", since="iOS18")
 def constexpr_lut_to_dense(
     *, indices: Tensor, lut: Tensor, vector_axis: int | None = None
@@ -89,14 +94,19 @@ def constexpr_lut_to_dense(
     if indices.numel() * vector > MAX_ELEMENTS:
         raise ValueError(f"vectors of {vector} exceed {MAX_ELEMENTS} elements")
     # The row of every element in all tables stacked: its table's number times entries, plus index.
-    table = torch.zeros((), dtype=torch.int32)
+    table = torch.zeros((), dtype=torch.int64)
     for axis, (size, block) in enumerate(zip(shape, blocks, strict=True)):
-        number = torch.arange(size, dtype=torch.int32) // max(block, 1)
+        number = torch.arange(size) // max(block, 1)
         table = table * lut.shape[axis] + number.reshape(-1, *[1] * (len(shape) - axis - 1))
-    rows = (table * entries + indices.int()).reshape(-1)
-    dense = lut.reshape(-1, vector).index_select(0, rows).reshape(*shape, vector)
+    # Piece by piece: the rows of all elements at once would take four times the memory of an fp16
+    # weight.
+    tables = lut.reshape(-1, vector) if vector > 1 else lut.reshape(-1)
+    dense = torch.empty(*shape, *tables.shape[1:], dtype=lut.dtype)
+    for piece, part, number in zip(*(t.split(_piece(shape)) for t in (dense, indices, table)), strict=True):
+        rows = (number * entries + part).reshape(-1)
+        piece.copy_(tables.index_select(0, rows).reshape(piece.shape))
     if vector == 1:
-        return dense.squeeze(-1)
+        return dense
     if vector_axis is None:
         raise ValueError("a table of vectors needs a vector_axis")
     axis = vector_axis % len(shape)
