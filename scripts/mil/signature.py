@@ -1,7 +1,7 @@
 """What a function of a program takes and gives, and the checks of what a caller hands it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,11 +22,15 @@ class Input(NamedType):
     Attributes:
         shapes: the only shapes allowed; empty if any will do.
         ranges: (smallest, largest) of each size, None for no limit; empty if any will do.
+        default: what every element of it is when it is left out; None if it must be given.
+        default_shape: the shape that it then has.
     """
 
     type: TensorType
     shapes: tuple[tuple[int, ...], ...] = ()
     ranges: tuple[tuple[int, int | None], ...] = ()
+    default: float | None = None
+    default_shape: tuple[int, ...] = ()
 
     def allows(self, shape: tuple[int, ...]) -> bool:
         if not self.type.accepts_shape(shape) or (self.shapes and shape not in self.shapes):
@@ -68,6 +72,11 @@ class Signature:
         findings = [f"unknown input {name!r}" for name in inputs if name not in self._names()]
         scope: dict[str, Tensor] = {}
         for wanted in self.inputs:
+            if wanted.name not in inputs and wanted.default is not None:
+                scope[wanted.name] = torch.full(
+                    wanted.default_shape, wanted.default, dtype=wanted.type.dtype.torch
+                )
+                continue
             if wanted.name not in inputs:
                 findings.append(f"missing input {wanted.name!r}, {wanted.describe()}")
                 continue
@@ -132,7 +141,7 @@ def read_inputs(
             states.append(declared)
         elif isinstance(declared.type, TensorType):
             feature = features.get(declared.name, FeatureTypes_pb2.FeatureType())
-            inputs.append(_flexible(declared, feature.multiArrayType))
+            inputs.append(_flexible(declared, feature))
         else:
             raise ProgramError(f"the input {declared.name!r} is a {declared.type.kind}")
     for value in [i.type for i in inputs] + [s.type.tensor for s in states]:
@@ -140,16 +149,32 @@ def read_inputs(
     return tuple(inputs), tuple(states)
 
 
-def _flexible(declared: NamedType, array: FeatureTypes_pb2.ArrayFeatureType) -> Input:
+def descriptions(model: Model_pb2.Model, function: str) -> list[Model_pb2.FeatureDescription]:
+    """What a model says of a function's inputs beyond their types."""
+    # Multifunction models (iOS18) describe every function, the others only the one they have.
+    for description in model.description.functions:
+        if description.name == function:
+            return list(description.input)
+    return list(model.description.input)
+
+
+def _flexible(declared: NamedType, feature: FeatureTypes_pb2.FeatureType) -> Input:
+    array = feature.multiArrayType
+    made = Input(declared.name, declared.type)
     kind = array.WhichOneof("ShapeFlexibility")
     if kind == "enumeratedShapes":
-        shapes = tuple(tuple(s.shape) for s in array.enumeratedShapes.shapes)
-        return Input(declared.name, declared.type, shapes=shapes)
+        made = replace(made, shapes=tuple(tuple(s.shape) for s in array.enumeratedShapes.shapes))
     if kind == "shapeRange":
         # An upper bound of -1 means none (coremltools, FeatureTypes.proto, SizeRange).
         ranges = tuple(
             (r.lowerBound, None if r.upperBound < 0 else r.upperBound)
             for r in array.shapeRange.sizeRanges
         )
-        return Input(declared.name, declared.type, ranges=ranges)
-    return Input(declared.name, declared.type)
+        made = replace(made, ranges=ranges)
+    default = array.WhichOneof("defaultOptionalValue")
+    if feature.isOptional and default is not None:
+        shape = tuple(array.shape)
+        if not made.allows(shape):
+            raise ProgramError(f"the input {made.name!r} cannot have its own shape {list(shape)}")
+        made = replace(made, default=getattr(array, default), default_shape=shape)
+    return made

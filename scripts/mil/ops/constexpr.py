@@ -94,16 +94,20 @@ def constexpr_lut_to_dense(
     if indices.numel() * vector > MAX_ELEMENTS:
         raise ValueError(f"vectors of {vector} exceed {MAX_ELEMENTS} elements")
     # The row of every element in all tables stacked: its table's number times entries, plus index.
-    table = torch.zeros((), dtype=torch.int64)
-    for axis, (size, block) in enumerate(zip(shape, blocks, strict=True)):
-        number = torch.arange(size) // max(block, 1)
-        table = table * lut.shape[axis] + number.reshape(-1, *[1] * (len(shape) - axis - 1))
+    # The number is a sum over the dimensions; that of the first goes along with the pieces.
+    first, *others = (
+        (torch.arange(size) // max(block, 1) * math.prod(lut.shape[axis + 1 : -2]) * entries)
+        .reshape(-1, *[1] * (len(shape) - axis - 1))
+        for axis, (size, block) in enumerate(zip(shape, blocks, strict=True))
+    )
+    other = sum(others, torch.zeros((), dtype=torch.int64))
     # Piece by piece: the rows of all elements at once would take four times the memory of an fp16
     # weight.
     tables = lut.reshape(-1, vector) if vector > 1 else lut.reshape(-1)
     dense = torch.empty(*shape, *tables.shape[1:], dtype=lut.dtype)
-    for piece, part, number in zip(*(t.split(_piece(shape)) for t in (dense, indices, table)), strict=True):
-        rows = (number * entries + part).reshape(-1)
+    pieces = (tensor.split(_piece(shape)) for tensor in (dense, indices, first))
+    for piece, part, number in zip(*pieces, strict=True):
+        rows = (number + other + part).reshape(-1)
         piece.copy_(tables.index_select(0, rows).reshape(piece.shape))
     if vector == 1:
         return dense
