@@ -1,4 +1,4 @@
-"""Core ML programs without a Mac: run one, say what it holds, list the operations that are known."""
+"""Core ML programs without a Mac: run one, say what it holds, list the known operations."""
 
 import argparse
 import json
@@ -39,7 +39,7 @@ def inspect(arguments: argparse.Namespace, console: Console) -> None:
     from scripts.mil.inspect import describe_model, describe_package
 
     if arguments.model.suffix != ".pte":
-        described = describe_package(arguments.model)
+        described = describe_package(_existing(arguments.model))
         if arguments.json:
             print(json.dumps(described, indent=1))
         else:
@@ -48,7 +48,7 @@ def inspect(arguments: argparse.Namespace, console: Console) -> None:
     from scripts.pte import Pte, coreml
     from scripts.pte.inspect import describe
 
-    described = describe(_file(arguments.model)).to_dict()
+    described = describe(_existing(arguments.model)).to_dict()
     models = [
         describe_model(delegate.model.spec)
         if delegate.backend_id == coreml.BACKEND and not delegate.model.compiled
@@ -81,7 +81,7 @@ def _run_package(arguments: argparse.Namespace) -> "dict[str, np.ndarray]":
     from scripts.mil import Program
     from scripts.mil.arrays import read_arrays, write_arrays
 
-    program = Program.load(arguments.model)
+    program = Program.load(_existing(arguments.model))
     function = arguments.function or _only(list(program.functions))
     if function not in program.functions:
         raise InputError(f"no function {function!r}; there are {', '.join(program.functions)}")
@@ -111,7 +111,7 @@ def _run_pte(arguments: argparse.Namespace) -> "dict[str, np.ndarray]":
 
     if arguments.state:
         raise InputError("--state is for .mlpackage; a .pte starts with its own buffers")
-    program = Pte.load(_file(arguments.model))
+    program = Pte.load(_existing(arguments.model))
     method = arguments.function or _only(program.methods)
     arrays = [read_array(Path(text)) for text in arguments.input]  # in order: they have no names
     outputs = program.run([torch.from_numpy(array) for array in arrays], method)
@@ -153,8 +153,8 @@ def _only(names: list[str]) -> str:
     return usual[0]
 
 
-def _file(path: Path) -> Path:
-    if not path.is_file():
+def _existing(path: Path) -> Path:
+    if not path.exists():
         raise InputError(f"{path}: there is no such file")
     return path
 

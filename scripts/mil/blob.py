@@ -98,8 +98,8 @@ class BlobFile:
         """Reads ``count`` elements of the blob whose metadata begins at ``offset``.
 
         Returns:
-            A flat array in memory of its own: of ``count`` bytes for types below eight bits, else of
-            raw bytes (uint8, ``count * dtype.bits / 8`` of them).
+            A flat array in memory of its own: of ``count`` bytes for types below eight bits, else
+            of raw bytes (uint8, ``count * dtype.bits / 8`` of them).
 
         Raises:
             ProgramError: the blob lies outside the file or is not what the program declares.

@@ -1,7 +1,7 @@
 """Turns one function of the protobuf into instructions: constants read, operations resolved."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -33,15 +33,9 @@ def build(function: MIL_pb2.Function, values: Values) -> Block:
     """Builds the body of a function.
 
     Raises:
-        ProgramError: unsupported operations (all of them in one error), or anything malformed.
+        ProgramError: anything malformed. What :func:`refuse_unsupported` refuses fails differently.
     """
-    body = function.block_specializations.get(function.opset)
-    if body is None:
-        raise ProgramError(f"no body for the function's opset {function.opset!r}")
-    if function.opset not in OPSETS:
-        raise ProgramError(f"opset {function.opset!r} is unknown; known: {', '.join(OPSETS)}")
-    opset = OPSETS[function.opset]
-    _refuse_unsupported(body, opset)
+    body, opset = _body(function)
     inputs = tuple(NamedType(i.name, read_type(i.type)) for i in function.inputs)
     block = _Builder(opset, values, _uses(body)).block(body, inputs, {i.name for i in inputs}, {})
     mark_last_uses(block, is_function=True)
@@ -66,13 +60,32 @@ def _uses(body: MIL_pb2.Block) -> Counter[str]:
     return uses
 
 
-def _refuse_unsupported(body: MIL_pb2.Block, opset: str) -> None:
-    counts = Counter(
-        o.type for o in _operations(body) if o.type != "const" and find(o.type, opset) is None
-    )
-    if counts:
-        listed = ", ".join(f"{op} ({opset}) x{count}" for op, count in sorted(counts.items()))
-        raise ProgramError(f"unsupported operations: {listed}")
+def refuse_unsupported(functions: Iterable[MIL_pb2.Function]) -> None:
+    """
+    Raises:
+        ProgramError: the functions have unsupported operations; names all, with opset and count.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    for function in functions:
+        body, opset = _body(function)
+        counts.update((operation.type, opset) for operation in _operations(body))
+    listed = [
+        f"{op} ({opset}) x{count}"
+        for (op, opset), count in sorted(counts.items())
+        if op != "const" and find(op, opset) is None
+    ]
+    if listed:
+        raise ProgramError(f"unsupported operations: {', '.join(listed)}")
+
+
+def _body(function: MIL_pb2.Function) -> tuple[MIL_pb2.Block, str]:
+    """A function's block and the opset that it is written in."""
+    body = function.block_specializations.get(function.opset)
+    if body is None:
+        raise ProgramError(f"no body for the function's opset {function.opset!r}")
+    if function.opset not in OPSETS:
+        raise ProgramError(f"opset {function.opset!r} is unknown; known: {', '.join(OPSETS)}")
+    return body, OPSETS[function.opset]
 
 
 class _Builder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +101,3 @@ def _types(function: MIL_pb2.Function, block: MIL_pb2.Block) -> dict[str, str]:
     named = [*function.inputs, *(o for operation in block.operations for o in operation.outputs)]
     types = ((value.name, read_type(value.type)) for value in named)
     return {name: str(t) if isinstance(t, TensorType) else type(t).__name__ for name, t in types}
-
-
-def total(described: dict[str, Any], key: str) -> dict[str, int]:
-    """One of the counts, added up over all functions."""
-    counts: Counter[str] = Counter()
-    for function in described["functions"].values():
-        counts.update(function[key])
-    return dict(sorted(counts.items()))

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from scripts.errors import InputError, ProgramError
 from scripts.mil import ops  # noqa: F401  (registers the operations)
 from scripts.mil.blob import BlobFile
-from scripts.mil.build import build
+from scripts.mil.build import build, refuse_unsupported
 from scripts.mil.proto import Model_pb2
 from scripts.mil.run import POLICY, Block, Name, NamedType, Operation, Tap, run_block
 from scripts.mil.signature import Signature, State, descriptions, numpy_dtype, read_inputs
@@ -32,6 +32,7 @@ class Program:
     def __init__(self, model: Model_pb2.Model, weights: BlobFile | None):
         if model.WhichOneof("Type") != "mlProgram":
             raise ProgramError(f"the model is a {model.WhichOneof('Type')}, not an ML program")
+        refuse_unsupported(model.mlProgram.functions.values())
         values = Values(weights)
         self.specification_version: int = model.specificationVersion
         self.functions: dict[str, Signature] = {}

@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scripts.mil.inspect import total
 from scripts.report.text import size
+
+# As types are written elsewhere.
+_SHORT = {"float16": "fp16", "float32": "fp32", "float64": "fp64", "bfloat16": "bf16"}
 
 
 def outputs(console: Console, arrays: Mapping[str, np.ndarray]) -> None:
@@ -68,7 +70,9 @@ def package(console: Console, described: Mapping[str, Any]) -> None:
 def weights(console: Console, function: Mapping[str, Any]) -> None:
     """Prints the bytes of weights, as they lie in the file and decompressed."""
     for key, what in (("weight_bytes", "weights"), ("decompressed_bytes", "decompressed")):
-        parts = ", ".join(f"{size(count)} {dtype}" for dtype, count in function[key].items())
+        parts = ", ".join(
+            f"{size(count)} {_SHORT.get(dtype, dtype)}" for dtype, count in function[key].items()
+        )
         if parts:
             console.print(Text.assemble((f"  {what}: ", "dim"), parts), soft_wrap=True)
 
@@ -110,11 +114,6 @@ def ops(console: Console, rows: list[Any], opsets: list[str]) -> None:
     console.print(table)
     for op, reason in reasons:
         console.print(Text.assemble(op, (f": {reason}", "dim")), soft_wrap=True)
-
-
-def unsupported(described: Mapping[str, Any]) -> dict[str, int]:
-    """The operations that the interpreter does not know, over all functions."""
-    return total(dict(described), "unsupported")
 
 
 def _facts(console: Console, facts: Mapping[str, str]) -> None:

@@ -69,7 +69,12 @@ class Signature:
         Raises:
             InputError: names every missing or unknown input, wrong shape and wrong dtype.
         """
-        findings = [f"unknown input {name!r}" for name in inputs if name not in self._names()]
+        known = ", ".join(i.name for i in self.inputs) or "none"
+        findings = [
+            f"unknown input {name!r}; the program takes {known}"
+            for name in inputs
+            if name not in self._names()
+        ]
         scope: dict[str, Tensor] = {}
         for wanted in self.inputs:
             if wanted.name not in inputs and wanted.default is not None:

@@ -96,8 +96,9 @@ def constexpr_lut_to_dense(
     # The row of every element in all tables stacked: its table's number times entries, plus index.
     # The number is a sum over the dimensions; that of the first goes along with the pieces.
     first, *others = (
-        (torch.arange(size) // max(block, 1) * math.prod(lut.shape[axis + 1 : -2]) * entries)
-        .reshape(-1, *[1] * (len(shape) - axis - 1))
+        (
+            torch.arange(size) // max(block, 1) * math.prod(lut.shape[axis + 1 : -2]) * entries
+        ).reshape(-1, *[1] * (len(shape) - axis - 1))
         for axis, (size, block) in enumerate(zip(shape, blocks, strict=True))
     )
     other = sum(others, torch.zeros((), dtype=torch.int64))
