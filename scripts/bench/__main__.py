@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from scripts.bench.measure import Comparison
 
 
-def measure(pte: Path, console: Console) -> dict:
+def measure(results: Path, console: Console) -> dict:
     """Runs every benchmark, telling ``console`` what is being measured.
 
     Args:
-        pte: folder with the artifacts of the default build.
+        results: folder of the build whose artifacts are measured.
     """
 
     def told(comparisons: Iterator[Comparison]) -> Iterator[Comparison]:
@@ -35,9 +35,12 @@ def measure(pte: Path, console: Console) -> dict:
         console.print(module.TITLE)
         done.append(record.benchmark(module.TITLE, module.HOW, told(module.comparisons())))
     console.print(interpreter.TITLE)
-    absent = interpreter.missing(pte)
-    skipped = f"not measured, run make first: {', '.join(absent)} missing" if absent else None
-    compared = told(interpreter.comparisons(pte))
+    absent = interpreter.missing(results)
+    skipped = None
+    if absent:
+        models = ", ".join(absent)
+        skipped = f"not built, so not measured: {models} (make, or config/full.yaml, builds them)"
+    compared = told(interpreter.comparisons(results))
     done.append(record.benchmark(interpreter.TITLE, interpreter.HOW, compared, skipped))
     return record.record(done, machine, record.versions())
 
@@ -48,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         "--output",
         type=Path,
         required=True,
-        help="folder for bench.json, bench.png and bench.log; artifacts are taken from ../pte",
+        help="folder for bench.json, bench.png and bench.log; artifacts are taken from ..",
     )
     arguments = parser.parse_args(argv)
     arguments.log = arguments.log or arguments.output / "bench.log"
@@ -57,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         console = Console(file=terminal, highlight=False)
 
         def step() -> None:
-            measured = measure(arguments.output.parent / "pte", console)
+            measured = measure(arguments.output.parent, console)
             write_json(arguments.output / "bench.json", measured)
             show.picture(measured, arguments.output / "bench.png")
             show.table(measured, console)

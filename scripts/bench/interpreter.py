@@ -1,59 +1,105 @@
 """Executing the bytes that ship against running the model in torch."""
 
-import time
+from __future__ import annotations
+
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from scripts.bench import footprint
 from scripts.bench.measure import Comparison, Side, side_by_side
+
+if TYPE_CHECKING:
+    from scripts.model import ModelModule
 
 TITLE = "Interpreter"
 HOW = (
-    "Seconds for one image [1, 3, 224, 224]: scripts.pte.Pte.run on an artifact of the default "
-    "build against the eager fp32 module in torch, whose weights are random. Medians of 15 "
-    "repetitions after 2 that do not count. load_s: reading the program; first_run_s: its first "
-    "run, which decodes and checks the Core ML program. There is no upstream that executes Core ML "
-    "programs on this machine, so the ratio says what interpreting costs. The program has batch "
-    "normalization folded into its convolutions, which the module has not."
+    "Seconds for one evaluation sample: scripts.pte.Pte.run on every recipe's artifact against the "
+    "eager fp32 model in torch with the same weights and input, both with torch's threads. Medians "
+    "of up to 15 repetitions after 2 that do not count. limit: how many times eager's time it may "
+    "take, 1.5 for programs that compute in fp32 and 2 for fp16 ones. load_s, first_run_s and "
+    "peak_bytes are measured in a process of its own; peak_bytes is the most memory that loading "
+    "and running took beyond the libraries', weights_bytes that of the decompressed weights in the "
+    "program's own dtypes, peak_ratio their ratio; activations dominate it where a model is small."
 )
-ARTIFACTS = {
-    "MobileNetV2 fp32": "mobilenet_v2/fp32/ios18_fp32.pte",
-    "MobileNetV2 fp16": "mobilenet_v2/fp16/ios18.pte",
-}
+MODELS = {"mobilenet_v2": "MobileNetV2", "minilm": "MiniLM", "smollm2": "SmolLM2"}
+LIMITS = {"float32": 1.5, "float16": 2.0}
+# Which target's artifact is measured, where a recipe has several: they differ little.
+_TARGETS = ("ios18_fp32", "ios18", "ios17", "ios16")
+_MODULES = Path(__file__).parents[2] / "config" / "models"
 
 
-def missing(pte: Path) -> list[str]:
-    """Artifacts that are not below ``pte``, a folder such as ``results/pte``."""
-    return [name for name in ARTIFACTS.values() if not (pte / name).is_file()]
+def missing(results: Path) -> list[str]:
+    """Models of which there is nothing to measure below ``results``."""
+    return [
+        name
+        for name in MODELS
+        if not (_reference(results, name).is_file() and artifacts(results, name))
+    ]
 
 
-def comparisons(pte: Path) -> Iterator[Comparison]:
-    """Compares each artifact that exists below ``pte``."""
-    from scripts.torchvision_ops import declare_missing_operators
+def artifacts(results: Path, model: str) -> dict[str, Path]:
+    """One artifact for each recipe of a model that is below ``results``, by recipe."""
+    found: dict[str, Path] = {}
+    for folder in sorted((results / "pte" / model).glob("*/")):
+        files = (folder / f"{target}.pte" for target in _TARGETS)
+        if existing := [file for file in files if file.is_file()]:
+            found[folder.name] = existing[0]
+    return found
 
-    declare_missing_operators()
+
+def comparisons(results: Path) -> Iterator[Comparison]:
+    """Compares each artifact that exists below ``results``."""
+    absent = missing(results)
+    for model, title in MODELS.items():
+        if model not in absent:
+            yield from _compare(results, model, title)
+
+
+def _compare(results: Path, model: str, title: str) -> Iterator[Comparison]:
     import torch
-    from torchvision.models import mobilenet_v2
 
     from scripts.pte import Pte
+    from scripts.pte.inspect import describe
+    from scripts.tensors import Samples
 
-    model = mobilenet_v2(weights=None).eval()
-    image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    for case, name in ARTIFACTS.items():
-        if not (pte / name).is_file():
-            continue
-        began = time.perf_counter()
-        program = Pte.load(pte / name)
-        loaded = time.perf_counter()
-        program.run([image])
-        ran = time.perf_counter()
-        with torch.no_grad():
+    samples = _reference(results, model)
+    sample = Samples.load(samples).inputs[0]
+    network = _module(results, model).build()
+    for recipe, path in artifacts(results, model).items():
+        program = Pte.load(path)
+        with torch.inference_mode():
             interpreted, eager, _, _ = side_by_side(
-                partial(program.run, [image]), partial(model, image), repetitions=15, warm_ups=2
+                partial(program.run, sample), partial(network, *sample), repetitions=15, warm_ups=2
             )
+        dtypes = {dtype for d in describe(path).delegates for dtype in d.compute_dtypes}
+        limit = LIMITS["float16" if "float16" in dtypes else "float32"]
         yield Comparison(
-            case,
+            f"{title} {recipe}",
             Side("scripts.pte.Pte.run", interpreted),
             Side("eager torch, fp32", eager),
-            {"load_s": loaded - began, "first_run_s": ran - loaded},
+            {"limit": limit, **_facts(path, samples)},
         )
+
+
+def _facts(path: Path, samples: Path) -> dict[str, Any]:
+    facts = footprint.of(path, samples)
+    if "peak_bytes" in facts and facts["weights_bytes"]:
+        facts["peak_ratio"] = facts["peak_bytes"] / facts["weights_bytes"]
+    return facts
+
+
+def _module(results: Path, model: str) -> ModelModule:
+    """The model as the build ran it: its weights and data are where the build fetched them."""
+    from scripts.model import ModelModule
+
+    fetched = {
+        folder.name: next(folder.iterdir()) for folder in (results / "fetch" / model).iterdir()
+    }
+    weights = fetched.pop("weights")
+    return ModelModule.load(_MODULES / f"{model}.py", weights, fetched, {})
+
+
+def _reference(results: Path, model: str) -> Path:
+    return results / "reference" / f"{model}.safetensors"

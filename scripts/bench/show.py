@@ -32,7 +32,7 @@ def table(record: Mapping[str, Any], console: Console) -> None:
     """Prints what ``scripts.bench.record.record`` made."""
     shown = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
     shown.add_column("benchmark", overflow="fold")
-    for title in ("ours", "baseline", "time", "squared error"):
+    for title in ("ours", "baseline", "time", "squared error", "load", "peak"):
         shown.add_column(title, justify="right", no_wrap=True)
     for benchmark in record["benchmarks"]:
         shown.add_row(Text(benchmark["title"], style="bold"))
@@ -42,6 +42,7 @@ def table(record: Mapping[str, Any], console: Console) -> None:
                 seconds(row["ours"]["median_s"]),
                 seconds(row["baseline"]["median_s"]),
                 *(ratio(row["ratios"][n]) if n in row["ratios"] else "" for n in _NAMES),
+                *_footprint(row.get("facts", {})),
             )
         if benchmark["skipped"]:
             shown.add_row(Text(f"  {benchmark['skipped']}", style="yellow"))
@@ -50,10 +51,16 @@ def table(record: Mapping[str, Any], console: Console) -> None:
     machine = record["machine"]
     for line in (
         "time and squared error are ratios, baseline / ours: above 1, ours is better",
+        "load: of a program until it can run; peak: memory, as a multiple of its weights",
         f"{machine['processor']}, cores: {machine['cores']}, torch threads: "
         f"{machine['torch_threads']}, load average before the start: {machine['load_average']:.1f}",
     ):
         console.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def _footprint(facts: Mapping[str, Any]) -> tuple[str, str]:
+    load, peak = facts.get("load_s"), facts.get("peak_ratio")
+    return "" if load is None else seconds(load), "" if peak is None else f"{peak:.3g}×"
 
 
 def picture(record: Mapping[str, Any], path: Path) -> None:

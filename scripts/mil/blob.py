@@ -6,12 +6,14 @@ refers to a weight by the offset of its metadata. Nothing in the file is trusted
 """
 
 import math
+import mmap
 import struct
 from pathlib import Path
 
 import numpy as np
 
 from scripts.errors import ProgramError
+from scripts.files import map_file
 from scripts.mil.types import BY_NAME, DType
 
 _HEADER = struct.Struct("<II56x")  # count of blobs, version of the format
@@ -19,6 +21,8 @@ _METADATA = struct.Struct("<IIQQQ32x")  # sentinel, dtype, size and offset in by
 _SENTINEL = 0xDEADBEEF
 _VERSION = 2
 _ALIGNMENT = 64
+# How much of a mapped file may stay in memory after it was read.
+_KEEP_BYTES = 1 << 22
 _DTYPES = {
     1: "fp16",
     2: "fp32",
@@ -49,12 +53,19 @@ def unpack_bits(packed: np.ndarray, bits: int, count: int, signed: bool = False)
     Returns:
         uint8 or, when ``signed``, sign-extended int8, shape ``[count]``.
     """
+    mask = 2**bits - 1
     if 8 % bits == 0:
-        shifts = np.arange(0, 8, bits, dtype=np.uint8)
-        values = (packed[:, None] >> shifts & np.uint8(2**bits - 1)).reshape(-1)[:count]
-    else:
-        ones = np.unpackbits(packed, bitorder="little", count=count * bits).reshape(count, bits)
-        values = np.packbits(ones, axis=1, bitorder="little")[:, 0]
+        values = packed[:, None] >> np.arange(0, 8, bits, dtype=np.uint8)
+        values &= np.uint8(mask)
+    else:  # three or six bits: three bytes hold a whole number of them
+        triples = np.zeros((-(-len(packed) // 3), 3), np.uint8)
+        triples.reshape(-1)[: len(packed)] = packed
+        words = triples.astype(np.uint32) << np.arange(0, 24, 8, dtype=np.uint32)
+        words = words.sum(axis=1, dtype=np.uint32)
+        values = np.empty((len(words), 24 // bits), np.uint8)
+        for place in range(24 // bits):
+            values[:, place] = words >> np.uint32(place * bits) & np.uint32(mask)
+    values = values.reshape(-1)[:count]
     if not signed:
         return values
     unused = np.uint8(8 - bits)
@@ -68,17 +79,15 @@ def bytes_needed(dtype: DType, count: int) -> int:
 class BlobFile:
     """The weights of one program, read where they lie: from a mapped file or from memory."""
 
-    def __init__(self, source: Path | bytes):
+    def __init__(self, source: Path | bytes | memoryview):
         """
         Raises:
             ProgramError: the file is too short for a header or is of another version.
         """
-        if isinstance(source, Path):
-            # Copy-on-write: torch wants writable memory, the file itself must never change.
-            empty = source.stat().st_size == 0
-            self._data = np.zeros(0, np.uint8) if empty else np.memmap(source, np.uint8, "c")
-        else:
-            self._data = np.frombuffer(source, np.uint8)
+        view = map_file(source) if isinstance(source, Path) else memoryview(source)
+        self._mapped = view.obj if isinstance(view.obj, mmap.mmap) else None
+        self._read_bytes = 0
+        self._data = np.frombuffer(view, np.uint8)
         if len(self._data) < _HEADER.size:
             raise ProgramError(f"weight.bin has {len(self._data)} bytes, less than its header")
         _, version = _HEADER.unpack_from(self._data)
@@ -89,8 +98,8 @@ class BlobFile:
         """Reads ``count`` elements of the blob whose metadata begins at ``offset``.
 
         Returns:
-            A flat array: of ``count`` bytes for types below eight bits, else of packed raw bytes
-            (uint8, ``count * dtype.bits / 8`` of them), a view of the file where possible.
+            A flat array in memory of its own: of ``count`` bytes for types below eight bits, else
+            of raw bytes (uint8, ``count * dtype.bits / 8`` of them).
 
         Raises:
             ProgramError: the blob lies outside the file or is not what the program declares.
@@ -111,7 +120,17 @@ class BlobFile:
             )
         if begin % _ALIGNMENT or begin + size > len(self._data):
             raise ProgramError(f"{where}: its {size} bytes at {begin} lie outside the file")
-        raw = np.asarray(self._data[begin : begin + size])
+        raw = self._data[begin : begin + size]
         if dtype.bits < 8:
-            return unpack_bits(raw, dtype.bits, count, signed=dtype is BY_NAME["int4"])
-        return raw if raw.flags.writeable else raw.copy()
+            values = unpack_bits(raw, dtype.bits, count, signed=dtype is BY_NAME["int4"])
+        else:
+            values = raw.copy()
+        self._forget(size)
+        return values
+
+    def _forget(self, size: int) -> None:
+        """Lets go of a mapped file's pages: what was read is not wanted a second time."""
+        self._read_bytes += size
+        if self._mapped is not None and self._read_bytes > _KEEP_BYTES:
+            self._mapped.madvise(mmap.MADV_DONTNEED)
+            self._read_bytes = 0

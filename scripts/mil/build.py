@@ -1,10 +1,15 @@
 """Turns one function of the protobuf into instructions: constants read, operations resolved."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
 from scripts.errors import ProgramError
+from scripts.mil.parameters import widen
 from scripts.mil.proto import MIL_pb2
 from scripts.mil.registry import OPSETS, Kernel, find
 from scripts.mil.run import (
@@ -28,17 +33,11 @@ def build(function: MIL_pb2.Function, values: Values) -> Block:
     """Builds the body of a function.
 
     Raises:
-        ProgramError: unsupported operations (all of them in one error), or anything malformed.
+        ProgramError: anything malformed. What :func:`refuse_unsupported` refuses fails differently.
     """
-    body = function.block_specializations.get(function.opset)
-    if body is None:
-        raise ProgramError(f"no body for the function's opset {function.opset!r}")
-    if function.opset not in OPSETS:
-        raise ProgramError(f"opset {function.opset!r} is unknown; known: {', '.join(OPSETS)}")
-    opset = OPSETS[function.opset]
-    _refuse_unsupported(body, opset)
+    body, opset = _body(function)
     inputs = tuple(NamedType(i.name, read_type(i.type)) for i in function.inputs)
-    block = _Builder(opset, values).block(body, inputs, {i.name for i in inputs}, {})
+    block = _Builder(opset, values, _uses(body)).block(body, inputs, {i.name for i in inputs}, {})
     mark_last_uses(block, is_function=True)
     return block
 
@@ -50,20 +49,57 @@ def _operations(block: MIL_pb2.Block) -> Iterator[MIL_pb2.Operation]:
             yield from _operations(nested)
 
 
-def _refuse_unsupported(body: MIL_pb2.Block, opset: str) -> None:
-    counts = Counter(
-        o.type for o in _operations(body) if o.type != "const" and find(o.type, opset) is None
-    )
-    if counts:
-        listed = ", ".join(f"{op} ({opset}) x{count}" for op, count in sorted(counts.items()))
-        raise ProgramError(f"unsupported operations: {listed}")
+def _uses(body: MIL_pb2.Block) -> Counter[str]:
+    """How often each name is read in a body, nested blocks included."""
+    uses = Counter(body.outputs)
+    for operation in _operations(body):
+        for nested in operation.blocks:
+            uses.update(nested.outputs)
+        for argument in operation.inputs.values():
+            uses.update(binding.name for binding in argument.arguments if binding.name)
+    return uses
+
+
+def refuse_unsupported(functions: Iterable[MIL_pb2.Function]) -> None:
+    """
+    Raises:
+        ProgramError: the functions have unsupported operations; names all, with opset and count.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    for function in functions:
+        body, opset = _body(function)
+        counts.update((operation.type, opset) for operation in _operations(body))
+    listed = [
+        f"{op} ({opset}) x{count}"
+        for (op, opset), count in sorted(counts.items())
+        if op != "const" and find(op, opset) is None
+    ]
+    if listed:
+        raise ProgramError(f"unsupported operations: {', '.join(listed)}")
+
+
+def _body(function: MIL_pb2.Function) -> tuple[MIL_pb2.Block, str]:
+    """A function's block and the opset that it is written in."""
+    body = function.block_specializations.get(function.opset)
+    if body is None:
+        raise ProgramError(f"no body for the function's opset {function.opset!r}")
+    if function.opset not in OPSETS:
+        raise ProgramError(f"opset {function.opset!r} is unknown; known: {', '.join(OPSETS)}")
+    return body, OPSETS[function.opset]
 
 
 class _Builder:
-    def __init__(self, opset: str, values: Values):
+    """Builds blocks. A constant is forgotten when all that read its name have been built.
+
+    Otherwise a program's weights would be in memory two or three times while it loads: as they lie
+    in the file, decompressed, and widened.
+    """
+
+    def __init__(self, opset: str, values: Values, uses: Counter[str]):
         self._opset = opset
         self._values = values
-        self._converted: dict[tuple, Any] = {}
+        self._uses = uses
+        self._widened = WeakIdKeyDictionary()
 
     def block(
         self,
@@ -95,7 +131,9 @@ class _Builder:
         return Block(
             inputs,
             tuple(instructions),
-            tuple(_slot(name, visible, constants, "the block's outputs") for name in spec.outputs),
+            tuple(
+                self._slot(name, visible, constants, "the block's outputs") for name in spec.outputs
+            ),
         )
 
     def _constant(
@@ -128,7 +166,7 @@ class _Builder:
         }
         for key, argument in spec.inputs.items():
             arguments[key] = tuple(
-                _slot(b.name, visible, constants, where)
+                self._slot(b.name, visible, constants, where)
                 if b.WhichOneof("binding") == "name"
                 else self._values.read(b.value)
                 for b in argument.arguments
@@ -147,7 +185,9 @@ class _Builder:
         fixed, variables = {}, []
         for key, slots in arguments.items():
             if any(isinstance(slot, Name) for slot in slots):
-                variables.append((key, kernel.parameters[key], slots))
+                parameter = kernel.parameters[key]
+                slots = tuple(map(self._widen, slots)) if parameter.wide else slots
+                variables.append((key, parameter, slots))
             else:
                 fixed[key] = self._convert(where, kernel, key, slots)
         blocks = []
@@ -158,25 +198,32 @@ class _Builder:
         return Instruction(operation, kernel, fixed, tuple(variables), tuple(blocks))
 
     def _convert(self, where: str, kernel: Kernel, key: str, slots: tuple) -> Any:
-        """Converts a constant argument, once for all the operations that share it."""
+        """Converts a constant argument."""
         parameter = kernel.parameters[key]
-        cached = (parameter.convert, *map(id, slots))
-        if cached not in self._converted:
-            try:
-                converted = parameter.convert(slots if parameter.variadic else slots[0])
-            except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-                raise ProgramError(f"{where}: argument {key!r}: {error}") from error
-            # The slots are kept as well: an id is only unique while its object lives.
-            self._converted[cached] = (converted, slots)
-        return self._converted[cached][0]
+        if parameter.wide:
+            slots = tuple(map(self._widen, slots))
+        try:
+            return parameter.convert(slots if parameter.variadic else slots[0])
+        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise ProgramError(f"{where}: argument {key!r}: {error}") from error
 
+    def _widen(self, value: Constant) -> Constant:
+        """Widens a constant, once for all the operations that share it."""
+        if not isinstance(value, Tensor) or value.dtype != torch.float16:
+            return value
+        if value not in self._widened:
+            self._widened[value] = widen(value)
+        return self._widened[value]
 
-def _slot(name: str, visible: set[str], constants: dict[str, Constant], where: str) -> Slot:
-    if name in constants:
-        return constants[name]
-    if name not in visible:
-        raise ProgramError(f"{where}: the value {name!r} is not defined")
-    return Name(name)
+    def _slot(
+        self, name: str, visible: set[str], constants: dict[str, Constant], where: str
+    ) -> Slot:
+        if name in constants:
+            self._uses[name] -= 1
+            return constants[name] if self._uses[name] else constants.pop(name)
+        if name not in visible:
+            raise ProgramError(f"{where}: the value {name!r} is not defined")
+        return Name(name)
 
 
 def _name(spec: MIL_pb2.Operation, outputs: tuple[NamedType, ...]) -> str:

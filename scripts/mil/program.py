@@ -11,11 +11,11 @@ from torch import Tensor
 from scripts.errors import InputError, ProgramError
 from scripts.mil import ops  # noqa: F401  (registers the operations)
 from scripts.mil.blob import BlobFile
-from scripts.mil.build import build
+from scripts.mil.build import build, refuse_unsupported
 from scripts.mil.ops.random import restart_stream
 from scripts.mil.proto import Model_pb2
 from scripts.mil.run import POLICY, Block, Name, NamedType, Operation, Tap, run_block
-from scripts.mil.signature import Signature, State, numpy_dtype, read_inputs
+from scripts.mil.signature import Signature, State, descriptions, numpy_dtype, read_inputs
 from scripts.mil.types import BY_NAME, DictType, TensorType, Value, type_of
 from scripts.mil.values import Values
 
@@ -39,31 +39,31 @@ class Program:
     def __init__(self, model: Model_pb2.Model, weights: BlobFile | None):
         if model.WhichOneof("Type") != "mlProgram":
             raise ProgramError(f"the model is a {model.WhichOneof('Type')}, not an ML program")
+        refuse_unsupported(model.mlProgram.functions.values())
         values = Values(weights)
         self.specification_version: int = model.specificationVersion
         self.functions: dict[str, Signature] = {}
         self._blocks: dict[str, Block] = {}
         for name, function in sorted(model.mlProgram.functions.items()):
             block = build(function, values)
-            inputs, states = read_inputs(block.inputs, _description(model, name))
+            inputs, states = read_inputs(block.inputs, descriptions(model, name))
             outputs = _outputs(block, function.block_specializations[function.opset].outputs)
             self._blocks[name] = block
             self.functions[name] = Signature(function.opset, inputs, outputs, states)
 
     @classmethod
     def load(cls, path: str | Path) -> "Program":
-        """Loads a ``.mlpackage`` folder, as coremltools saves it. Weights are mapped, not read.
+        """Loads a ``.mlpackage`` folder, as coremltools saves it.
 
         Raises:
             ProgramError: the folder or what it holds is malformed, or some operations are not
                 supported (all of them are named).
         """
-        model = _model_file(Path(path))
-        weights = model.parent / "weights" / "weight.bin"
-        return cls(_parse(model.read_bytes()), BlobFile(weights) if weights.is_file() else None)
+        model, weights = read_package(Path(path))
+        return cls(model, BlobFile(weights) if weights.is_file() else None)
 
     @classmethod
-    def from_parts(cls, model: bytes, weights: bytes | None) -> "Program":
+    def from_parts(cls, model: bytes, weights: bytes | memoryview | None) -> "Program":
         """Loads the contents of ``model.mlmodel`` and of ``weight.bin``, if there is one.
 
         Raises:
@@ -132,6 +132,19 @@ class Program:
         return self.functions[function]
 
 
+def read_package(package: Path) -> tuple[Model_pb2.Model, Path]:
+    """Reads the model of an ``.mlpackage``.
+
+    Returns:
+        The model, and where its weight file is if it has one.
+
+    Raises:
+        ProgramError: the folder or what it holds is malformed.
+    """
+    model = _model_file(package)
+    return _parse(model.read_bytes()), model.parent / "weights" / "weight.bin"
+
+
 def _model_file(package: Path) -> Path:
     """The model file that a package's manifest names as its root, inside the package."""
     try:
@@ -155,14 +168,6 @@ def _parse(model: bytes) -> Model_pb2.Model:
         return Model_pb2.Model.FromString(model)
     except DecodeError as error:
         raise ProgramError(f"model.mlmodel is not a Core ML model: {error}") from error
-
-
-def _description(model: Model_pb2.Model, function: str) -> list[Model_pb2.FeatureDescription]:
-    # Multifunction models (iOS18) describe every function, the others only the one they have.
-    for description in model.description.functions:
-        if description.name == function:
-            return list(description.input)
-    return list(model.description.input)
 
 
 def _outputs(block: Block, names: list[str]) -> tuple[NamedType, ...]:

@@ -68,7 +68,12 @@ class Signature:
         Raises:
             InputError: names every missing or unknown input, wrong shape and wrong dtype.
         """
-        findings = [f"unknown input {name!r}" for name in inputs if name not in self._names()]
+        known = ", ".join(i.name for i in self.inputs) or "none"
+        findings = [
+            f"unknown input {name!r}; the program takes {known}"
+            for name in inputs
+            if name not in self._names()
+        ]
         scope: dict[str, Tensor] = {}
         for wanted in self.inputs:
             if wanted.name not in inputs and wanted.default is not None:
@@ -145,6 +150,15 @@ def read_inputs(
     for state in states:
         numpy_dtype(state.type.tensor)
     return tuple(inputs), tuple(states)
+
+
+def descriptions(model: Model_pb2.Model, function: str) -> list[Model_pb2.FeatureDescription]:
+    """What a model says of a function's inputs beyond their types."""
+    # Multifunction models (iOS18) describe every function, the others only the one they have.
+    for description in model.description.functions:
+        if description.name == function:
+            return list(description.input)
+    return list(model.description.input)
 
 
 def _flexible(declared: NamedType, array: FeatureTypes_pb2.ArrayFeatureType) -> Input:

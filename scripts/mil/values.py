@@ -1,6 +1,7 @@
 """Reads a program's constants: values written into the program, and values in its weight file."""
 
 import math
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -41,7 +42,8 @@ class Values:
 
     def __init__(self, weights: BlobFile | None):
         self._weights = weights
-        self._blobs: dict[tuple[int, TensorType], Tensor] = {}
+        # Weak: most weights are only read to be decompressed or widened.
+        self._blobs: WeakValueDictionary[tuple[int, TensorType], Tensor] = WeakValueDictionary()
 
     def read(self, spec: MIL_pb2.Value) -> Constant:
         """Reads one value.
@@ -80,10 +82,11 @@ class Values:
         if declared.dtype.torch is None:
             raise ProgramError("strings cannot lie in the weight file")
         key = (spec.offset, declared)
-        if key not in self._blobs:
-            raw = self._weights.read(spec.offset, declared.dtype, math.prod(declared.shape))
-            self._blobs[key] = _as_tensor(raw, declared)
-        return self._blobs[key]
+        if (known := self._blobs.get(key)) is not None:
+            return known
+        raw = self._weights.read(spec.offset, declared.dtype, math.prod(declared.shape))
+        tensor = self._blobs[key] = _as_tensor(raw, declared)
+        return tensor
 
 
 def _read_immediate(spec: MIL_pb2.TensorValue, declared: TensorType) -> Tensor | str:

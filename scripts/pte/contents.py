@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from scripts.mil.proto import MIL_pb2
 
 _FLOATS = ("float16", "float32")
+_CONSTEXPR = "constexpr_"
 # They carry values or change their dtype: what computes is between them.
 _NOT_COMPUTE = ("const", "cast", "identity", "read_state", "write_state", "coreml_update_state")
 
@@ -30,8 +31,31 @@ def weigh(block: MIL_pb2.Block) -> dict[str, int]:
         for value in values:
             if value.HasField("blobFileValue"):
                 tensor = value.type.tensorType
-                count = math.prod(dimension.constant.size for dimension in tensor.dimensions)
-                weights[_dtype(tensor)] += (count * bits(_dtype(tensor)) + 7) // 8
+                weights[_dtype(tensor)] += _bytes(tensor)
+    return dict(sorted(weights.items()))
+
+
+def weigh_decompressed(block: MIL_pb2.Block) -> dict[str, int]:
+    """Bytes of the weights as operations use them, decompressed, by dtype.
+
+    These are the values in ``weight.bin`` and the results of ``constexpr_*`` operations that others
+    than ``constexpr_*`` read.
+    """
+    read = set(block.outputs)
+    for operation in _operations(block):
+        for nested in operation.blocks:
+            read.update(nested.outputs)
+        if not operation.type.startswith(_CONSTEXPR):
+            for given in operation.inputs.values():
+                read.update(binding.name for binding in given.arguments)
+    weights: Counter[str] = Counter()
+    for operation in _operations(block):
+        stored = operation.type == "const" and operation.attributes["val"].HasField("blobFileValue")
+        if stored or operation.type.startswith(_CONSTEXPR):
+            for output in operation.outputs:
+                if output.name in read:
+                    tensor = output.type.tensorType
+                    weights[_dtype(tensor)] += _bytes(tensor)
     return dict(sorted(weights.items()))
 
 
@@ -40,7 +64,7 @@ def compute_dtypes(block: MIL_pb2.Block) -> tuple[str, ...]:
     found = {
         _dtype(output.type.tensorType)
         for operation in _operations(block)
-        if operation.type not in _NOT_COMPUTE and not operation.type.startswith("constexpr_")
+        if operation.type not in _NOT_COMPUTE and not operation.type.startswith(_CONSTEXPR)
         for output in operation.outputs
     }
     return tuple(dtype for dtype in _FLOATS if dtype in found)
@@ -58,6 +82,11 @@ def _operations(block: MIL_pb2.Block) -> Iterator[MIL_pb2.Operation]:
         yield operation
         for nested in operation.blocks:
             yield from _operations(nested)
+
+
+def _bytes(tensor: MIL_pb2.TensorType) -> int:
+    count = math.prod(dimension.constant.size for dimension in tensor.dimensions)
+    return (count * bits(_dtype(tensor)) + 7) // 8
 
 
 def _dtype(tensor: MIL_pb2.TensorType) -> str:

@@ -77,10 +77,7 @@ class Delegate:
         """The model, ready to run."""
         from scripts.mil import Program
 
-        weights = self.model.weights
-        program = Program.from_parts(
-            bytes(self.model.model), None if weights is None else bytes(weights)
-        )
+        program = Program.from_parts(bytes(self.model.model), self.model.weights)
         if self.function not in program.functions:
             raise ProgramError(f"the Core ML model has no function {self.function!r}")
         return program

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.errors import ProgramError
+from scripts.files import map_file
 from scripts.pte import flatbuffer, schema
 
 IDENTIFIER = b"ET12"
@@ -74,9 +75,11 @@ class PteFile:
 def read_pte(source: bytes | Path) -> PteFile:
     """Parse and check a ``.pte``, given its bytes or its path.
 
+    A file is mapped: it must not change while the result is in use.
+
     Raises ProgramError if it is truncated, malformed or inconsistent; OSError if it cannot be read.
     """
-    data = memoryview(source.read_bytes() if isinstance(source, Path) else source)
+    data = map_file(source) if isinstance(source, Path) else memoryview(source)
     if len(data) < 8 or data[4:8] != IDENTIFIER:
         found = bytes(data[4:8])
         raise ProgramError(

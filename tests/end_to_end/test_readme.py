@@ -2,9 +2,14 @@
 
 import json
 import re
+import shlex
 
+import numpy as np
 import pytest
 
+from scripts.mil.__main__ import main
+from scripts.mil.proto import Model_pb2
+from tests.mil.test_mil_program import mb, save, spec
 from tests.project import ROOT, Project
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,3 +48,42 @@ def test_every_file_that_the_readme_links_exists():
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert links
     assert not [link for link in links if not (ROOT / link).is_file()]
+
+
+def small_package(folder):
+    """What the README inspects: two layers, one of them with weights of four bits."""
+    from coremltools.converters.mil.mil import types
+
+    rows = np.arange(64 * 128).reshape(64, 128)
+    data = (rows % 15 - 7).astype(types.np_int4_dtype)
+    scale = np.full((64, 4), 0.25, np.float16)
+    second = (rows[:10, :64] % 5 - 2).astype(np.float16)
+
+    def function(x):
+        half = mb().cast(x=x, dtype="fp16")
+        weight = mb().constexpr_blockwise_shift_scale(data=data, scale=scale)
+        hidden = mb().relu(x=mb().linear(x=half, weight=weight))
+        return mb().cast(x=mb().linear(x=hidden, weight=second), dtype="fp32", name="logits")
+
+    saved = save(folder / "model.mlpackage", function, x=spec(1, 128))
+    file = saved / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    model = Model_pb2.Model.FromString(file.read_bytes())
+    model.description.metadata.Clear()  # coremltools writes the date into it
+    model.description.metadata.shortDescription = "Ten classes of 128 features"
+    file.write_bytes(model.SerializeToString())
+    np.save(folder / "x.npy", np.linspace(-1, 1, 128, dtype=np.float32)[None])
+
+
+def test_the_interpreter_alone_answers_as_shown(tmp_path, monkeypatch, capsys):
+    small_package(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    shown = block("$ python -m scripts.mil inspect")
+    for part in shown.split("$ python -m scripts.mil ")[1:]:
+        command, *lines = part.strip().splitlines()
+        assert main(shlex.split(command, comments=True)) == 0
+        printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+        assert [line for line in printed if line] == [line for line in lines if line]
+    example = block("import numpy as np\nfrom scripts.mil")
+    scope = {}
+    exec(example, scope)  # the README's own text
+    np.testing.assert_array_equal(scope["outputs"]["logits"], np.load("outputs.npz")["logits"])

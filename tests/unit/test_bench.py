@@ -9,7 +9,8 @@ import json
 import pytest
 from rich.console import Console
 
-from scripts.bench import interpreter, palettization, preparation, record, show
+from scripts.bench import __main__ as bench
+from scripts.bench import footprint, interpreter, palettization, preparation, record, show
 from scripts.bench.measure import Comparison, Side, side_by_side
 
 MACHINE = {"processor": "a processor", "cores": 2, "torch_threads": 1, "load_average": 0.25}
@@ -156,14 +157,62 @@ def test_the_picture_is_drawn(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bench.png"]
 
 
-def test_a_missing_artifact_is_named_and_left_out(tmp_path):
-    assert interpreter.missing(tmp_path) == list(interpreter.ARTIFACTS.values())
-    made = tmp_path / interpreter.ARTIFACTS["MobileNetV2 fp32"]
-    made.parent.mkdir(parents=True)
-    made.touch()
-    assert interpreter.missing(tmp_path) == [interpreter.ARTIFACTS["MobileNetV2 fp16"]]
-    made.unlink()
-    assert list(interpreter.comparisons(tmp_path)) == []
+def make(results, *paths):
+    for path in paths:
+        made = results / path
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.touch()
+
+
+def test_one_artifact_of_each_recipe_is_measured_and_models_without_any_are_named(tmp_path):
+    assert interpreter.missing(tmp_path) == ["mobilenet_v2", "minilm", "smollm2"]
+    make(
+        tmp_path,
+        "pte/minilm/fp16/ios16.pte",
+        "pte/minilm/fp16/ios18.pte",
+        "pte/minilm/fp32/ios18_fp32.pte",
+        "pte/minilm/lut4/elsewhere.txt",
+        "pte/smollm2/fp16/ios18.pte",
+        "reference/minilm.safetensors",
+    )
+    chosen = interpreter.artifacts(tmp_path, "minilm")
+    assert {recipe: path.name for recipe, path in chosen.items()} == {
+        "fp16": "ios18.pte",
+        "fp32": "ios18_fp32.pte",
+    }
+    # Without the samples of its reference there is nothing to run SmolLM2 on.
+    assert interpreter.missing(tmp_path) == ["mobilenet_v2", "smollm2"]
+
+
+def test_what_is_not_built_is_skipped_and_told(tmp_path, monkeypatch):
+    for module in (preparation, palettization):
+        monkeypatch.setattr(module, "comparisons", lambda: iter(()))
+    measured = bench.measure(tmp_path, Console(file=io.StringIO()))
+    entry = measured["benchmarks"][-1]
+    assert entry["comparisons"] == []
+    assert "not measured: mobilenet_v2, minilm, smollm2" in entry["skipped"]
+
+
+@pytest.mark.slow
+def test_a_built_model_is_measured_in_a_process_of_its_own(built):
+    results = built.folder / "results"
+    path = next((results / "pte" / "digits_cnn").rglob("*.pte"))
+    facts = footprint.of(path, results / "reference" / "digits_cnn.safetensors")
+    assert facts["load_s"] > 0
+    assert facts["first_run_s"] > 0
+    # The network's weights in fp16, give or take what is stored in eight bits.
+    assert 50_000 < facts["weights_bytes"] < 400_000
+    assert facts["peak_bytes"] > facts["weights_bytes"]
+
+
+def test_the_table_shows_load_time_and_memory():
+    measured = comparison()
+    measured.facts |= {"load_s": 0.25, "peak_ratio": 2.345}
+    entry = record.benchmark("Interpreter", "how", [measured])
+    console = Console(record=True, width=100, file=io.StringIO())
+    show.table(record.record([entry], MACHINE, {}), console)
+    row = next(line for line in console.export_text().splitlines() if line.startswith("  case"))
+    assert row.split()[-3:] == ["250", "ms", "2.35×"]
 
 
 def test_every_benchmark_says_how_it_is_measured():

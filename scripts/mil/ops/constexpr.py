@@ -52,11 +52,15 @@ def _blocks(shape: Ints, tables: Ints) -> Ints:
     return [n // max(t, 1) for n, t in zip(shape, tables, strict=True)]
 
 
-def _spread(parameter: Tensor, shape: Ints) -> Tensor:
-    """Repeats a block's scale or offset for every element of the block."""
-    for axis, block in enumerate(_blocks(shape, list(parameter.shape))):
-        parameter = parameter.repeat_interleave(block, axis) if block > 1 else parameter
-    return parameter
+def _by_block(data: Tensor, parameter: Tensor) -> tuple[Tensor, Tensor]:
+    """Views that broadcast: each dimension split into blocks and elements, one parameter a block.
+
+    A scale repeated for every element would take twice the memory of an fp16 weight.
+    """
+    blocks = _blocks(list(data.shape), list(parameter.shape))
+    pairs = list(zip(parameter.shape, blocks, strict=True))
+    split = data.view([size for pair in pairs for size in pair])
+    return split, parameter.float().reshape([size for count, _ in pairs for size in (count, 1)])
 
 
 @op("constexpr_blockwise_shift_scale", since="iOS18")
@@ -65,11 +69,18 @@ def constexpr_blockwise_shift_scale(
 ) -> Tensor:
     # In fp32 and rounded once: integers below 2**11 are exact in fp16, so that this is what
     # coremltools' fp16 arithmetic gives as well.
-    shape = list(data.shape)
-    levels = data.float()
+    levels = data.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     if offset is not None:
-        levels = levels - _spread(offset.float(), shape)
-    return (levels * _spread(scale.float(), shape)).to(scale.dtype)
+        split, shift = _by_block(levels, offset)
+        split -= shift
+    split, factor = _by_block(levels, scale)
+    split *= factor
+    return levels.to(scale.dtype)
+
+
+def _piece(shape: Ints) -> int:
+    """How much of the first dimension makes a piece of some hundred thousand elements."""
+    return max(1, 2**18 // max(1, math.prod(shape[1:])))
 
 
 @op("constexpr_lut_to_dense", since="iOS18")
@@ -83,14 +94,24 @@ def constexpr_lut_to_dense(
     if indices.numel() * vector > MAX_ELEMENTS:
         raise ValueError(f"vectors of {vector} exceed {MAX_ELEMENTS} elements")
     # The row of every element in all tables stacked: its table's number times entries, plus index.
-    table = torch.zeros((), dtype=torch.int32)
-    for axis, (size, block) in enumerate(zip(shape, blocks, strict=True)):
-        number = torch.arange(size, dtype=torch.int32) // max(block, 1)
-        table = table * lut.shape[axis] + number.reshape(-1, *[1] * (len(shape) - axis - 1))
-    rows = (table * entries + indices.int()).reshape(-1)
-    dense = lut.reshape(-1, vector).index_select(0, rows).reshape(*shape, vector)
+    # The number is a sum over the dimensions; that of the first goes along with the pieces.
+    first, *others = (
+        (
+            torch.arange(size) // max(block, 1) * math.prod(lut.shape[axis + 1 : -2]) * entries
+        ).reshape(-1, *[1] * (len(shape) - axis - 1))
+        for axis, (size, block) in enumerate(zip(shape, blocks, strict=True))
+    )
+    other = sum(others, torch.zeros((), dtype=torch.int64))
+    # Piece by piece: the rows of all elements at once would take four times the memory of an fp16
+    # weight.
+    tables = lut.reshape(-1, vector) if vector > 1 else lut.reshape(-1)
+    dense = torch.empty(*shape, *tables.shape[1:], dtype=lut.dtype)
+    pieces = (tensor.split(_piece(shape)) for tensor in (dense, indices, first))
+    for piece, part, number in zip(*pieces, strict=True):
+        rows = (number + other + part).reshape(-1)
+        piece.copy_(tables.index_select(0, rows).reshape(piece.shape))
     if vector == 1:
-        return dense.squeeze(-1)
+        return dense
     if vector_axis is None:
         raise ValueError("a table of vectors needs a vector_axis")
     axis = vector_axis % len(shape)
