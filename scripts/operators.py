@@ -1,4 +1,4 @@
-"""Names for the operators of a torch program that its fp32 and its quantized form have in common."""
+"""Names for the operators of a torch program, the same in its fp32 and its quantized form."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The plot of size against fidelity, one for each model."""
+"""The plots: size against fidelity, one for each model, and the layers of a build."""
 
 from __future__ import annotations
 
@@ -158,3 +158,54 @@ def _point(index: int, build: Mapping[str, Any], scale: float) -> dict[str, Any]
         "front": False,
         "side": None,
     }
+
+
+LAYER_FIELDS = ("layer", "introduced", "accumulated", "introducedText", "accumulatedText")
+_LAYER, _CARRIED = "#e4593f", "#8a8f98"
+
+
+def layer_values(layer: Mapping[str, Any]) -> list[Any]:
+    """A layer of a divergence report as ``LAYER_FIELDS``; infinite and no noise have no number."""
+    sides = [layer["introduced_sqnr_db"], layer["accumulated_sqnr_db"]]
+    words = [text.noise(value) for value in sides]
+    numbers = [
+        None if word == text.EXACT else value for value, word in zip(sides, words, strict=True)
+    ]
+    rounded = [None if value is None else round(value, 1) for value in numbers]
+    return [text.layer(layer["layer"]), *rounded, *words]
+
+
+def layers() -> dict[str, Any]:
+    """The Vega-Lite specification of a build's layers, without data: all builds share it."""
+    import altair as alt
+
+    axis = alt.Axis(labels=False, ticks=False, grid=False)
+    x = alt.X("position:Q", title="layers in the order of the network", axis=axis)
+    y = {"title": "SQNR, dB", "scale": alt.Scale(zero=False, nice=True, padding=12)}
+    base = alt.Chart(alt.Data(values=[])).encode(x=x)
+    line = base.mark_line(strokeWidth=1.5, color=_CARRIED, aria=False).encode(
+        y=alt.Y("accumulated:Q", **y)
+    )
+    shown = [
+        alt.Tooltip(f"{field}:N", title=title)
+        for field, title in (
+            ("layer", "layer"),
+            ("introducedText", "introduced, dB"),
+            ("accumulatedText", "accumulated, dB"),
+        )
+    ]
+    marks = base.encode(tooltip=shown, description="layer:N")
+    points = (
+        marks.transform_filter("datum.introduced !== null")
+        .mark_point(size=45, filled=True, opacity=0.9, color=_LAYER)
+        .encode(y=alt.Y("introduced:Q", **y))
+    )
+    crosses = (
+        marks.transform_filter(f"datum.introducedText === '{text.noise(None)}'")
+        .mark_point(size=90, filled=True, shape="cross", color=_LAYER)
+        .encode(y=alt.value("height"))
+    )
+    chart = alt.layer(line, points, crosses).properties(
+        width="container", height=200, autosize=alt.AutoSizeParams(type="fit", contains="padding")
+    )
+    return chart.to_dict()

@@ -9,6 +9,7 @@ COMMON_METRICS = ("sqnr_db", "cosine", "max_abs_error", "top1_agreement", "worst
 """Measured for every model; whatever else stands in a report's metrics is the task's own."""
 
 MISSING = "–"
+EXACT = "exact"
 EXACT_DB = 200.0
 """What ``scripts.validate.metrics`` says of equal values."""
 
@@ -42,7 +43,7 @@ def noise(value: float | None) -> str:
     """An SQNR in dB, where ``None`` stands for infinite noise and the cap for none at all."""
     if value is None:
         return "−∞"
-    return "exact" if value >= EXACT_DB else decibel(value)
+    return EXACT if value >= EXACT_DB else decibel(value)
 
 
 def interval(values: Mapping[str, Any]) -> str:

@@ -116,9 +116,7 @@ def _most_introduced(layer: Mapping[str, Any]) -> tuple[float, int]:
 class _Layers:
     """Which values of the artifact belong to which nodes of the fp32 graph, and their sums."""
 
-    def __init__(
-        self, pte: Pte, module: torch.fx.GraphModule, sources: Mapping[str, str]
-    ) -> None:
+    def __init__(self, pte: Pte, module: torch.fx.GraphModule, sources: Mapping[str, str]) -> None:
         graph = module.graph
         labels = operators.labels(graph)
         self._label = {node: labels[node.name] for node in graph.nodes if node.name in labels}
