@@ -160,19 +160,45 @@ def _point(index: int, build: Mapping[str, Any], scale: float) -> dict[str, Any]
     }
 
 
-LAYER_FIELDS = ("layer", "introduced", "accumulated", "introducedText", "accumulatedText")
+LAYER_FIELDS = (
+    "position",
+    "layer",
+    "introduced",
+    "accumulated",
+    "introducedText",
+    "accumulatedText",
+)
 _LAYER, _CARRIED = "#e4593f", "#8a8f98"
 
 
-def layer_values(layer: Mapping[str, Any]) -> list[Any]:
-    """A layer of a divergence report as ``LAYER_FIELDS``; infinite and no noise have no number."""
-    sides = [layer["introduced_sqnr_db"], layer["accumulated_sqnr_db"]]
-    words = [text.noise(value) for value in sides]
+def layer_values(layers: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """The layers of a divergence report, each as ``LAYER_FIELDS``; none if all are exact.
+
+    No noise has no number. Infinite noise has one below all others, to be drawn at.
+    """
+    sides = ("introduced_sqnr_db", "accumulated_sqnr_db")
+    words = [[text.noise(layer[side]) for side in sides] for layer in layers]
     numbers = [
-        None if word == text.EXACT else value for value, word in zip(sides, words, strict=True)
+        [None if word == text.EXACT else layer[side] for side, word in zip(sides, own, strict=True)]
+        for layer, own in zip(layers, words, strict=True)
     ]
-    rounded = [None if value is None else round(value, 1) for value in numbers]
-    return [text.layer(layer["layer"]), *rounded, *words]
+    infinite = text.noise(None)
+    floor = min((v for own in numbers for v in own if v is not None), default=0.0) - 10
+    heights = [
+        [floor if word == infinite else v for v, word in zip(*pair, strict=True)]
+        for pair in zip(numbers, words, strict=True)
+    ]
+    if all(height is None for own in heights for height in own):
+        return []
+    return [
+        [
+            position,
+            text.layer(layer["layer"]),
+            *(v if v is None else round(v, 1) for v in own),
+            *said,
+        ]
+        for position, (layer, own, said) in enumerate(zip(layers, heights, words, strict=True))
+    ]
 
 
 def layers() -> dict[str, Any]:
@@ -180,7 +206,12 @@ def layers() -> dict[str, Any]:
     import altair as alt
 
     axis = alt.Axis(labels=False, ticks=False, grid=False)
-    x = alt.X("position:Q", title="layers in the order of the network", axis=axis)
+    x = alt.X(
+        "position:Q",
+        title="layers in the order of the network",
+        axis=axis,
+        scale=alt.Scale(nice=False, padding=10),
+    )
     y = {"title": "SQNR, dB", "scale": alt.Scale(zero=False, nice=True, padding=12)}
     base = alt.Chart(alt.Data(values=[])).encode(x=x)
     line = base.mark_line(strokeWidth=1.5, color=_CARRIED, aria=False).encode(
@@ -194,18 +225,15 @@ def layers() -> dict[str, Any]:
             ("accumulatedText", "accumulated, dB"),
         )
     ]
-    marks = base.encode(tooltip=shown, description="layer:N")
-    points = (
-        marks.transform_filter("datum.introduced !== null")
-        .mark_point(size=45, filled=True, opacity=0.9, color=_LAYER)
-        .encode(y=alt.Y("introduced:Q", **y))
+    infinite = alt.datum.introducedText == text.noise(None)
+    points = base.mark_point(filled=True, opacity=0.9, color=_LAYER).encode(
+        y=alt.Y("introduced:Q", **y),
+        shape=alt.condition(infinite, alt.value("cross"), alt.value("circle")),
+        size=alt.condition(infinite, alt.value(110), alt.value(45)),
+        tooltip=shown,
+        description="layer:N",
     )
-    crosses = (
-        marks.transform_filter(f"datum.introducedText === '{text.noise(None)}'")
-        .mark_point(size=90, filled=True, shape="cross", color=_LAYER)
-        .encode(y=alt.value("height"))
-    )
-    chart = alt.layer(line, points, crosses).properties(
+    chart = alt.layer(line, points).properties(
         width="container", height=200, autosize=alt.AutoSizeParams(type="fit", contains="padding")
     )
     return chart.to_dict()

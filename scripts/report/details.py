@@ -45,7 +45,7 @@ FRAMES: tuple[dict[str, Any], ...] = (
     {"title": "Files and digests", "kind": "facts", "wide": True, "mono": True},
 )
 
-# Further frames, where there are reports on divergence.
+# How many layers a divergence report shows in its plot and in its table.
 LAYERS = 60
 WORST = 10
 
@@ -61,9 +61,9 @@ def divergence_frames() -> tuple[dict[str, Any], ...]:
             "to it: the artifact against fp32. Both over the power of the layer's fp32 result; "
             "down is worse, a cross is infinite. An exact layer has no point. Of many layers, the "
             f"{LAYERS} that introduce most.",
-            "fields": ["position", *charts.LAYER_FIELDS],
+            "fields": charts.LAYER_FIELDS,
             "spec": charts.layers(),
-            "none": "No layer has a value of its own in the artifact.",
+            "none": "All layers that could be compared are exact.",
             "wide": True,
         },
         {
@@ -82,11 +82,11 @@ def divergence_contents(report: Mapping[str, Any]) -> list[list]:
     Args:
         report: what ``scripts.diverge`` wrote.
     """
-    layers = report["layers"]
+    layers = report["layers"]  # the one that introduces most first
     drawn = sorted(layers[:LAYERS], key=lambda layer: layer["position"])
     inexact = [layer for layer in layers if text.noise(layer["introduced_sqnr_db"]) != text.EXACT]
     return [
-        [[position, *charts.layer_values(layer)] for position, layer in enumerate(drawn)],
+        charts.layer_values(drawn),
         [
             [
                 text.layer(layer["layer"]),

@@ -125,19 +125,24 @@ def _data(
             {"label": label, "kind": kind, "menu": menu}
             for label, kind, menu in (_COLUMNS[i] for i in kept)
         ],
-        "frames": [*details.FRAMES, *(details.divergence_frames() if divergence else ())],
+        "frames": _after_first(details.FRAMES, details.divergence_frames() if divergence else ()),
         "builds": [
             {
                 "name": text.build_name(build["build"]),
                 "cells": [row[i] for i in kept],
-                "details": [
-                    *details.contents(build, _inputs(build, manifest)),
-                    *_divergence(divergence, build["paths"]["pte"]),
-                ],
+                "details": _after_first(
+                    details.contents(build, _inputs(build, manifest)),
+                    _divergence(divergence, build["paths"]["pte"]),
+                ),
             }
             for build, row in zip(builds, rows, strict=True)
         ],
     }
+
+
+def _after_first(usual: Sequence[Any], more: Sequence[Any]) -> list[Any]:
+    """Stages of the loss come first, then its layers, then the rest."""
+    return [usual[0], *more, *usual[1:]]
 
 
 def _divergence(divergence: Mapping[str, Mapping[str, Any]], pte: str) -> list[list]:

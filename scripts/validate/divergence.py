@@ -99,7 +99,9 @@ def diverge(
 
         pte.run(sample, tap=tap)
         with torch.no_grad():
-            SideBySide(module, buffers, layers.meeting(values)).run(*sample)
+            # Clones, because operators in place may write into them.
+            inputs = [value.clone() for value in sample]
+            SideBySide(module, buffers, layers.meeting(values)).run(*inputs)
     for delegate, seen in hazards.items():
         for finding in seen.findings(delegate.program):
             layers.note(delegate, finding["name"], finding["kind"])

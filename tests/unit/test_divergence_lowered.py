@@ -10,10 +10,15 @@ import pytest
 import torch
 from torch import nn
 
+from scripts import programs
+from scripts.diverge import main
+from scripts.files import read_json, write_json
 from scripts.lowering import lower
 from scripts.pte import Pte
 from scripts.quantize import pt2e
 from scripts.quantize.steps import quantize
+from scripts.report import text
+from scripts.tensors import Samples
 from scripts.validate.divergence import diverge
 from tests.unit.test_lowering import TARGET
 
@@ -100,6 +105,30 @@ def test_in_fp32_no_layer_introduces_anything(residual):
     assert ["aten.conv2d.default @ stem.0", "aten.batch_norm.default @ stem.1"] in [
         layer["layer"] for layer in report["layers"]
     ]
+
+
+def test_the_artifact_alone_is_enough_in_a_results_folder(residual, tmp_path, capfd):
+    pte, sources = lower(residual, TARGET)
+    artifact, lowered = (tmp_path / stage / "net/fp16" for stage in ("pte", "lower"))
+    for folder, name in ((artifact, "ios18.pte"), (lowered, "key.pte")):
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes(pte)
+    write_json(lowered / "key.json", {"operators": sources})
+    programs.save(residual, tmp_path / "export/net.pt2")
+    Samples(IMAGES, [], None).save(tmp_path / "reference/net.safetensors")
+    output = tmp_path / "report.json"
+    command = ["--pte", str(artifact / "ios18.pte"), "--layers", "3", "--output", str(output)]
+    assert main(command) == 0
+    printed = capfd.readouterr().out
+    report = read_json(output)
+    assert report["samples"] == 4
+    for layer in report["layers"][:3]:
+        assert text.layer(layer["layer"]) in printed
+    assert f"and {len(report['layers']) - 3} more layers" in printed
+
+    (lowered / "key.pte").unlink()
+    assert main(command) == 1
+    assert "Name the files: --program, --reference and --operators" in capfd.readouterr().err
 
 
 def test_healthy_int8_is_evenly_rough(residual):
