@@ -36,13 +36,15 @@ from scripts.pte import Pte
 from scripts.validate.dataflow import Dataflow
 from scripts.validate.hazards import Hazards, operators_of
 from scripts.validate.metrics import SQNR_CAP_DB, sqnr_db
-from scripts.validate.side_by_side import SideBySide
+from scripts.validate.side_by_side import Meet, SideBySide
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from scripts.pte.delegate import Delegate
     from scripts.tensors import Sample
+
+METHOD = "forward"
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def diverge(
         raise InputError("Nothing to run: there are no samples. Give at least one.")
     module = program.module(check_guards=False)
     layers = _Layers(pte, module, sources)
-    hazards = {delegate: Hazards() for delegate in pte.delegates}
+    hazards = {delegate: Hazards() for delegate in pte.delegates if delegate.method == METHOD}
     buffers = {name: value.detach().clone() for name, value in module.named_buffers()}
     for sample in samples:
         values: dict[tuple[Delegate, str], torch.Tensor] = {}
@@ -97,7 +99,7 @@ def diverge(
             if (delegate, name) in layers.wanted:
                 values[delegate, name] = value
 
-        pte.run(sample, tap=tap)
+        pte.run(sample, METHOD, tap)
         with torch.no_grad():
             # Clones, because operators in place may write into them.
             inputs = [value.clone() for value in sample]
@@ -132,7 +134,7 @@ class _Layers:
         self._values: dict[torch.fx.Node, list[_Value]] = {}
         self._node_of_value: dict[tuple[Delegate, str], torch.fx.Node] = {}
         for delegate in pte.delegates:
-            if delegate.method == "forward":
+            if delegate.method == METHOD:
                 self._read(delegate, operators_of(delegate.model.debug_info, sources), node_of)
         self.wanted = {(v.delegate, v.name) for values in self._values.values() for v in values}
 
@@ -157,7 +159,7 @@ class _Layers:
                     # An operator that became several operations: the last one gives its result.
                     self._values.setdefault(node, []).insert(0, value)
 
-    def meeting(self, values: Mapping[tuple[Delegate, str], torch.Tensor]):
+    def meeting(self, values: Mapping[tuple[Delegate, str], torch.Tensor]) -> Meet:
         """For :class:`SideBySide`: replaces a node's result by the artifact's, and measures."""
 
         def meet(node: torch.fx.Node, reference: Any, local: Any) -> Any:
