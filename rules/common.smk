@@ -53,6 +53,12 @@ def validations():
     ]
 
 
+def divergences():
+    """Reports of where the error arises, if the configuration wants them on the page."""
+    builds = CONFIG.builds if CONFIG.divergence else []
+    return [f"results/divergence/{b.model}/{b.recipe}/{b.target}.json" for b in builds]
+
+
 def seen_from_here(path):
     """Relative, so that a project that moves with its results is not rebuilt."""
     return os.path.relpath(path)

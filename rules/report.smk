@@ -55,6 +55,7 @@ rule report:
     input:
         summary="results/summary.json",
         manifest="results/manifest.json",
+        divergences=divergences(),
         sources=sources("report"),
     output:
         report(
@@ -71,10 +72,12 @@ rule report:
         runtime=scaled(10),
     params:
         code=code("report"),
+        slice=slice_json({"divergence": CONFIG.divergence}),
     message:
         "Drawing the page"
     shell:
         "python -m scripts.report"
+        " --slice {params.slice:q}"
         " --summary {input.summary:q}"
         " --manifest {input.manifest:q}"
         " --output {output:q}"

@@ -42,3 +42,34 @@ rule validate:
         " --operators {input.operators:q}"
         " --output {output:q}"
         " --log {log:q}"
+
+
+rule diverge:
+    input:
+        pte="results/pte/{model}/{recipe}/{target}.pte",
+        program="results/export/{model}.pt2",
+        reference="results/reference/{model}.safetensors",
+        operators=operator_sources,
+        sources=sources("diverge"),
+    output:
+        "results/divergence/{model}/{recipe}/{target}.json",
+    log:
+        "logs/divergence/{model}/{recipe}/{target}.log",
+    benchmark:
+        "benchmarks/divergence/{model}/{recipe}/{target}.tsv"
+    threads: 1
+    resources:
+        mem_mb=scaled(4000),
+        runtime=scaled(60),
+    params:
+        code=code("diverge"),
+    message:
+        "Comparing the layers of {wildcards.model}/{wildcards.recipe}/{wildcards.target} with fp32"
+    shell:
+        "python -m scripts.diverge"
+        " --pte {input.pte:q}"
+        " --program {input.program:q}"
+        " --reference {input.reference:q}"
+        " --operators {input.operators:q}"
+        " --output {output:q}"
+        " --log {log:q}"

@@ -15,6 +15,7 @@ from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 from executorch.exir.backend.compile_spec_schema import CompileSpec
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
+from scripts import operators
 from scripts.coreml_passes import sound_reshapes
 from scripts.errors import FoundryError
 
@@ -24,25 +25,23 @@ class LoweringError(FoundryError):
 
 
 class OperatorSources(PassBase):
-    """Changes nothing; notes which torch operator and module each debug handle stands for.
+    """Changes nothing; notes which operator of the program each debug handle stands for.
 
     Runs on the edge program, after handles are given and before operators vanish in the delegate.
+    Decomposed operators are traced back to what they were in the program that is lowered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, program: torch.export.ExportedProgram) -> None:
         super().__init__()
+        self._labels = operators.labels(program.graph)
         self.sources: dict[str, str] = {}
 
     def call(self, graph_module: torch.fx.GraphModule) -> PassResult:
         for node in graph_module.graph.nodes:
             handle = node.meta.get("debug_handle")
-            if node.op != "call_function" or not isinstance(handle, int):
-                continue
-            operator = getattr(node.target, "__name__", str(node.target))
-            modules = [
-                name for name, _ in (node.meta.get("nn_module_stack") or {}).values() if name
-            ]
-            self.sources[str(handle)] = f"{operator} @ {modules[-1]}" if modules else operator
+            if node.op == "call_function" and isinstance(handle, int):
+                label = self._labels.get(operators.original(node) or "")
+                self.sources[str(handle)] = label or operators.describe(node)
         return PassResult(graph_module, False)
 
 
@@ -85,7 +84,7 @@ def lower(program: torch.export.ExportedProgram, target: dict) -> tuple[bytes, d
         take_over_constant_data=options["take_over_constant_data"],
         lower_full_graph=options["lower_full_graph"],
     )
-    sources = OperatorSources()
+    sources = OperatorSources(program)
     try:
         with sound_reshapes():
             edge = to_edge_transform_and_lower(

@@ -98,3 +98,26 @@ def path_of(one: dict) -> str:
     build = one["build"]
     folder = f"results/validation/{build['model']}/{build['recipe']}/{build['target']}"
     return f"{folder}/{one['device']['name']}.json"
+
+
+def divergence(layers: int = 70) -> dict:
+    """A divergence report: one layer overflows, every fifth is exact, the others are rough."""
+    made = [
+        {
+            "layer": [f"aten.linear.default @ encoder.{position}"],
+            "position": position,
+            "op": "linear",
+            "value": f"linear_{position}_cast_fp16",
+            "introduced_sqnr_db": 200.0 if position % 5 == 0 else 60 - position % 7,
+            "accumulated_sqnr_db": 60 - 0.3 * position,
+            "reference": {"low": -1.5, "high": 2.0, "non_finite": 0},
+            "program": {"low": -1.25, "high": 1.75, "non_finite": 0},
+            "hazards": [],
+        }
+        for position in range(layers)
+    ]
+    made[3] |= {"introduced_sqnr_db": None, "accumulated_sqnr_db": None}
+    made[3] |= {"hazards": ["fp16_overflow"]}
+    made[3]["program"] |= {"non_finite": 7}
+    made.sort(key=lambda layer: -1 if (db := layer["introduced_sqnr_db"]) is None else db)
+    return {"layers": made, "uncovered": [], "samples": 4}

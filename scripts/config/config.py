@@ -50,6 +50,7 @@ class Config:
     targets: Mapping[str, Target]
     devices: tuple[str, ...]
     builds: tuple[Build, ...]
+    divergence: bool
     root: Path
     located: Callable[[Finding], Finding] = field(repr=False, compare=False)
 
@@ -72,7 +73,14 @@ class Config:
         devices = tuple(parsed.devices)
         located = partial(yamlfiles.located, data=data, files=read)
         return cls(
-            parsed.models, parsed.recipes, parsed.targets, devices, builds, Path(root), located
+            parsed.models,
+            parsed.recipes,
+            parsed.targets,
+            devices,
+            builds,
+            parsed.divergence,
+            Path(root),
+            located,
         )
 
     def check_structure(self, modules: Mapping[str, Sequence[Module]]) -> None:

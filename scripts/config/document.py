@@ -86,3 +86,9 @@ class Document(Strict):
         default_factory=lambda: {"host": Interpreter(kind="interpreter")},
         description="Where every build is validated.",
     )
+    divergence: bool = Field(
+        default=False,
+        strict=True,
+        description="Whether the page tells of every build in which layers its error arises. "
+        "Without it `snakemake results/divergence/MODEL/RECIPE/TARGET.json` makes one such report.",
+    )

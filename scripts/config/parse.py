@@ -41,6 +41,7 @@ class Parsed:
     builds: dict[int, BuildMatrix] = field(default_factory=dict)
     gates: dict[str, Gate | None] = field(default_factory=dict)
     devices: dict[str, Interpreter] = field(default_factory=dict)
+    divergence: bool = False
     declared: dict[str, list[str]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
@@ -69,8 +70,17 @@ def parse(data: Any) -> Parsed:
         _validate(parsed, ("gates", metric), Gate | None, value)
     for index, value in enumerate(_build_list(parsed, data)):
         _validate(parsed, ("builds", index), BuildMatrix, value)
+    parsed.divergence = _flag(parsed, "divergence", data)
     parsed.findings.extend(_metric_names(parsed))
     return parsed
+
+
+def _flag(parsed: Parsed, section: str, data: dict[str, Any]) -> bool:
+    value = data.get(section, False)
+    if not isinstance(value, bool):
+        fix = f"write `{section}: true` or leave it out"
+        parsed.findings.append(Finding((section,), "neither yes nor no", "true, false", fix, value))
+    return value is True
 
 
 def _mapping(parsed: Parsed, section: str, data: dict[str, Any]) -> dict[Any, Any]:

@@ -37,6 +37,7 @@ Editors that know JSON Schema check and complete the files as you type, with `sc
 | `builds` | which combinations to build |
 | `gates` | what a validation must reach |
 | `devices` | where to validate |
+| `divergence` | whether the page tells in which layers the error arises |
 
 Which scheme needs which system:
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -14,7 +15,16 @@ from scripts.mil.blob import BlobFile
 from scripts.mil.build import build, refuse_unsupported
 from scripts.mil.ops.random import restart_stream
 from scripts.mil.proto import Model_pb2
-from scripts.mil.run import POLICY, Block, Name, NamedType, Operation, Tap, run_block
+from scripts.mil.run import (
+    POLICY,
+    Block,
+    Instruction,
+    Name,
+    NamedType,
+    Operation,
+    Tap,
+    run_block,
+)
 from scripts.mil.signature import Signature, State, descriptions, numpy_dtype, read_inputs
 from scripts.mil.types import BY_NAME, DictType, TensorType, Value, type_of
 from scripts.mil.values import Values
@@ -117,12 +127,25 @@ class Program:
         Raises:
             InputError: no operation produces it: a constant, an input, or an unknown name.
         """
+        return self._instruction(value_name, function).operation
+
+    def constants(self, value_name: str, function: str = "main") -> dict[str, Any]:
+        """The constant arguments of the operation that produces a value, by parameter.
+
+        Tensors must not be changed: the program computes with them.
+
+        Raises:
+            InputError: as :meth:`operation`.
+        """
+        return dict(self._instruction(value_name, function).constants)
+
+    def _instruction(self, value_name: str, function: str) -> Instruction:
         self._signature(function)
         blocks = [self._blocks[function]]
         for block in blocks:  # grows while it is walked
             for instruction in block.instructions:
                 if any(o.name == value_name for o in instruction.operation.outputs):
-                    return instruction.operation
+                    return instruction
                 blocks.extend(instruction.blocks)
         raise InputError(f"no operation of {function!r} produces a value {value_name!r}")
 

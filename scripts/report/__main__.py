@@ -1,22 +1,43 @@
 """Writes the report that a person reads, as one self-contained page."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from scripts import cli, files
 from scripts.files import read_json
 from scripts.report.page import render
 
 
+def divergence_of(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The divergence reports of all builds, by the paths of their artifacts."""
+    reports = {}
+    for build in summary["builds"]:
+        model, recipe, target = (build["build"][part] for part in ("model", "recipe", "target"))
+        path = Path(f"results/divergence/{model}/{recipe}/{target}.json")
+        reports[build["paths"]["pte"]] = read_json(path)
+    return reports
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = cli.parser(__doc__)
     parser.add_argument("--summary", type=Path, required=True, help="results/summary.json")
     parser.add_argument("--manifest", type=Path, help="results/manifest.json")
+    parser.add_argument(
+        "--slice",
+        type=json.loads,
+        default={"divergence": False},
+        help='{"divergence": whether there is a report of every build under results/divergence}',
+    )
     parser.add_argument("--output", type=Path, required=True, help="the page to write (HTML)")
     arguments = parser.parse_args(argv)
 
     def step() -> None:
         manifest = read_json(arguments.manifest) if arguments.manifest else None
-        page = render(read_json(arguments.summary), manifest)
+        summary = read_json(arguments.summary)
+        divergence = divergence_of(summary) if arguments.slice["divergence"] else None
+        page = render(summary, manifest, divergence)
         with files.replacing(arguments.output) as temporary:
             temporary.write_text(page, encoding="utf-8")
 

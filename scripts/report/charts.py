@@ -1,4 +1,4 @@
-"""The plot of size against fidelity, one for each model."""
+"""The plots: size against fidelity, one for each model, and the layers of a build."""
 
 from __future__ import annotations
 
@@ -158,3 +158,82 @@ def _point(index: int, build: Mapping[str, Any], scale: float) -> dict[str, Any]
         "front": False,
         "side": None,
     }
+
+
+LAYER_FIELDS = (
+    "position",
+    "layer",
+    "introduced",
+    "accumulated",
+    "introducedText",
+    "accumulatedText",
+)
+_LAYER, _CARRIED = "#e4593f", "#8a8f98"
+
+
+def layer_values(layers: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """The layers of a divergence report, each as ``LAYER_FIELDS``; none if all are exact.
+
+    No noise has no number. Infinite noise has one below all others, to be drawn at.
+    """
+    sides = ("introduced_sqnr_db", "accumulated_sqnr_db")
+    words = [[text.noise(layer[side]) for side in sides] for layer in layers]
+    numbers = [
+        [None if word == text.EXACT else layer[side] for side, word in zip(sides, own, strict=True)]
+        for layer, own in zip(layers, words, strict=True)
+    ]
+    infinite = text.noise(None)
+    floor = min((v for own in numbers for v in own if v is not None), default=0.0) - 10
+    heights = [
+        [floor if word == infinite else v for v, word in zip(*pair, strict=True)]
+        for pair in zip(numbers, words, strict=True)
+    ]
+    if all(height is None for own in heights for height in own):
+        return []
+    return [
+        [
+            position,
+            text.layer(layer["layer"]),
+            *(v if v is None else round(v, 1) for v in own),
+            *said,
+        ]
+        for position, (layer, own, said) in enumerate(zip(layers, heights, words, strict=True))
+    ]
+
+
+def layers() -> dict[str, Any]:
+    """The Vega-Lite specification of a build's layers, without data: all builds share it."""
+    import altair as alt
+
+    axis = alt.Axis(labels=False, ticks=False, grid=False)
+    x = alt.X(
+        "position:Q",
+        title="layers in the order of the network",
+        axis=axis,
+        scale=alt.Scale(nice=False, padding=10),
+    )
+    y = {"title": "SQNR, dB", "scale": alt.Scale(zero=False, nice=True, padding=12)}
+    base = alt.Chart(alt.Data(values=[])).encode(x=x)
+    line = base.mark_line(strokeWidth=1.5, color=_CARRIED, aria=False).encode(
+        y=alt.Y("accumulated:Q", **y)
+    )
+    shown = [
+        alt.Tooltip(f"{field}:N", title=title)
+        for field, title in (
+            ("layer", "layer"),
+            ("introducedText", "introduced, dB"),
+            ("accumulatedText", "accumulated, dB"),
+        )
+    ]
+    infinite = alt.datum.introducedText == text.noise(None)
+    points = base.mark_point(filled=True, opacity=0.9, color=_LAYER).encode(
+        y=alt.Y("introduced:Q", **y),
+        shape=alt.condition(infinite, alt.value("cross"), alt.value("circle")),
+        size=alt.condition(infinite, alt.value(110), alt.value(45)),
+        tooltip=shown,
+        description="layer:N",
+    )
+    chart = alt.layer(line, points).properties(
+        width="container", height=200, autosize=alt.AutoSizeParams(type="fit", contains="padding")
+    )
+    return chart.to_dict()

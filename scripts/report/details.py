@@ -2,7 +2,7 @@
 
 A frame is ``{"title", "kind"}`` with what the kind needs; "none" is said where there is nothing to
 show. Kinds, and what a build adds: "facts", pairs; "bars", label, value and its text; "rows", cells
-under "head".
+under "head"; "plot", the data of its "spec", a list for each of its "fields".
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scripts.report import text
+from scripts.report import charts, text
 
 FRAMES: tuple[dict[str, Any], ...] = (
     {
@@ -44,6 +44,61 @@ FRAMES: tuple[dict[str, Any], ...] = (
     },
     {"title": "Files and digests", "kind": "facts", "wide": True, "mono": True},
 )
+
+# How many layers a divergence report shows in its plot and in its table.
+LAYERS = 60
+WORST = 10
+
+
+def divergence_frames() -> tuple[dict[str, Any], ...]:
+    """The frames of what :func:`divergence_contents` gives."""
+    return (
+        {
+            "title": "In which layers the error arises",
+            "kind": "plot",
+            "note": "Points: what a layer introduces by itself: the artifact against what fp32 "
+            "computes from the artifact's own inputs of that layer. Line: what has accumulated up "
+            "to it: the artifact against fp32. Both over the power of the layer's fp32 result; "
+            "down is worse, a cross is infinite. An exact layer has no point. Of many layers, the "
+            f"{LAYERS} that introduce most.",
+            "fields": charts.LAYER_FIELDS,
+            "spec": charts.layers(),
+            "none": "All layers that could be compared are exact.",
+            "wide": True,
+        },
+        {
+            "title": "Layers that introduce most",
+            "kind": "rows",
+            "head": ["layer", "introduced dB", "accumulated dB", "fp32 range", "range", "hazards"],
+            "none": "No layer introduces an error.",
+            "wide": True,
+        },
+    )
+
+
+def divergence_contents(report: Mapping[str, Any]) -> list[list]:
+    """What a build puts into ``divergence_frames``.
+
+    Args:
+        report: what ``scripts.diverge`` wrote.
+    """
+    layers = report["layers"]  # the one that introduces most first
+    drawn = sorted(layers[:LAYERS], key=lambda layer: layer["position"])
+    inexact = [layer for layer in layers if text.noise(layer["introduced_sqnr_db"]) != text.EXACT]
+    return [
+        charts.layer_values(drawn),
+        [
+            [
+                text.layer(layer["layer"]),
+                text.noise(layer["introduced_sqnr_db"]),
+                text.noise(layer["accumulated_sqnr_db"]),
+                text.interval(layer["reference"]),
+                text.interval(layer["program"]),
+                ", ".join(layer["hazards"]) or text.MISSING,
+            ]
+            for layer in inexact[:WORST]
+        ],
+    ]
 
 
 def contents(build: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> list[list]:

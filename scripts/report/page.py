@@ -29,12 +29,17 @@ _COLUMNS = (
 )
 
 
-def render(summary: Mapping[str, Any], manifest: Mapping[str, Any] | None = None) -> str:
+def render(
+    summary: Mapping[str, Any],
+    manifest: Mapping[str, Any] | None = None,
+    divergence: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
     """The page as HTML.
 
     Args:
         summary: what ``scripts.summary`` wrote.
         manifest: what ``scripts.manifest`` wrote, for the digests and versions behind the builds.
+        divergence: what ``scripts.diverge`` wrote of every build, by the path of its artifact.
     """
     builds = summary["builds"]
     environment = Environment(
@@ -53,7 +58,7 @@ def render(summary: Mapping[str, Any], manifest: Mapping[str, Any] | None = None
         failures=_failures(builds),
         figures=_figures(builds),
         versions=sorted(manifest["environment"]["versions"].items()) if manifest else [],
-        data=_data(builds, manifest),
+        data=_data(builds, manifest, divergence or {}),
         style=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
         vega=_script(_vega()),
         script=_script((ASSETS / "page.js").read_text(encoding="utf-8")),
@@ -108,7 +113,9 @@ def _figures(builds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _data(
-    builds: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any] | None
+    builds: Sequence[Mapping[str, Any]],
+    manifest: Mapping[str, Any] | None,
+    divergence: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     rows = [_row(build) for build in builds]
     # A column that is empty for every build tells nothing.
@@ -118,16 +125,28 @@ def _data(
             {"label": label, "kind": kind, "menu": menu}
             for label, kind, menu in (_COLUMNS[i] for i in kept)
         ],
-        "frames": details.FRAMES,
+        "frames": _after_first(details.FRAMES, details.divergence_frames() if divergence else ()),
         "builds": [
             {
                 "name": text.build_name(build["build"]),
                 "cells": [row[i] for i in kept],
-                "details": details.contents(build, _inputs(build, manifest)),
+                "details": _after_first(
+                    details.contents(build, _inputs(build, manifest)),
+                    _divergence(divergence, build["paths"]["pte"]),
+                ),
             }
             for build, row in zip(builds, rows, strict=True)
         ],
     }
+
+
+def _after_first(usual: Sequence[Any], more: Sequence[Any]) -> list[Any]:
+    """Stages of the loss come first, then its layers, then the rest."""
+    return [usual[0], *more, *usual[1:]]
+
+
+def _divergence(divergence: Mapping[str, Mapping[str, Any]], pte: str) -> list[list]:
+    return details.divergence_contents(divergence[pte]) if divergence else []
 
 
 def _inputs(build: Mapping[str, Any], manifest: Mapping[str, Any] | None) -> dict[str, str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 COMMON_METRICS = ("sqnr_db", "cosine", "max_abs_error", "top1_agreement", "worst")
 """Measured for every model; whatever else stands in a report's metrics is the task's own."""
 
 MISSING = "–"
+EXACT = "exact"
+EXACT_DB = 200.0
+"""What ``scripts.validate.metrics`` says of equal values."""
+
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -33,6 +37,27 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def decibel(value: float | None) -> str:
     return MISSING if value is None else f"{value:.1f}".replace("-", "−")
+
+
+def noise(value: float | None) -> str:
+    """An SQNR in dB, where ``None`` stands for infinite noise and the cap for none at all."""
+    if value is None:
+        return "−∞"
+    return EXACT if value >= EXACT_DB else decibel(value)
+
+
+def interval(values: Mapping[str, Any]) -> str:
+    """``−0.5 … 3.2``, and how many values are infinite or nan: ``−1 … 2, 7 not finite``."""
+    low, high, broken = values["low"], values["high"], values["non_finite"]
+    span = MISSING if low is None else f"{number(low)} … {number(high)}"
+    return f"{span}, {broken} not finite" if broken else span
+
+
+def layer(operators: Sequence[str]) -> str:
+    """The operators of a layer in one line; of a long chain the ends."""
+    if len(operators) > 3:
+        return f"{operators[0]} + … + {operators[-1]} ({len(operators)} operators)"
+    return " + ".join(operators)
 
 
 def percent(share: float | None) -> str:

@@ -145,10 +145,17 @@ def torch_sources(debug_info: Mapping[str, Any], handles: Mapping[str, str]) -> 
         Value name to its sources, joined by " + " where Core ML fused several. Values whose
         handles are unknown are left out.
     """
+    return {value: " + ".join(known) for value, known in operators_of(debug_info, handles).items()}
+
+
+def operators_of(
+    debug_info: Mapping[str, Any], handles: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """As :func:`torch_sources`, each source by itself."""
     sources = {}
     for symbol, numbers in (debug_info.get("debugSymbolToHandles") or {}).items():
         value = symbol.rpartition(":")[0] or symbol
         known = dict.fromkeys(handles[str(n)] for n in numbers if str(n) in handles)
         if known:
-            sources[value] = " + ".join(known)
+            sources[value] = tuple(known)
     return sources

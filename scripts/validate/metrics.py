@@ -51,7 +51,7 @@ def compare(outputs: Sequence[Sample], reference: Sequence[Sample]) -> dict:
     cosines = [cosine for _, cosine in scores]
     finite = None not in cosines
     return {
-        "sqnr_db": _sqnr_db(
+        "sqnr_db": sqnr_db(
             math.fsum(sample.signal for sample in samples),
             math.fsum(sample.noise for sample in samples),
         ),
@@ -84,7 +84,7 @@ class _Sample:
 
     @property
     def sqnr_db(self) -> float | None:
-        return _sqnr_db(self.signal, self.noise)
+        return sqnr_db(self.signal, self.noise)
 
     @property
     def cosine(self) -> float | None:
@@ -106,7 +106,8 @@ def _error(out: np.ndarray, ref: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(error), error, np.nan)
 
 
-def _sqnr_db(signal: float, noise: float) -> float | None:
+def sqnr_db(signal: float, noise: float) -> float | None:
+    """Signal power over noise power in dB, within ±``SQNR_CAP_DB``; ``None`` without a distance."""
     if not math.isfinite(noise):
         return None
     if noise == 0.0:

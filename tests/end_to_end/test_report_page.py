@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from scripts.report.details import divergence_contents
 from scripts.report.page import render
 from scripts.summary import summarize
-from tests.made_up_reports import path_of, report, reports
+from tests.made_up_reports import divergence, path_of, report, reports
 
 ARGUMENTS = (
     "--no-sandbox",  # as root in a container
@@ -164,6 +165,36 @@ def test_plots(page):
     assert line.get_attribute("d").count("L") > 4
     first.locator("svg .mark-symbol path").last.click()
     expect(page.locator(".details")).to_have_count(1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_layers_of_a_build(browser, tmp_path, scheme):
+    """Drawn when the build is opened, also what is infinite; a narrow page does not scroll."""
+    made = report("minilm", "int8_static", "ios18")
+    odd = divergence()
+    odd["layers"][0]["layer"] = [UGLY]
+    path = tmp_path / "index.html"
+    summary = summarize({path_of(made): made})
+    path.write_text(render(summary, None, {made["artifact"]["path"]: odd}), encoding="utf-8")
+    size = {"width": 400, "height": 800}
+    for page in opened(browser, path, color_scheme=scheme, viewport=size):
+        page.locator("#build-0").get_by_role("button").click()
+        plot = page.locator(".details .plot")
+        plot.scroll_into_view_if_needed()
+        points = plot.locator("svg .mark-symbol path")
+        expect(points).to_have_count(sum(v is not None for v in introduced(odd)))
+        expect(plot.locator("svg .mark-line path")).to_have_count(1)
+        plot.get_by_label(UGLY).hover()
+        expect(page.locator("#vg-tooltip-element")).to_contain_text("−∞")
+        plot.get_by_label(UGLY).click()  # leads nowhere
+        expect(page.locator(".details").get_by_role("cell", name=UGLY)).to_be_visible()
+        expect(page.locator(".details")).to_contain_text("fp16_overflow")
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+def introduced(made: dict) -> list[float | None]:
+    (plot, _) = divergence_contents(made)
+    return [row[2] for row in plot]
 
 
 def test_names_are_only_text(page):

@@ -91,6 +91,12 @@ def test_activation_settings_of_a_recipe_recalibrate_for_it_alone(project):
     )
 
 
+def test_divergence_reports_are_made_for_the_page_alone(project):
+    project.write(CONFIG, project.read(CONFIG) + "divergence: true\n")
+    compared = {f"Comparing the layers of {M}/{name} with fp32" for name in ALL}
+    assert planned(project) == compared | {"Drawing the page"}
+
+
 def test_a_quantize_recipe_rebuilds_itself(project):
     project.replace(
         CONFIG,

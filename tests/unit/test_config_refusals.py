@@ -186,6 +186,7 @@ REFUSED = {
     "impossible gate": ("gates/sqnr_db", {"min": 3, "max": 1}, "gates.sqnr_db", "nothing can pass"),
     "infinite gate": ("gates/x", {"min": float("inf")}, "gates.x.min", "finite"),
     "metric": ("builds/0/gates", {"a b": {"min": 1}}, 'gates."a b"', "no metric's name"),
+    "divergence": ("divergence", "always", "divergence", "neither yes nor no"),
     "device kind": ("devices", {"p": {"kind": "ssh"}}, "devices.p.kind", "no devices of this kind"),
     "typo of a system": ("targets/ios18/minimum_os", "ios18", "minimum_os", "did you mean iOS18?"),
     "system below the runtime": ("targets/ios18/minimum_os", "iOS15", "minimum_os", "crashes"),

@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 RULE = re.compile(r"^rule (\w+):\n(.*?)(?=^\w|\Z)", re.MULTILINE | re.DOTALL)
-# The folder of validation reports is fixed, and reads better than the verb.
-FOLDERS = {"validate": "validation"}
+# The folder of validation reports is fixed, and nouns read better than the verbs.
+FOLDERS = {"validate": "validation", "diverge": "divergence"}
 
 
 def rules() -> dict[str, str]:

@@ -15,7 +15,7 @@ from scripts.report import charts, details
 from scripts.report.__main__ import main
 from scripts.report.page import render
 from scripts.summary import summarize
-from tests.made_up_reports import path_of, report, reports
+from tests.made_up_reports import divergence, path_of, report, reports
 
 
 def summary_of(*made: dict) -> dict:
@@ -149,6 +149,53 @@ def test_no_operations_no_weights_no_hazards():
     assert len(empty) == 4
     assert all(frame["none"] for frame in empty)
     assert ["states", "cache"] in found["Program"]
+
+
+def test_layers_are_drawn_in_order_and_listed_from_the_worst():
+    plot, rows = details.divergence_contents(divergence())
+    assert len(plot) == details.LAYERS
+    names = [row[1] for row in plot]
+    assert names == sorted(names, key=lambda name: int(name.rpartition(".")[2]))
+    frames = details.divergence_frames()
+    assert {len(row) for row in plot} == {len(frames[0]["fields"])}
+    assert {len(row) for row in rows} == {len(frames[1]["head"])}
+    assert rows[0] == [
+        "aten.linear.default @ encoder.3",
+        "−∞",
+        "−∞",
+        "−1.5 … 2",
+        "−1.25 … 1.75, 7 not finite",
+        "fp16_overflow",
+    ]
+    # Infinite noise is drawn below everything, no noise not at all.
+    by_name = {row[1]: row for row in plot}
+    finite = [v for row in plot for v in row[2:4] if v is not None]
+    assert by_name["aten.linear.default @ encoder.3"][2] == min(finite)
+    exact = by_name["aten.linear.default @ encoder.5"]
+    assert (exact[2], exact[4]) == (None, "exact")
+
+
+def test_nothing_is_drawn_where_all_layers_are_exact():
+    made = divergence(4)
+    for layer in made["layers"]:
+        layer |= {"introduced_sqnr_db": 200.0, "accumulated_sqnr_db": 200.0}
+    assert details.divergence_contents(made) == [[], []]
+
+
+def test_layers_are_on_the_page_only_if_there_are_reports(tmp_path, monkeypatch):
+    made = summary_of(report("minilm", "fp16", "ios18"))
+    summary, output = tmp_path / "summary.json", tmp_path / "index.html"
+    write_json(summary, made)
+    arguments = ["--summary", str(summary), "--output", str(output)]
+    assert main(arguments) == 0
+    assert len(data_of(output.read_text())["frames"]) == len(details.FRAMES)
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / "results/divergence/minilm/fp16/ios18.json", divergence())
+    assert main([*arguments, "--slice", '{"divergence": true}']) == 0
+    data = data_of(output.read_text())
+    assert len(data["frames"]) == len(data["builds"][0]["details"]) == len(details.FRAMES) + 2
+    assert data["frames"][2]["title"] == "Layers that introduce most"
+    assert data["builds"][0]["details"][2][0][0] == "aten.linear.default @ encoder.3"
 
 
 @pytest.mark.parametrize(("count", "says"), [(1, "The build passes"), (2, "All 2 builds pass")])

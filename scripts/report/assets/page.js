@@ -13,6 +13,8 @@ function element(tag, attributes = {}, ...children) {
 
 // --- details, made when a build is first opened ---
 
+const specOf = new WeakMap(); // of the plots in details
+
 const VERDICTS = new Set(["pass", "warn", "fail"]);
 
 function cell(tag, value) {
@@ -39,6 +41,14 @@ const kinds = {
     const body = rows.map((row) => element("tr", {}, ...row.map((value) => cell("td", value))));
     const inner = element("table", {}, element("thead", {}, element("tr", {}, ...names)), element("tbody", {}, ...body));
     return element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": title }, inner);
+  },
+
+  plot(rows, { title, fields, spec }) {
+    const values = rows.map((row) => Object.fromEntries(fields.map((field, i) => [field, row[i]])));
+    const plot = element("div", { class: "plot low", role: "img", "aria-label": `${title}; the table below holds the worst` });
+    specOf.set(plot, { ...spec, data: { values } });
+    near.observe(plot);
+    return plot;
   },
 };
 
@@ -167,7 +177,7 @@ function theme() {
 }
 
 async function draw(plot) {
-  const spec = specs[plot.dataset.figure];
+  const spec = specOf.get(plot) ?? specs[plot.dataset.figure];
   const { view } = await window.vegaEmbed(plot, spec, { actions: false, renderer: "svg", mode: "vega-lite", config: theme() });
   view.addEventListener("click", (_, item) => item?.datum && openAndGo(item.datum.index));
 }
@@ -178,11 +188,11 @@ const near = new IntersectionObserver((entries) => {
     draw(entry.target);
   }
 }, { rootMargin: "600px" });
-const plots = document.querySelectorAll(".plot");
-for (const plot of plots) near.observe(plot);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  for (const plot of plots) near.observe(plot);
-});
+function drawAll() {
+  for (const plot of document.querySelectorAll(".plot")) near.observe(plot);
+}
+drawAll();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 
 // --- links to a build ---
 
