@@ -91,12 +91,12 @@ def stage_of(process: psutil.Process) -> str | None:
     return command[2].removeprefix("scripts.") if is_step else None
 
 
-def kill(running: subprocess.Popen, stages: set[str], victim: str) -> str | None:
-    """Kills a step of one of ``stages`` below ``running`` whenever it runs, or its Snakemake once.
+def kill(running: subprocess.Popen, stages: set[str], victim: str) -> set[str]:
+    """Kills every step of ``stages`` that runs below ``running``, or the Snakemake of the first.
 
-    Returns the stage when `make` has ended; None if there was none.
+    Returns the stages that were hit, when `make` has ended.
     """
-    top, killed = psutil.Process(running.pid), None
+    top, hit = psutil.Process(running.pid), set()
     while running.poll() is None:
         try:
             children = top.children(recursive=True)
@@ -104,15 +104,16 @@ def kill(running: subprocess.Popen, stages: set[str], victim: str) -> str | None
             break
         for process in children:
             stage = stage_of(process)
-            if stage not in stages or killed not in (None, stage):
+            if stage not in stages:
                 continue
             if victim == "step":
                 process.kill()
-            elif killed is None:
+                hit.add(stage)
+            elif not hit:
                 next(parent for parent in process.parents() if is_snakemake(parent)).kill()
-            killed = stage
+                hit.add(stage)
         time.sleep(0.01)
-    return killed
+    return hit
 
 
 @pytest.mark.parametrize("victim", ["step", "snakemake"])
@@ -121,11 +122,11 @@ def test_whatever_is_killed_the_next_make_goes_on(tmp_path, wanted, victim):
     left = set(STAGES)
     while left:
         running = make(project)
-        stage = kill(running, left, victim)
+        hit = kill(running, left, victim)
         output, _ = running.communicate(timeout=600)
-        assert stage, f"`make` ended without {sorted(left)}:\n{output}"
-        assert running.returncode != 0, f"killed {stage}:\n{output}"
-        left.remove(stage)
+        assert hit, f"`make` ended without {sorted(left)}:\n{output}"
+        assert running.returncode != 0, f"killed {hit}:\n{output}"
+        left -= hit
     assert_made(project)
     assert (project.folder / ARTIFACT).read_bytes() == wanted
     assert not half_written(project)

@@ -157,7 +157,7 @@ def test_findings_without_files_have_no_place():
 def test_the_command_says_what_is_wrong(project, monkeypatch, capsys):
     monkeypatch.chdir(project)
     assert main(["check", "base.yaml"]) == 0
-    assert capsys.readouterr().out == "ok: 1 builds\n"
+    assert capsys.readouterr().out == "ok: 1 build\n"
     (project / "worse.yaml").write_text("recipes: {plain: {scheme: pt3e}}\n")
     assert main(["check", "base.yaml", "worse.yaml"]) == 1
     assert "did you mean pt2e?" in capsys.readouterr().out
