@@ -91,8 +91,8 @@ def _describe_input(given: Input) -> dict[str, Any]:
         described["shapes"] = [list(shape) for shape in given.shapes]
     if given.ranges:
         described["ranges"] = [list(bounds) for bounds in given.ranges]
-    if given.default is not None:
-        described["default"] = given.default
+    if given.default is not None and given.default.numel():
+        described["default"] = given.default.flatten()[0].item()  # all its elements are the same
     return described | {"accepts": given.describe()}
 
 
