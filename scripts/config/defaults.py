@@ -19,7 +19,7 @@ _WEIGHTS = {
     ("lookup", 5): 15.0,
     ("lookup", 4): 10.0,
     ("lookup", 3): 3.0,
-    ("lookup", 2): 0.0,
+    ("lookup", 2): -3.0,
     ("lookup", 1): -5.0,
 }
 
