@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,9 @@ def ops(arguments: argparse.Namespace, console: Console) -> None:
     from scripts.mil import coverage, show
     from scripts.mil.registry import OPSETS
 
+    logging.disable()  # coremltools tells of every library that it does not find
     rows = coverage.table()
+    logging.disable(logging.NOTSET)
     if arguments.json:
         print(json.dumps([_row(row) for row in rows], indent=1))
     else:
