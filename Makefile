@@ -44,7 +44,7 @@ test: environment
 	@ruff format --check .
 	@snakefmt --check Snakefile rules
 	@snakemake --lint
-	@python -m pytest -n 2 --dist loadgroup
+	@python -m pytest -n 2
 
 bench: environment
 	@python -m scripts.bench --output results/bench

@@ -10,8 +10,7 @@ import pytest
 
 from tests.project import Project
 
-# One worker builds the shared project and runs all that use it.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("built")]
+pytestmark = pytest.mark.slow
 
 CONFIG = "config/config.yaml"
 

@@ -18,7 +18,7 @@ import pytest
 from scripts.resume import is_snakemake
 from tests.project import CONFIG, Project
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.slow
 
 ARTIFACT = "results/pte/digits_cnn/int8_static/ios17.pte"
 # One build that goes through every stage.

@@ -14,8 +14,7 @@ from executorch.exir._serialize._program import deserialize_pte_binary
 
 from tests.project import Project
 
-# One worker builds the shared project and runs all that use it.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("built")]
+pytestmark = pytest.mark.slow
 
 # Of digits_cnn; the same on every x86-64 machine, so it stands here and not in the configuration.
 TRAINED = "f5e5b1b429fd8477186280a15ef1f0470f5cad5d4f001bd130d61d91531c0937"

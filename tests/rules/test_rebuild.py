@@ -8,8 +8,7 @@ import subprocess
 
 import pytest
 
-# One worker builds the shared project and runs all that use it.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("built")]
+pytestmark = pytest.mark.slow
 
 CONFIG = "config/config.yaml"
 M = "digits_cnn"
