@@ -68,13 +68,15 @@ function details(build) {
 const table = document.getElementById("table");
 
 function show(column, text) {
-  return column.kind === "verdict" ? badge(text) : text;
+  if (column.kind === "verdict") return [badge(text)];
+  // A name too long for its column may break behind an underscore.
+  return text.split(/(?<=_)/).flatMap((part, i) => (i ? [element("wbr"), part] : [part]));
 }
 
 const groups = builds.map((build, index) => {
   const button = element("button", { type: "button", "aria-expanded": "false" }, build.cells[0][1]);
   const cells = columns.map((column, i) =>
-    element("td", { class: column.kind, "data-label": column.label }, i ? show(column, build.cells[i][1]) : button));
+    element("td", { class: column.kind, "data-label": column.label }, ...(i ? show(column, build.cells[i][1]) : [button])));
   const row = element("tr", { class: "row" }, ...cells);
   const group = element("tbody", { id: `build-${index}` }, row);
   row.addEventListener("click", () => open(index, button.getAttribute("aria-expanded") !== "true"));
