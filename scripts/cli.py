@@ -45,7 +45,10 @@ def run(arguments: argparse.Namespace, step: Callable[[], None], *, portably: bo
     if portably:
         portable.enter()
     with _printing_to(arguments.log) as terminal:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+        logging.basicConfig(
+            level=logging.INFO if arguments.log else logging.WARNING,
+            format="%(asctime)s %(name)s: %(message)s",
+        )
         began = time.monotonic()
         try:
             step()
