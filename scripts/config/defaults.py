@@ -15,7 +15,7 @@ _WEIGHTS = {
     ("affine", 4): 5.0,
     ("lookup", 8): 25.0,
     ("lookup", 7): 22.0,
-    ("lookup", 6): 20.0,
+    ("lookup", 6): 16.0,
     ("lookup", 5): 15.0,
     ("lookup", 4): 10.0,
     ("lookup", 3): 3.0,
