@@ -47,6 +47,7 @@ rule validate:
 rule diverge:
     input:
         pte="results/pte/{model}/{recipe}/{target}.pte",
+        digest="results/pte/{model}/{recipe}/{target}.pte.sha256",
         program="results/export/{model}.pt2",
         reference="results/reference/{model}.safetensors",
         operators=operator_sources,
@@ -68,6 +69,7 @@ rule diverge:
     shell:
         "python -m scripts.diverge"
         " --pte {input.pte:q}"
+        " --digest {input.digest:q}"
         " --program {input.program:q}"
         " --reference {input.reference:q}"
         " --operators {input.operators:q}"

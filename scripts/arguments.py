@@ -19,11 +19,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--module", type=Path, required=True, help="the model's Python file")
     parser.add_argument("--weights", type=Path, help="its weights, already checked")
     parser.add_argument(
-        "--data", type=cli.assignment, nargs="*", default=[], metavar="NAME=PATH", help="data files"
+        "--data", type=cli.pair, nargs="*", default=[], metavar="NAME=PATH", help="data files"
     )
     parser.add_argument(
         "--sha256",
-        type=lambda text: tuple(text.split("=")),
+        type=cli.pair,
         nargs="*",
         default=[],
         metavar="NAME=DIGEST",
@@ -39,7 +39,8 @@ def model_of(arguments: argparse.Namespace) -> ModelModule:
     """
     from scripts.model import ModelModule
 
-    data, weights = dict(arguments.data), arguments.weights
+    data = {name: Path(path) for name, path in arguments.data}
+    weights = arguments.weights
     pinned = dict(arguments.sha256)
     for name, path in data.items():
         check(path, pinned[name])

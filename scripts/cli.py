@@ -4,6 +4,8 @@ A command module imports nothing heavy at its top, but in its step: by then the 
 libraries print as they load, and the environment is the one that they must find.
 """
 
+from __future__ import annotations
+
 import argparse
 import logging
 import os
@@ -13,9 +15,15 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scripts import portable
 from scripts.errors import FoundryError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_UNBOUNDED = 10_000  # characters a line
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -27,12 +35,22 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def assignment(text: str) -> tuple[str, Path]:
-    """``name=path`` as a pair, for options that name several files."""
-    name, separator, path = text.partition("=")
-    if not (name and separator and path):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
-    return name, Path(path)
+def pair(text: str) -> tuple[str, str]:
+    """``name=value``, for options that say something of several things."""
+    name, separator, value = text.partition("=")
+    if not (name and separator and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def console() -> Console:
+    """Where tables are printed; to a pipe, each of their rows is one line."""
+    from rich.console import Console
+
+    made = Console(highlight=False)
+    if not made.is_terminal:
+        made.width = _UNBOUNDED
+    return made
 
 
 def run(arguments: argparse.Namespace, step: Callable[[], None], *, portably: bool = False) -> int:

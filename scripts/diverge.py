@@ -11,7 +11,7 @@ from typing import Any
 
 from scripts import cli
 from scripts.errors import InputError
-from scripts.files import read_json, sha256, write_json
+from scripts.files import check_noted, read_json, sha256, write_json
 
 SAMPLES = 4
 SHOWN = 20
@@ -51,15 +51,12 @@ def _carried(pte: Any) -> list[tuple[bytes, bytes]]:
 
 def show(report: Mapping[str, Any], rows: int) -> None:
     """Prints the layers that introduce most."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from scripts.report import text
 
-    console = Console(highlight=False)
-    if not console.is_terminal:  # one layer a line, whatever reads the pipe
-        console.width = 10_000
+    console = cli.console()
     table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
     for title in ("", "introduced dB", "accumulated dB"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -89,6 +86,7 @@ def show(report: Mapping[str, Any], rows: int) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = cli.parser(__doc__)
     parser.add_argument("--pte", type=Path, required=True, help="the artifact")
+    parser.add_argument("--digest", type=Path, help="its digest, for sha256sum, to check it first")
     parser.add_argument("--program", type=Path, help="the exported fp32 program, .pt2")
     parser.add_argument("--reference", type=Path, help="its evaluation samples, .safetensors")
     parser.add_argument("--operators", type=Path, help="what was lowered, .json")
@@ -107,17 +105,19 @@ def main(argv: list[str] | None = None) -> int:
         from scripts.tensors import Samples
         from scripts.validate.divergence import diverge
 
+        pte = arguments.pte
+        digest = check_noted(pte, arguments.digest) if arguments.digest else sha256(pte)
         names = ("program", "reference", "operators")
         given = {name: getattr(arguments, name) for name in names if getattr(arguments, name)}
-        files = given if len(given) == len(names) else beside(arguments.pte) | given
+        files = given if len(given) == len(names) else beside(pte) | given
         report = diverge(
-            Pte.load(arguments.pte),
+            Pte.load(pte),
             programs.load(files["program"]),
             read_json(files["operators"])["operators"],
             Samples.load(files["reference"]).inputs[: arguments.samples],
         )
-        artifact = {"path": arguments.pte.as_posix(), "sha256": sha256(arguments.pte)}
         if arguments.output:
+            artifact = {"path": pte.as_posix(), "sha256": digest}
             write_json(arguments.output, report | {"artifact": artifact})
         show(report, arguments.layers)
 

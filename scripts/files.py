@@ -65,6 +65,25 @@ def _checksum(plain: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def write_bytes(path: Path, content: bytes) -> str:
+    """Writes a file; returns its SHA-256 digest."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_digest(note: Path, path: Path, digest: str) -> None:
+    """Notes the digest of ``path``, which lies beside ``note``, as ``sha256sum`` does."""
+    write_bytes(note, f"{digest}  {path.name}\n".encode())
+
+
+def check_noted(path: Path, note: Path) -> str:
+    """The digest that :func:`write_digest` noted. Raises DamagedError unless the file has it."""
+    digest = note.read_text(encoding="utf-8").partition(" ")[0]
+    check(path, digest)
+    return digest
+
+
 def check(path: Path, expected: str) -> None:
     """Raises DamagedError unless the file has this SHA-256 digest."""
     if (found := sha256(path)) != expected:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from scripts import cli, lean
-from scripts.files import replacing, sha256, write_json
+from scripts.files import write_bytes, write_json
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,10 +22,8 @@ def main(argv: list[str] | None = None) -> int:
         from scripts.pte.canonical import canonical_pte
 
         lowered, sources = lower(programs.load(arguments.program), arguments.slice)
-        with replacing(arguments.output) as temporary:
-            temporary.write_bytes(canonical_pte(lowered, "all"))
-        about = {"pte_sha256": sha256(arguments.output), "operators": sources}
-        write_json(arguments.sources, about)
+        digest = write_bytes(arguments.output, canonical_pte(lowered, "all"))
+        write_json(arguments.sources, {"pte_sha256": digest, "operators": sources})
 
     return cli.run(arguments, step, portably=True)
 

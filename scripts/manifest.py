@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 
 from scripts import cli
-from scripts.files import check, sha256, write_json
+from scripts.files import check_noted, sha256, write_json
 
 # Whose version can change an artifact; the lock file's digest covers everything else.
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "numpy", "snakemake")
@@ -51,8 +51,7 @@ def manifest(plan: dict, lock: Path) -> dict:
                     "recipe": plan["recipes"][recipe],
                     "target": plan["targets"][target],
                 }
-                digest = path.with_name(f"{path.name}.sha256").read_text().split()[0]
-                check(path, digest)
+                digest = check_noted(path, path.with_name(f"{path.name}.sha256"))
                 text = json.dumps(made_from, sort_keys=True)
                 artifacts[path.as_posix()] = {
                     "model": model,

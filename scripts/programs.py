@@ -25,11 +25,15 @@ REGISTERED_BY = {
 DIGEST_SIZE = 64
 
 
+def forget_history(program: ExportedProgram) -> None:
+    """Drops what differs between equal programs: a node's history names graphs by their address."""
+    for node in program.graph.nodes:
+        node.meta.pop("from_node", None)
+
+
 def save(program: ExportedProgram, path: Path) -> None:
     """Writes a program; the same program gives the same bytes."""
-    for node in program.graph.nodes:
-        # A node's history names graphs by their address in memory.
-        node.meta.pop("from_node", None)
+    forget_history(program)
     # In memory first: on a full disk torch's own writer aborts the process.
     buffer = io.BytesIO()
     torch.export.save(program, buffer)

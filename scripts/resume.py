@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from scripts import cli
 from scripts.errors import FoundryError
 
 
@@ -20,9 +21,17 @@ class BusyError(FoundryError):
     """Another build is working in this folder."""
 
 
-def is_snakemake(process: psutil.Process) -> bool:
+def is_snakemake(command: list[str]) -> bool:
     """Whether this is Snakemake itself, and not a shell or a step that it started."""
-    return any(Path(part).name == "snakemake" for part in process.cmdline()[:3])
+    return any(Path(part).name == "snakemake" for part in command[:3])
+
+
+def step_of(command: list[str]) -> str | None:
+    """Which step of a build this is, if it is one: rules alone give a module a log."""
+    if command[1:2] != ["-m"] or "--log" not in command:
+        return None
+    package, _, step = command[2].partition(".")
+    return step if package == "scripts" else None
 
 
 def working_here(folder: Path) -> tuple[list[psutil.Process], list[psutil.Process]]:
@@ -36,9 +45,9 @@ def working_here(folder: Path) -> tuple[list[psutil.Process], list[psutil.Proces
             continue  # gone meanwhile, or of another user
         if not here or process.pid in ours:
             continue
-        if is_snakemake(process):
+        if is_snakemake(command):
             snakemakes.append(process)
-        elif command[1:2] == ["-m"] and command[2].startswith("scripts."):
+        elif step_of(command):
             steps.append(process)
     return snakemakes, steps
 
@@ -55,7 +64,7 @@ def resume(folder: Path) -> None:
             "Wait for it to end, or end it, and run again."
         )
     if steps:
-        print(f"Waiting for {len(steps)} steps of an interrupted build", file=sys.stderr)
+        print("Waiting for the steps of an interrupted build to end", file=sys.stderr)
         psutil.wait_procs(steps)
     if any((folder / ".snakemake" / "locks").glob("*")):
         subprocess.run(["snakemake", "--unlock"], cwd=folder, check=True, capture_output=True)
@@ -63,13 +72,9 @@ def resume(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def main() -> int:
-    try:
-        resume(Path.cwd())
-    except FoundryError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def main(argv: list[str] | None = None) -> int:
+    arguments = cli.parser(__doc__).parse_args(argv)
+    return cli.run(arguments, lambda: resume(Path.cwd()))
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scripts import cli
 from scripts.errors import FoundryError
 from scripts.files import read_json
 from scripts.report import text
 
-_UNBOUNDED = 10_000
 _STYLES = {"pass": "green", "warn": "yellow", "FAIL": "bold red"}
 # What a narrow terminal leaves out, with the width from which it is shown.
 _COLUMNS = (
@@ -100,11 +100,8 @@ def main(argv: list[str] | None = None) -> int:
     except FoundryError as error:
         print(error, file=sys.stderr)
         return 1
-    console = Console(highlight=False)
-    if not console.is_terminal:  # one build a line, whatever reads the pipe
-        console.width = _UNBOUNDED
     page = arguments.summary.parent / "report" / "index.html"
-    render(summary, console, page if page.exists() else None)
+    render(summary, cli.console(), page if page.exists() else None)
     return 1 if summary["totals"]["failed"] else 0
 
 

@@ -1,8 +1,5 @@
 """The project that the slow tests share: built once, edited by each test in a copy."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 
 from tests.project import Project
@@ -19,8 +16,4 @@ def built(tmp_path_factory) -> Project:
 @pytest.fixture
 def project(built, tmp_path) -> Project:
     """A copy of the built project, with its results and Snakemake's records, to edit at will."""
-    folder = tmp_path / "project"
-    shutil.copytree(built.folder, folder, symlinks=True)
-    copy = Project.__new__(Project)
-    copy.folder = Path(folder)
-    return copy
+    return built.copy(tmp_path / "project")

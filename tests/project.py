@@ -64,6 +64,13 @@ class Project:
                 shutil.copyfile(ROOT / name, folder / name)
         self.write("config/config.yaml", config)
 
+    def copy(self, folder: Path) -> "Project":
+        """This project with its results and Snakemake's records, in another folder."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        copied = Project.__new__(Project)
+        copied.folder = folder
+        return copied
+
     def read(self, name: str) -> str:
         return (self.folder / name).read_text(encoding="utf-8")
 

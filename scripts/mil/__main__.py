@@ -1,6 +1,9 @@
 """Core ML programs without a Mac: run one, say what it holds, list the known operations."""
 
+from __future__ import annotations
+
 import argparse
+import dataclasses
 import json
 import logging
 import sys
@@ -8,15 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from scripts import cli
 from scripts.errors import FoundryError, InputError
 
 if TYPE_CHECKING:
     import numpy as np
-
-# What a pipe gets has one line for each row.
-_UNBOUNDED = 10_000
+    from rich.console import Console
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
@@ -71,16 +71,12 @@ def ops(arguments: argparse.Namespace, console: Console) -> None:
     rows = coverage.table()
     logging.disable(logging.NOTSET)
     if arguments.json:
-        print(json.dumps([_row(row) for row in rows], indent=1))
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
     else:
         show.ops(console, rows, list(OPSETS.values()))
 
 
-def _row(row: object) -> dict:
-    return {"op": row.op, "family": row.family, "versions": dict(row.versions)}
-
-
-def _run_package(arguments: argparse.Namespace) -> "dict[str, np.ndarray]":
+def _run_package(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     from scripts.mil import Program
     from scripts.mil.arrays import read_arrays, write_arrays
 
@@ -106,7 +102,7 @@ def _run_package(arguments: argparse.Namespace) -> "dict[str, np.ndarray]":
     return outputs
 
 
-def _run_pte(arguments: argparse.Namespace) -> "dict[str, np.ndarray]":
+def _run_pte(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     import torch
 
     from scripts.mil.arrays import read_array
@@ -124,7 +120,7 @@ def _run_pte(arguments: argparse.Namespace) -> "dict[str, np.ndarray]":
     }
 
 
-def _named(given: list[str], names: list[str]) -> "dict[str, np.ndarray]":
+def _named(given: list[str], names: list[str]) -> dict[str, np.ndarray]:
     """The inputs by name: from ``NAME=x.npy``, from ``.npz``, or one that needs no name."""
     from scripts.mil.arrays import read_array, read_arrays
 
@@ -196,11 +192,8 @@ def main(argv: list[str] | None = None) -> int:
     command("inspect", inspect)
     command("ops", ops, takes_model=False)
     arguments = parser.parse_args(argv)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _UNBOUNDED
     try:
-        arguments.command(arguments, console)
+        arguments.command(arguments, cli.console())
     except (FoundryError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

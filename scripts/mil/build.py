@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -184,12 +183,15 @@ class _Builder:
         )
         fixed, variables = {}, []
         for key, slots in arguments.items():
+            parameter = kernel.parameters[key]
+            slots = tuple(map(self._widen, slots)) if parameter.wide else slots
             if any(isinstance(slot, Name) for slot in slots):
-                parameter = kernel.parameters[key]
-                slots = tuple(map(self._widen, slots)) if parameter.wide else slots
                 variables.append((key, parameter, slots))
-            else:
-                fixed[key] = self._convert(where, kernel, key, slots)
+                continue
+            try:
+                fixed[key] = parameter.convert(slots if parameter.variadic else slots[0])
+            except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+                raise ProgramError(f"{where}: argument {key!r}: {error}") from error
         blocks = []
         for nested in spec.blocks:
             inner = tuple(NamedType(i.name, read_type(i.type)) for i in nested.inputs)
@@ -197,17 +199,7 @@ class _Builder:
             blocks.append(self.block(nested, inner, names, constants))
         return Instruction(operation, kernel, fixed, tuple(variables), tuple(blocks))
 
-    def _convert(self, where: str, kernel: Kernel, key: str, slots: tuple) -> Any:
-        """Converts a constant argument."""
-        parameter = kernel.parameters[key]
-        if parameter.wide:
-            slots = tuple(map(self._widen, slots))
-        try:
-            return parameter.convert(slots if parameter.variadic else slots[0])
-        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise ProgramError(f"{where}: argument {key!r}: {error}") from error
-
-    def _widen(self, value: Constant) -> Constant:
+    def _widen(self, value: Slot) -> Slot:
         """Widens a constant, once for all the operations that share it."""
         if not isinstance(value, Tensor) or value.dtype != torch.float16:
             return value

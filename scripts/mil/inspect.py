@@ -7,12 +7,12 @@ from typing import Any
 
 from scripts.errors import ProgramError
 from scripts.mil import ops  # noqa: F401  (registers the operations)
-from scripts.mil.program import read_package
+from scripts.mil.program import functions_of, read_package
 from scripts.mil.proto import MIL_pb2, Model_pb2
 from scripts.mil.registry import OPSETS, find
 from scripts.mil.run import NamedType
 from scripts.mil.signature import Input, descriptions, read_inputs
-from scripts.mil.types import TensorType, read_type
+from scripts.mil.types import read_type
 from scripts.pte.contents import count_ops, weigh, weigh_decompressed
 
 
@@ -39,8 +39,7 @@ def describe_model(model: Model_pb2.Model) -> dict[str, Any]:
     Raises:
         ProgramError: it is not an ML program, or malformed.
     """
-    if model.WhichOneof("Type") != "mlProgram":
-        raise ProgramError(f"the model is a {model.WhichOneof('Type')}, not an ML program")
+    functions = functions_of(model)
     meta = model.description.metadata
     texts = {
         "description": meta.shortDescription,
@@ -54,7 +53,7 @@ def describe_model(model: Model_pb2.Model) -> dict[str, Any]:
         "metadata": {key: text for key, text in sorted(texts.items()) if text},
         "functions": {
             name: _describe_function(model, name, function)
-            for name, function in sorted(model.mlProgram.functions.items())
+            for name, function in sorted(functions.items())
         },
     }
 
@@ -99,5 +98,4 @@ def _describe_input(given: Input) -> dict[str, Any]:
 def _types(function: MIL_pb2.Function, block: MIL_pb2.Block) -> dict[str, str]:
     """The type of every value that can be an output: of inputs and of the outermost operations."""
     named = [*function.inputs, *(o for operation in block.operations for o in operation.outputs)]
-    types = ((value.name, read_type(value.type)) for value in named)
-    return {name: str(t) if isinstance(t, TensorType) else type(t).__name__ for name, t in types}
+    return {value.name: str(read_type(value.type)) for value in named}

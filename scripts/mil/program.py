@@ -14,7 +14,7 @@ from scripts.mil import ops  # noqa: F401  (registers the operations)
 from scripts.mil.blob import BlobFile
 from scripts.mil.build import build, refuse_unsupported
 from scripts.mil.ops.random import restart_stream
-from scripts.mil.proto import Model_pb2
+from scripts.mil.proto import MIL_pb2, Model_pb2
 from scripts.mil.run import (
     POLICY,
     Block,
@@ -47,14 +47,13 @@ class Program:
     policy = POLICY
 
     def __init__(self, model: Model_pb2.Model, weights: BlobFile | None):
-        if model.WhichOneof("Type") != "mlProgram":
-            raise ProgramError(f"the model is a {model.WhichOneof('Type')}, not an ML program")
-        refuse_unsupported(model.mlProgram.functions.values())
+        functions = functions_of(model)
+        refuse_unsupported(functions.values())
         values = Values(weights)
         self.specification_version: int = model.specificationVersion
         self.functions: dict[str, Signature] = {}
         self._blocks: dict[str, Block] = {}
-        for name, function in sorted(model.mlProgram.functions.items()):
+        for name, function in sorted(functions.items()):
             block = build(function, values)
             inputs, states = read_inputs(block.inputs, descriptions(model, name))
             outputs = _outputs(block, function.block_specializations[function.opset].outputs)
@@ -153,6 +152,13 @@ class Program:
         if function not in self.functions:
             raise InputError(f"no function {function!r}; there are {', '.join(self.functions)}")
         return self.functions[function]
+
+
+def functions_of(model: Model_pb2.Model) -> Mapping[str, MIL_pb2.Function]:
+    """The functions of an ML program by name. Raises ProgramError if the model is none."""
+    if model.WhichOneof("Type") != "mlProgram":
+        raise ProgramError(f"the model is a {model.WhichOneof('Type')}, not an ML program")
+    return model.mlProgram.functions
 
 
 def read_package(package: Path) -> tuple[Model_pb2.Model, Path]:

@@ -17,12 +17,13 @@ _SHORT = {"float16": "fp16", "float32": "fp32", "float64": "fp64", "bfloat16": "
 def outputs(console: Console, arrays: Mapping[str, np.ndarray]) -> None:
     """Prints name, shape, dtype and range of every array."""
     table = _table("output", "shape", "dtype", "min", "max", right=("min", "max"))
-    for name, row in summary(arrays).items():
+    rows = summary(arrays)
+    for name, row in rows.items():
         low, high = ("" if row[key] is None else f"{row[key]:.6g}" for key in ("min", "max"))
         shape = " × ".join(map(str, row["shape"])) or "scalar"
         table.add_row(Text(name), shape, row["dtype"], low, high)
     console.print(table)
-    for name, row in summary(arrays).items():
+    for name, row in rows.items():
         if row["nonfinite"]:
             text = f"{name}: {row['nonfinite']} of its values are inf or nan"
             console.print(Text(text, style="yellow"), soft_wrap=True)

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from scripts import cli
-from scripts.files import check, read_json, replacing, sha256
+from scripts.files import check, read_json, write_bytes, write_digest
 
 
 def artifact(lowered: bytes, target: dict) -> bytes:
@@ -43,10 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     def step() -> None:
         check(arguments.lowered, read_json(arguments.sources)["pte_sha256"])
         written = artifact(arguments.lowered.read_bytes(), arguments.slice)
-        with replacing(arguments.output) as temporary:
-            temporary.write_bytes(written)
-        with replacing(arguments.digest) as temporary:
-            temporary.write_text(f"{sha256(arguments.output)}  {arguments.output.name}\n")
+        digest = write_bytes(arguments.output, written)
+        write_digest(arguments.digest, arguments.output, digest)
 
     return cli.run(arguments, step, portably=True)
 

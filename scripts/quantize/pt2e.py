@@ -19,6 +19,7 @@ from torchao.quantization.pt2e import FakeQuantize, disable_fake_quant
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from scripts.errors import ModelError
+from scripts.programs import forget_history
 from scripts.quantize.annotate import Quantizer
 from scripts.quantize.settings import activation_slice
 
@@ -118,9 +119,7 @@ def convert(
     converted = convert_pt2e(prepared)
     _drop_unused_parameters(converted)
     result = torch.export.export(converted, example_inputs, dynamic_shapes=dynamic_shapes)
-    for node in result.graph.nodes:
-        # A node's history names graphs by their address in memory: no two results would be equal.
-        node.meta.pop("from_node", None)
+    forget_history(result)
     return result
 
 

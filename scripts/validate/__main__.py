@@ -5,13 +5,12 @@ Three comparisons on the same samples tell the losses apart: the artifact agains
 the artifact against the quantized model (``stages.lowering``).
 """
 
-import hashlib
 import platform
 from pathlib import Path
 
 from scripts import arguments as options
 from scripts import cli
-from scripts.files import check, read_json, write_json
+from scripts.files import check_noted, read_json, write_json
 from scripts.model import ModelModule
 from scripts.pte import Pte
 from scripts.pte.delegate import Delegate
@@ -58,16 +57,21 @@ def measure(model: ModelModule, outputs: list, against: list, labels: object) ->
 
 
 def validate(
-    pte: Path, model: ModelModule, reference: Samples, quantized: Samples, operators: dict[str, str]
+    pte: Path,
+    digest: str,
+    model: ModelModule,
+    reference: Samples,
+    quantized: Samples,
+    operators: dict[str, str],
 ) -> dict:
-    """What a validation report says of an artifact, apart from names and gates."""
+    """What a validation report says of an artifact with this digest, apart from names and gates."""
     outputs, hazards = execute(Pte.load(pte), reference.inputs, operators)
     program = describe(pte)
     labels = reference.labels
     return {
         "artifact": {
             "path": pte.as_posix(),
-            "sha256": hashlib.sha256(pte.read_bytes()).hexdigest(),
+            "sha256": digest,
             "bytes": program.bytes,
             "specification_version": program.specification_version,
             "delegated_fraction": program.delegated_fraction,
@@ -113,9 +117,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def step() -> None:
-        check(arguments.pte, arguments.digest.read_text().split()[0])
         report = validate(
             arguments.pte,
+            check_noted(arguments.pte, arguments.digest),
             options.model_of(arguments),
             Samples.load(arguments.reference),
             Samples.load(arguments.quantized),

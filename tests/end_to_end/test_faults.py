@@ -4,7 +4,6 @@ Every test ends with `make` as a user would type it again, and compares bytes wi
 build.
 """
 
-import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scripts.resume import is_snakemake
+from scripts.resume import is_snakemake, step_of
 from tests.project import CONFIG, Project
 
 pytestmark = pytest.mark.slow
@@ -76,19 +75,14 @@ def wanted(undisturbed) -> bytes:
 @pytest.fixture
 def finished(undisturbed, tmp_path) -> Project:
     """A copy of a finished build, to damage."""
-    copy = Project.__new__(Project)
-    copy.folder = tmp_path / "finished"
-    shutil.copytree(undisturbed.folder, copy.folder, symlinks=True)
-    return copy
+    return undisturbed.copy(tmp_path / "finished")
 
 
-def stage_of(process: psutil.Process) -> str | None:
+def command_of(process: psutil.Process) -> list[str]:
     try:
-        command = process.cmdline()
+        return process.cmdline()
     except psutil.Error:
-        return None
-    is_step = command[1:2] == ["-m"] and command[2].startswith("scripts.")
-    return command[2].removeprefix("scripts.") if is_step else None
+        return []
 
 
 def kill(running: subprocess.Popen, stages: set[str], victim: str) -> set[str]:
@@ -103,14 +97,14 @@ def kill(running: subprocess.Popen, stages: set[str], victim: str) -> set[str]:
         except psutil.NoSuchProcess:
             break
         for process in children:
-            stage = stage_of(process)
+            stage = step_of(command_of(process))
             if stage not in stages:
                 continue
             if victim == "step":
                 process.kill()
                 hit.add(stage)
             elif not hit:
-                next(parent for parent in process.parents() if is_snakemake(parent)).kill()
+                next(p for p in process.parents() if is_snakemake(command_of(p))).kill()
                 hit.add(stage)
         time.sleep(0.01)
     return hit
