@@ -26,6 +26,8 @@ onstart:
     # hundred jobs. On one machine its cores are limit enough. (tests/rules/test_scheduling.py)
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
+        if not (workflow.remote_exec or workflow.deployment_settings.deployment_method):
+            warm.start(ROOT / model.module for model in CONFIG.models.values())
 
 
 include: "rules/common.smk"

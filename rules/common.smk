@@ -12,6 +12,7 @@ from types import SimpleNamespace
 ROOT = Path(workflow.basedir).resolve()
 sys.path.insert(0, str(ROOT))
 
+from scripts.warm import start as warm
 from scripts.config.config import Config, slice_json
 from scripts.errors import DamagedError, FoundryError
 from scripts.files import read_json

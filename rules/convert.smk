@@ -9,13 +9,12 @@ rule calibrate:
         "results/calibrate/{model}/{key}.json",
     log:
         "logs/calibrate/{model}/{key}.log",
-    benchmark:
-        "benchmarks/calibrate/{model}/{key}.tsv"
     threads: 1
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(60),
     params:
+        benchmark="benchmarks/calibrate/{model}/{key}.tsv",
         code=model_code("calibrate"),
         slice=calibrate_slice,
         data=data_assignments,
@@ -31,6 +30,7 @@ rule calibrate:
         " --slice {params.slice:q}"
         " --program {input.program:q}"
         " --output {output:q}"
+        " --benchmark {params.benchmark:q}"
         " --log {log:q}"
 
 
@@ -47,13 +47,12 @@ rule convert:
         "results/convert/{model}/{recipe}.pt2",
     log:
         "logs/convert/{model}/{recipe}.log",
-    benchmark:
-        "benchmarks/convert/{model}/{recipe}.tsv"
     threads: 1
     resources:
         mem_mb=scaled(5000),
         runtime=scaled(60),
     params:
+        benchmark="benchmarks/convert/{model}/{recipe}.tsv",
         code=model_code("convert"),
         slice=slice_of("convert", "model", "recipe"),
         data=data_assignments,
@@ -74,6 +73,7 @@ rule convert:
         " --modules {input.modules:q}"
         " {params.statistics:q}"
         " --output {output:q}"
+        " --benchmark {params.benchmark:q}"
         " --log {log:q}"
 
 
@@ -86,13 +86,12 @@ rule evaluate:
         "results/evaluate/{model}/{recipe}.safetensors",
     log:
         "logs/evaluate/{model}/{recipe}.log",
-    benchmark:
-        "benchmarks/evaluate/{model}/{recipe}.tsv"
     threads: 1
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(60),
     params:
+        benchmark="benchmarks/evaluate/{model}/{recipe}.tsv",
         code=code("evaluate"),
     message:
         "Running {wildcards.model} as {wildcards.recipe} in PyTorch"
@@ -101,4 +100,5 @@ rule evaluate:
         " --program {input.program:q}"
         " --reference {input.reference:q}"
         " --output {output:q}"
+        " --benchmark {params.benchmark:q}"
         " --log {log:q}"

@@ -9,13 +9,12 @@ rule export:
         modules="results/export/{model}.json",
     log:
         "logs/export/{model}.log",
-    benchmark:
-        "benchmarks/export/{model}.tsv"
     threads: 1
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(30),
     params:
+        benchmark="benchmarks/export/{model}.tsv",
         code=model_code("export"),
         slice=slice_of("export", "model"),
         data=data_assignments,
@@ -33,6 +32,7 @@ rule export:
         " --digest {params.digest}"
         " --program {output.program:q}"
         " --modules {output.modules:q}"
+        " --benchmark {params.benchmark:q}"
         " --log {log:q}"
 
 
@@ -46,13 +46,12 @@ rule reference:
         "results/reference/{model}.safetensors",
     log:
         "logs/reference/{model}.log",
-    benchmark:
-        "benchmarks/reference/{model}.tsv"
     threads: 1
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(30),
     params:
+        benchmark="benchmarks/reference/{model}.tsv",
         code=model_code("reference"),
         slice=slice_of("reference", "model"),
         data=data_assignments,
@@ -67,4 +66,5 @@ rule reference:
         " --sha256 {params.pins:q}"
         " --slice {params.slice:q}"
         " --output {output:q}"
+        " --benchmark {params.benchmark:q}"
         " --log {log:q}"

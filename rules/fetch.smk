@@ -34,13 +34,12 @@ rule train:
         "results/train/{model}.safetensors",
     log:
         "logs/train/{model}.log",
-    benchmark:
-        "benchmarks/train/{model}.tsv"
     threads: 1
     resources:
         mem_mb=scaled(2000),
         runtime=scaled(30),
     params:
+        benchmark="benchmarks/train/{model}.tsv",
         code=model_code("train"),
         slice=slice_of("train", "model"),
         data=data_assignments,
@@ -54,4 +53,5 @@ rule train:
         " --sha256 {params.pins:q}"
         " --slice {params.slice:q}"
         " --output {output:q}"
+        " --benchmark {params.benchmark:q}"
         " --log {log:q}"

@@ -7,13 +7,12 @@ rule lower:
         operators="results/lower/{model}/{recipe}/{key}.json",
     log:
         "logs/lower/{model}/{recipe}/{key}.log",
-    benchmark:
-        "benchmarks/lower/{model}/{recipe}/{key}.tsv"
     threads: 1
     resources:
         mem_mb=scaled(6000),
         runtime=scaled(60),
     params:
+        benchmark="benchmarks/lower/{model}/{recipe}/{key}.tsv",
         code=code("lower"),
         slice=lower_slice,
     message:
@@ -24,6 +23,7 @@ rule lower:
         " --program {input.program:q}"
         " --output {output.pte:q}"
         " --sources {output.operators:q}"
+        " --benchmark {params.benchmark:q}"
         " --log {log:q}"
 
 

@@ -12,13 +12,12 @@ rule validate:
         "results/validation/{model}/{recipe}/{target}/{device}.json",
     log:
         "logs/validation/{model}/{recipe}/{target}/{device}.log",
-    benchmark:
-        "benchmarks/validation/{model}/{recipe}/{target}/{device}.tsv"
     threads: 1
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(60),
     params:
+        benchmark="benchmarks/validation/{model}/{recipe}/{target}/{device}.tsv",
         code=model_code("validate"),
         slice=slice_of("validate", "model", "recipe", "target"),
         data=data_assignments,
@@ -41,6 +40,7 @@ rule validate:
         " --quantized {input.quantized:q}"
         " --operators {input.operators:q}"
         " --output {output:q}"
+        " --benchmark {params.benchmark:q}"
         " --log {log:q}"
 
 
@@ -56,13 +56,12 @@ rule diverge:
         "results/divergence/{model}/{recipe}/{target}.json",
     log:
         "logs/divergence/{model}/{recipe}/{target}.log",
-    benchmark:
-        "benchmarks/divergence/{model}/{recipe}/{target}.tsv"
     threads: 1
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(60),
     params:
+        benchmark="benchmarks/divergence/{model}/{recipe}/{target}.tsv",
         code=code("diverge"),
     message:
         "Comparing the layers of {wildcards.model}/{wildcards.recipe}/{wildcards.target} with fp32"
@@ -74,4 +73,5 @@ rule diverge:
         " --reference {input.reference:q}"
         " --operators {input.operators:q}"
         " --output {output:q}"
+        " --benchmark {params.benchmark:q}"
         " --log {log:q}"

@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         program = programs.load(arguments.program)
         write_json(arguments.output, pt2e.calibrate(program, settings["activations"], samples))
 
-    return cli.run(arguments, step, portably=True)
+    return cli.run(arguments, step, portably=True, warm=True)
 
 
 if __name__ == "__main__":

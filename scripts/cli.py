@@ -17,8 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts import portable
+from scripts import cost, portable
 from scripts.errors import FoundryError
+from scripts.warm import NATIVE, PORTABLE
+from scripts.warm.client import hand_over
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +34,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument(
         "--log", type=Path, help="file for everything that this step and its libraries print"
     )
+    made.add_argument("--benchmark", type=Path, help="file for what this step costs, .tsv")
     return made
 
 
@@ -53,13 +56,24 @@ def console() -> Console:
     return made
 
 
-def run(arguments: argparse.Namespace, step: Callable[[], None], *, portably: bool = False) -> int:
+def run(
+    arguments: argparse.Namespace,
+    step: Callable[[], None],
+    *,
+    portably: bool = False,
+    warm: bool = False,
+) -> int:
     """Runs one step; its exit code is 0, or 1 after an error.
 
     With ``portably`` the step runs in :data:`scripts.portable.ENVIRONMENT`. What the step and its
     libraries print goes to ``--log``; the terminal sees one message if the step fails: the message
     alone if the user can mend the cause, else the exception and where its traceback is.
+
+    With ``warm`` the step runs in a fork of a process that has the libraries loaded, if there is
+    one (:mod:`scripts.warm`).
     """
+    if warm and (code := hand_over(PORTABLE if portably else NATIVE)) is not None:
+        return code
     if portably:
         portable.enter()
     with _printing_to(arguments.log) as terminal:
@@ -70,6 +84,8 @@ def run(arguments: argparse.Namespace, step: Callable[[], None], *, portably: bo
         began = time.monotonic()
         try:
             step()
+            if arguments.benchmark:
+                cost.write(arguments.benchmark, time.monotonic() - began)
         except FoundryError as error:
             _say(terminal, f"error: {error}")
             return 1

@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         converted = convert(model, recipe, arguments.program, arguments.statistics)
         programs.save(converted, arguments.output)
 
-    return cli.run(arguments, step, portably=True)
+    return cli.run(arguments, step, portably=True, warm=True)
 
 
 if __name__ == "__main__":

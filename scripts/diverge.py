@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
             write_json(arguments.output, report | {"artifact": artifact})
         show(report, arguments.layers)
 
-    return cli.run(arguments, step)
+    return cli.run(arguments, step, warm=True)
 
 
 if __name__ == "__main__":

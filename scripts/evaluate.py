@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         program = programs.load(arguments.program)
         evaluate(program, Samples.load(arguments.reference)).save(arguments.output)
 
-    return cli.run(arguments, step)
+    return cli.run(arguments, step, warm=True)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         table = {"digest": arguments.digest, "modules": modules_table(module)}
         write_json(arguments.modules, table)
 
-    return cli.run(arguments, step, portably=True)
+    return cli.run(arguments, step, portably=True, warm=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         digest = write_bytes(arguments.output, canonical_pte(lowered, "all"))
         write_json(arguments.sources, {"pte_sha256": digest, "operators": sources})
 
-    return cli.run(arguments, step, portably=True)
+    return cli.run(arguments, step, portably=True, warm=True)
 
 
 if __name__ == "__main__":

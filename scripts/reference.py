@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     def step() -> None:
         reference(options.model_of(arguments)).save(arguments.output)
 
-    return cli.run(arguments, step)
+    return cli.run(arguments, step, warm=True)
 
 
 if __name__ == "__main__":

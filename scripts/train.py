@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     def step() -> None:
         train(options.model_of(arguments), arguments.slice["sha256"], arguments.output)
 
-    return cli.run(arguments, step, portably=True)
+    return cli.run(arguments, step, portably=True, warm=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from scripts.errors import ConfigError
-from scripts.validate import judge
+from scripts.validate.gates import judge
 
 
 def test_limits_are_inclusive_and_both_are_judged():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.validate import Hazards, torch_sources
+from scripts.validate.hazards import Hazards, torch_sources
 
 HALF = torch.float16
 

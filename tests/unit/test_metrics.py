@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.errors import InputError
-from scripts.validate import SQNR_CAP_DB, compare, judge
+from scripts.validate.gates import judge
+from scripts.validate.metrics import SQNR_CAP_DB, compare
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
 
