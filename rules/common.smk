@@ -28,6 +28,9 @@ except FoundryError as error:
 MODELS = sorted({build.model for build in CONFIG.builds})
 DEVICES = sorted(CONFIG.devices)
 
+# Names the exported program among those of recipes, none of which can be called so.
+FLOAT = "_float"
+
 # Steps import `scripts` from here, wherever they run, and nothing from the folder they run in.
 shell.prefix(f"set -euo pipefail; export PYTHONPATH='{ROOT}' PYTHONSAFEPATH=1; ")
 
@@ -37,6 +40,7 @@ wildcard_constraints:
     recipe="|".join(map(re.escape, CONFIG.recipes)),
     target="|".join(map(re.escape, CONFIG.targets)),
     device="|".join(map(re.escape, DEVICES)),
+    program="|".join(map(re.escape, [FLOAT, *CONFIG.recipes])),
     name=r"[A-Za-z0-9_.-]+",
     file=r"[^/]+",
     key=r"[a-z0-9-]+",
@@ -161,16 +165,20 @@ def statistics_option(wildcards, input):
     return [f"--statistics={file}" for file in input.statistics]
 
 
+def program_of(recipe):
+    """A recipe that compresses nothing leaves the exported program as it is."""
+    return FLOAT if CONFIG.recipes[recipe].scheme == "none" else recipe
+
+
 def torch_program(wildcards):
-    """The program to lower: a recipe that compresses nothing leaves the exported one as it is."""
-    if CONFIG.recipes[wildcards.recipe].scheme == "none":
+    if wildcards.program == FLOAT:
         return f"results/export/{wildcards.model}.pt2"
-    return f"results/convert/{wildcards.model}/{wildcards.recipe}.pt2"
+    return f"results/convert/{wildcards.model}/{wildcards.program}.pt2"
 
 
 def torch_outputs(wildcards):
     """What the program to lower gives in PyTorch."""
-    if CONFIG.recipes[wildcards.recipe].scheme == "none":
+    if program_of(wildcards.recipe) == FLOAT:
         return f"results/reference/{wildcards.model}.safetensors"
     return f"results/evaluate/{wildcards.model}/{wildcards.recipe}.safetensors"
 
@@ -179,6 +187,20 @@ def lowered(wildcards):
     """The lowered program; targets that differ only in compute units share it."""
     key = CONFIG.lowering_key(wildcards.target)
     return f"results/lower/{wildcards.model}/{wildcards.recipe}/{key}.pte"
+
+
+def edge_program(wildcards):
+    """The edge program of a lowering; all targets share it, unless they skip other operators."""
+    key = CONFIG.edge_key(CONFIG.target_of(wildcards.key))
+    return f"results/edge/{wildcards.model}/{program_of(wildcards.recipe)}/{key}.pt2"
+
+
+def edge_about(wildcards):
+    return edge_program(wildcards).removesuffix(".pt2") + ".json"
+
+
+def edge_slice(wildcards):
+    return slice_json(CONFIG.slice("edge", target=CONFIG.edge_target_of(wildcards.key)))
 
 
 def lower_slice(wildcards):
@@ -190,7 +212,7 @@ def operator_sources(wildcards):
 
 
 # The steps whose code can change an artifact.
-FEEDING_BYTES = ["train", "export", "calibrate", "convert", "lower", "pte"]
+FEEDING_BYTES = ["train", "export", "calibrate", "convert", "edge", "lower", "pte"]
 
 
 def matrix():

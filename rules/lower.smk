@@ -1,6 +1,36 @@
-rule lower:
+rule edge:
     input:
         program=torch_program,
+        sources=sources("edge"),
+    output:
+        program="results/edge/{model}/{program}/{key}.pt2",
+        about="results/edge/{model}/{program}/{key}.json",
+    log:
+        "logs/edge/{model}/{program}/{key}.log",
+    threads: 1
+    resources:
+        mem_mb=scaled(6000),
+        runtime=scaled(60),
+    params:
+        benchmark="benchmarks/edge/{model}/{program}/{key}.tsv",
+        code=code("edge"),
+        slice=edge_slice,
+    message:
+        "Preparing {wildcards.model}/{wildcards.program} for lowering"
+    shell:
+        "python -m scripts.edge"
+        " --slice {params.slice:q}"
+        " --program {input.program:q}"
+        " --output {output.program:q}"
+        " --about {output.about:q}"
+        " --benchmark {params.benchmark:q}"
+        " --log {log:q}"
+
+
+rule lower:
+    input:
+        program=edge_program,
+        about=edge_about,
         sources=sources("lower"),
     output:
         pte="results/lower/{model}/{recipe}/{key}.pte",
@@ -21,6 +51,7 @@ rule lower:
         "python -m scripts.lower"
         " --slice {params.slice:q}"
         " --program {input.program:q}"
+        " --about {input.about:q}"
         " --output {output.pte:q}"
         " --sources {output.operators:q}"
         " --benchmark {params.benchmark:q}"

@@ -101,7 +101,8 @@ class Config:
 
         The stages and the names they need: ``fetch(model, name)`` with the name of a data file or
         ``weights``; ``train``, ``export``, ``reference`` (model); ``calibrate`` and ``convert``
-        (model, recipe); ``lower`` and ``pte`` (target); ``validate`` (model, recipe, target).
+        (model, recipe); ``edge``, ``lower``, ``pte`` (target); ``validate`` (model, recipe,
+        target).
         For the manifest: ``sources`` (model), ``recipes()`` and ``targets()`` that are built.
         """
         return getattr(self, f"_slice_{stage}")(**names)
@@ -118,6 +119,14 @@ class Config:
         samples = entry.calibration_samples or "all"
         return _key(f"samples-{samples}", self.slice("calibrate", model=model, recipe=recipe))
 
+    def edge_key(self, target: str) -> str:
+        """Name what of a target shapes the edge program: the operators that Core ML must not have.
+
+        ``default`` if there are none.
+        """
+        part = self.slice("edge", target=target)
+        return _key("skip", part) if any(part.values()) else "default"
+
     def lowering_key(self, target: str) -> str:
         """Name what of a target shapes the Core ML program, e.g. ``ios18-float16-1a2b3c4d``."""
         entry = self.targets[target]
@@ -133,6 +142,10 @@ class Config:
     def target_of(self, lowering_key: str) -> str:
         """Return a target with this lowering key; any will do, their slices are equal."""
         return {self.lowering_key(name): name for name in self.targets}[lowering_key]
+
+    def edge_target_of(self, edge_key: str) -> str:
+        """Return a target with this edge key; any will do, their slices are equal."""
+        return {self.edge_key(name): name for name in self.targets}[edge_key]
 
     @cached_property
     def _interfaces(self) -> dict[str, Interface]:
@@ -184,6 +197,10 @@ class Config:
 
     def _slice_convert(self, model: str, recipe: str) -> dict[str, Any]:
         return {"options": self._options(model, "convert"), "recipe": self._recipe(recipe)}
+
+    def _slice_edge(self, target: str) -> dict[str, Any]:
+        skipped = self.targets[target].partitioner.skip_ops_for_coreml_delegation
+        return {"skip_ops_for_coreml_delegation": sorted(skipped)}
 
     def _slice_lower(self, target: str) -> dict[str, Any]:
         entry = self.targets[target]

@@ -28,6 +28,7 @@ from scripts.warm import NATIVE, PORTABLE, VARIABLE
 # What the steps of a kind import; whatever else one of them needs it imports itself.
 LOADED = {
     PORTABLE: (
+        "scripts.edge_program",
         "scripts.lowering",
         "scripts.model",
         "scripts.programs",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from scripts import programs
+from scripts import edge_program, programs
 from scripts.diverge import main
 from scripts.files import read_json, write_json
 from scripts.lowering import lower
@@ -81,7 +81,8 @@ def residual():
 
 
 def found(reference, lowered, target, inputs):
-    pte, sources = lower(lowered, TARGET | target)
+    edge = edge_program.make(lowered, [])
+    pte, sources = lower(edge, TARGET | target), edge.sources
     return diverge(Pte.load(pte), reference, sources, inputs)
 
 
@@ -108,7 +109,8 @@ def test_in_fp32_no_layer_introduces_anything(residual):
 
 
 def test_the_artifact_alone_is_enough_in_a_results_folder(residual, tmp_path, capfd):
-    pte, sources = lower(residual, TARGET)
+    edge = edge_program.make(residual, [])
+    pte, sources = lower(edge, TARGET), edge.sources
     artifact, lowered = (tmp_path / stage / "net/fp16" for stage in ("pte", "lower"))
     for folder, name in ((artifact, "ios18.pte"), (lowered, "key.pte")):
         folder.mkdir(parents=True)

@@ -1,11 +1,20 @@
 """Protects what a target asks of Core ML: every compile spec, and the source of every operator."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
+from scripts import edge_program, portable
+from scripts.edge_program import EdgeError
 from scripts.lowering import LoweringError, compile_specs, lower
 from scripts.pte.inspect import describe
 
+ROOT = Path(__file__).resolve().parents[2]
 TARGET = {
     "specification_version": 9,
     "compute_precision": "float16",
@@ -58,12 +67,41 @@ def test_every_spec_of_a_target_is_passed_on(program):
 
 
 def test_handles_name_the_operator_and_its_module(program):
-    lowered, sources = lower(program, TARGET)
-    assert describe(lowered).delegated_fraction == 1.0
-    assert sorted(sources.values()) == ["aten.linear.default @ inner", "aten.relu.default"]
+    edge = edge_program.make(program, [])
+    assert describe(lower(edge, TARGET)).delegated_fraction == 1.0
+    assert sorted(edge.sources.values()) == ["aten.linear.default @ inner", "aten.relu.default"]
 
 
 def test_what_upstream_cannot_lower_is_our_error_with_its_reason(program):
     target = TARGET | {"pass_pipeline": ["common::no_such_pass"]}
     with pytest.raises(LoweringError, match="no_such_pass"):
-        lower(program, target)
+        lower(edge_program.make(program, []), target)
+
+
+def test_what_upstream_cannot_decompose_is_our_error_with_its_reason(program, monkeypatch):
+    def fails(*_, **__):
+        raise KeyError("no such operator")
+
+    monkeypatch.setattr(edge_program, "to_edge", fails)
+    with pytest.raises(EdgeError, match="KeyError: 'no such operator'"):
+        edge_program.make(program, [])
+
+
+@pytest.fixture(scope="module")
+def lowered_twice() -> dict[str, bool]:
+    """In the environment of the rules: coremltools names values in the order of a set."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.unit.lowered_twice"],
+        cwd=ROOT,
+        env=os.environ | portable.ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("name", ["attention", "convolutions", "choice", "dynamic"])
+def test_two_halves_and_a_file_give_the_bytes_of_upstreams_one_call(lowered_twice, name, skips):
+    """The edge program is made, saved, read and lowered; upstream does it at once."""
+    assert lowered_twice[f"{name} {skips}"]
