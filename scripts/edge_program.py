@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from executorch.backends.apple.coreml.partition import CoreMLPartitioner
@@ -113,7 +114,7 @@ def save(edge: EdgeProgram, path: Path) -> dict:
             node.target = node.target._op
         if "debug_handle" in node.meta:
             handles[node.name] = node.meta["debug_handle"]
-    programs.save(edge.program, path)
+    programs.save(_checked_by(edge.program, None), path)
     return {"whole": list(edge.whole), "operators": edge.sources, "handles": handles}
 
 
@@ -132,22 +133,26 @@ def load(path: Path, about: dict) -> EdgeProgram:
         if node.name in about["handles"]:
             node.meta["debug_handle"] = about["handles"][node.name]
     kept = [_operator(name) for name in about["whole"]]
-    program = ExportedProgram(
-        root=saved.graph_module,
-        graph=saved.graph_module.graph,
-        graph_signature=saved.graph_signature,
-        state_dict=saved.state_dict,
-        range_constraints=saved.range_constraints,
-        module_call_graph=saved.module_call_graph,
-        example_inputs=saved.example_inputs,
-        constants=saved.constants,
-        verifiers=[
-            EXIREdgeDialectVerifier(
-                edge_compile_config=_config(kept), class_only=True, preserve_ops=kept
-            )
-        ],
+    verifier = EXIREdgeDialectVerifier(
+        edge_compile_config=_config(kept), class_only=True, preserve_ops=kept
     )
+    program = _checked_by(saved, [verifier])
     return EdgeProgram(program, tuple(about["whole"]), about["operators"])
+
+
+def _checked_by(program: ExportedProgram, verifiers: list[Any] | None) -> ExportedProgram:
+    """The program in another dialect, which says what operators there may be; None is torch's."""
+    return ExportedProgram(
+        root=program.graph_module,
+        graph=program.graph,
+        graph_signature=program.graph_signature,
+        state_dict=program.state_dict,
+        range_constraints=program.range_constraints,
+        module_call_graph=program.module_call_graph,
+        example_inputs=program.example_inputs,
+        constants=program.constants,
+        verifiers=verifiers,
+    )
 
 
 def _operator(name: str) -> torch._ops.OpOverload:

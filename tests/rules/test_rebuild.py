@@ -36,10 +36,13 @@ def built(*names):
     return artifacts(*names) | validations(*names)
 
 
+def edges(*programs):
+    return {f"Preparing {M}/{name} for lowering" for name in programs}
+
+
 def conversion(*recipes):
-    return {f"Quantizing {M} as {r}" for r in recipes} | {
-        f"Running {M} as {r} in PyTorch" for r in recipes
-    }
+    converted = {f"Quantizing {M} as {r}" for r in recipes}
+    return converted | edges(*recipes) | {f"Running {M} as {r} in PyTorch" for r in recipes}
 
 
 ALL = (
@@ -64,7 +67,7 @@ def planned(project):
 
 
 def everything_below_export():
-    lowered = lowerings("fp16", *QUANTIZED)
+    lowered = edges("_float") | lowerings("fp16", *QUANTIZED)
     return CALIBRATION | conversion(*QUANTIZED) | lowered | built(*ALL) | ENDS
 
 
@@ -136,6 +139,17 @@ def test_a_new_target_adds_its_own_jobs(project):
     assert planned(project) == lowerings("int8_tensor") | built("int8_tensor/new") | ENDS
 
 
+def test_a_target_that_skips_operators_shares_no_edge_program(project):
+    project.replace(
+        CONFIG,
+        "ios17: {minimum_os: iOS17",
+        "ios17: {minimum_os: iOS17, "
+        "partitioner: {skip_ops_for_coreml_delegation: [aten.linear.default]}",
+    )
+    recipes, names = ("int8_static", "int8_tensor"), ("int8_static/ios17", "int8_tensor/ios17")
+    assert planned(project) == edges(*recipes) | lowerings(*recipes) | built(*names) | ENDS
+
+
 def test_a_new_recipe_adds_its_own_jobs(project):
     project.replace(CONFIG, "recipes: [fp16, int8_per_axis]", "recipes: [fp16, int8_per_axis, new]")
     project.replace(
@@ -169,6 +183,7 @@ def test_a_new_model_adds_its_own_jobs(project):
             "Training other",
             "Exporting other",
             "Running the fp32 reference of other",
+            "Preparing other/_float for lowering",
             "Lowering other/fp16",
             "Writing other/fp16/ios16.pte",
             "Validating other/fp16/ios16 on host",
