@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         digest = write_bytes(arguments.output, written)
         write_digest(arguments.digest, arguments.output, digest)
 
-    return cli.run(arguments, step, portably=True)
+    rewritten = arguments.slice["compute_units"] != "all"
+    return cli.run(arguments, step, portably=True, warm=rewritten)
 
 
 if __name__ == "__main__":
