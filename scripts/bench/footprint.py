@@ -34,7 +34,7 @@ def measure(pte: Path, samples: Path) -> dict[str, Any]:
 
     sample = Samples.load(samples).inputs[0]
     _load_kernels()
-    before = _memory()
+    before = memory()
     began = time.perf_counter()
     program = Pte.load(pte)
     for delegate in program.delegates:
@@ -43,7 +43,7 @@ def measure(pte: Path, samples: Path) -> dict[str, Any]:
     program.run(sample)
     ran = time.perf_counter()
     program.run(sample)
-    after = _memory()
+    after = memory()
     bodies = (
         function.block_specializations[function.opset]
         for delegate in program.delegates
@@ -69,8 +69,8 @@ def _load_kernels() -> None:
     functional.conv2d(torch.ones(1, 8, 8, 8), torch.ones(8, 8, 3, 3))
 
 
-def _memory() -> tuple[int, int] | None:
-    """Bytes in memory now and at most since the last call, if the system tells."""
+def memory() -> tuple[int, int] | None:
+    """Bytes in memory now and at most since the last call, if the system tells (Linux does)."""
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not reset.exists():
         return None

@@ -20,7 +20,6 @@ The first step that chooses a module quantizes it; later steps leave it alone.
 """
 
 import contextlib
-import copy
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -39,12 +38,13 @@ from scripts.quantize.settings import resolve
 
 
 def quantize(module: nn.Module, steps: list[dict[str, Any]]) -> nn.Module:
-    """A copy of ``module`` whose chosen weights are quantized.
+    """Replaces the chosen weights of ``module`` by quantized ones, and returns it.
 
-    Modules that share one weight get one quantized weight, shared again.
+    Modules that share one weight get one quantized weight, shared again. Each weight is released
+    as it is replaced, so that no two copies of the model need to fit in memory.
 
     Args:
-        module: a float model; it stays as it is.
+        module: a float model. After an error, some of its weights may have been replaced.
         steps: see the head of this file; applied in this order.
 
     Raises:
@@ -52,7 +52,6 @@ def quantize(module: nn.Module, steps: list[dict[str, Any]]) -> nn.Module:
         ModelError: a step finds no module, a chosen weight cannot be quantized as asked, or
             modules that share a weight are chosen by different steps.
     """
-    module = copy.deepcopy(module)
     chosen = _choose(module, steps)
     for number, step in enumerate(steps, start=1):
         config = _config(step)
@@ -175,7 +174,8 @@ def _check_weight(name: str, weight: torch.Tensor, step: dict[str, Any]) -> None
             f"the weight of {name!r} has shape {shape}, but Core ML takes only matrices from "
             "'quantize' recipes; exclude the module, or quantize it with a 'pt2e' recipe"
         )
-    if not torch.isfinite(weight).all():
+    # Not isfinite(), which takes more memory than the weight.
+    if not all(bound.isfinite() for bound in torch.aminmax(weight.detach())):
         raise ModelError(f"the weight of {name!r} holds values that are not finite")
     if step["scheme"] == "codebook":
         rows, columns = (

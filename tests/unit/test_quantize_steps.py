@@ -1,6 +1,7 @@
 """Protects the choice of modules and the faithful use of torchao's options."""
 
 import io
+import weakref
 
 import pytest
 import torch
@@ -82,10 +83,14 @@ def test_takes_what_the_config_hands_over():
         assert torch.equal(ours.head.weight.dequantize(), expected.head.weight.dequantize())
 
 
-def test_the_model_stays_as_it_is():
-    model = Net()
-    quantize(model, [INT8])
-    assert set(kinds(model).values()) == {"float"}
+def test_the_model_is_changed_in_place_and_old_weights_are_released():
+    model = Net(tied=True)
+    old = [weakref.ref(child.weight) for child in (model.layers[0], model.head)]
+    kept = model.layers[0].bias
+    assert quantize(model, [LUT3 | {"types": [EMBEDDING, LINEAR]}]) is model
+    assert [weight() for weight in old] == [None, None]
+    assert "float" not in kinds(model).values()
+    assert model.layers[0].bias is kept
 
 
 def test_types_names_and_excludes_choose():
