@@ -32,7 +32,7 @@ def table(record: Mapping[str, Any], console: Console) -> None:
     """Prints what ``scripts.bench.record.record`` made."""
     shown = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
     shown.add_column("benchmark", overflow="fold")
-    for title in ("ours", "baseline", "time", "squared error", "load", "peak"):
+    for title in ("ours", "baseline", "time", "squared error", "load", "peak", "net"):
         shown.add_column(title, justify="right", no_wrap=True)
     for benchmark in record["benchmarks"]:
         shown.add_row(Text(benchmark["title"], style="bold"))
@@ -51,16 +51,19 @@ def table(record: Mapping[str, Any], console: Console) -> None:
     machine = record["machine"]
     for line in (
         "time and squared error are ratios, baseline / ours: above 1, ours is better",
-        "load: of a program until it can run; peak: memory, as a multiple of its weights",
+        "load: of a program until it can run; peak: memory, as a multiple of its weights; net: "
+        "without what running the eager model takes beyond its own",
         f"{machine['processor']}, cores: {machine['cores']}, torch threads: "
         f"{machine['torch_threads']}, load average before the start: {machine['load_average']:.1f}",
     ):
         console.print(Text(line, style="dim"), soft_wrap=True)
 
 
-def _footprint(facts: Mapping[str, Any]) -> tuple[str, str]:
-    load, peak = facts.get("load_s"), facts.get("peak_ratio")
-    return "" if load is None else seconds(load), "" if peak is None else f"{peak:.3g}×"
+def _footprint(facts: Mapping[str, Any]) -> tuple[str, str, str]:
+    load = facts.get("load_s")
+    peaks = (facts.get("peak_ratio"), facts.get("net_peak_ratio"))
+    peak, net = ("" if value is None else f"{value:.3g}×" for value in peaks)
+    return "" if load is None else seconds(load), peak, net
 
 
 def picture(record: Mapping[str, Any], path: Path) -> None:

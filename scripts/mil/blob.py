@@ -8,6 +8,7 @@ refers to a weight by the offset of its metadata. Nothing in the file is trusted
 import math
 import mmap
 import struct
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ _METADATA = struct.Struct("<IIQQQ32x")  # sentinel, dtype, size and offset in by
 _SENTINEL = 0xDEADBEEF
 _VERSION = 2
 _ALIGNMENT = 64
+# How many groups of bytes are unpacked at a time.
+_PIECE = 1 << 15
 # How much of a mapped file may stay in memory after it was read.
 _KEEP_BYTES = 1 << 22
 _DTYPES = {
@@ -53,23 +56,35 @@ def unpack_bits(packed: np.ndarray, bits: int, count: int, signed: bool = False)
     Returns:
         uint8 or, when ``signed``, sign-extended int8, shape ``[count]``.
     """
-    mask = 2**bits - 1
-    if 8 % bits == 0:
-        values = packed[:, None] >> np.arange(0, 8, bits, dtype=np.uint8)
-        values &= np.uint8(mask)
-    else:  # three or six bits: three bytes hold a whole number of them
-        triples = np.zeros((-(-len(packed) // 3), 3), np.uint8)
-        triples.reshape(-1)[: len(packed)] = packed
-        words = triples.astype(np.uint32) << np.arange(0, 24, 8, dtype=np.uint32)
-        words = words.sum(axis=1, dtype=np.uint32)
-        values = np.empty((len(words), 24 // bits), np.uint8)
-        for place in range(24 // bits):
-            values[:, place] = words >> np.uint32(place * bits) & np.uint32(mask)
-    values = values.reshape(-1)[:count]
-    if not signed:
-        return values
-    unused = np.uint8(8 - bits)
-    return (values << unused).view(np.int8) >> unused.astype(np.int8)
+    tables = _tables(bits, signed)
+    group = len(tables)
+    values = np.zeros(-(-len(packed) // group), tables.dtype)
+    # Piece by piece, for numpy makes eight bytes of every index.
+    for start in range(0, len(values), _PIECE):
+        piece = packed[start * group : (start + _PIECE) * group]
+        for place, table in enumerate(tables):
+            found = table.take(piece[place::group])
+            values[start : start + len(found)] |= found
+    return values.view(np.int8 if signed else np.uint8)[:count]
+
+
+@cache
+def _tables(bits: int, signed: bool) -> np.ndarray:
+    """What each byte of a group contributes to the values that the group holds.
+
+    A group is one byte, or three for three or six bits: they hold a whole number of values. Those
+    are the bytes of one word, so that the words of a group's bytes only have to be put together.
+
+    Returns:
+        shape ``[bytes of a group, 256]``.
+    """
+    group = 1 if 8 % bits == 0 else 3
+    count = 8 * group // bits
+    bytes_ = np.arange(256, dtype=np.uint32) << 8 * np.arange(group, dtype=np.uint32)[:, None]
+    values = bytes_[..., None] >> bits * np.arange(count, dtype=np.uint32) & np.uint32(2**bits - 1)
+    if signed:  # a group of one byte
+        values = np.where(values >> (bits - 1), values | np.uint32(256 - 2**bits), values)
+    return values.astype(np.uint8).view(f"u{count}")[..., 0]
 
 
 def bytes_needed(dtype: DType, count: int) -> int:

@@ -3,12 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from scripts.errors import ProgramError
-from scripts.mil.parameters import widen
+from scripts.mil.constants import Known, digest, key_of
 from scripts.mil.proto import MIL_pb2
 from scripts.mil.registry import OPSETS, Kernel, find
 from scripts.mil.run import (
@@ -37,6 +35,7 @@ def build(function: MIL_pb2.Function, values: Values) -> Block:
     body, opset = _body(function)
     inputs = tuple(NamedType(i.name, read_type(i.type)) for i in function.inputs)
     block = _Builder(opset, values, _uses(body)).block(body, inputs, {i.name for i in inputs}, {})
+    _share_widened(block, values)
     mark_last_uses(block, is_function=True)
     return block
 
@@ -98,14 +97,13 @@ class _Builder:
         self._opset = opset
         self._values = values
         self._uses = uses
-        self._widened = WeakIdKeyDictionary()
 
     def block(
         self,
         spec: MIL_pb2.Block,
         inputs: tuple[NamedType, ...],
         visible: set[str],
-        constants: dict[str, Constant],
+        constants: dict[str, Known],
     ) -> Block:
         """Builds a block that sees the names ``visible`` and the ``constants`` around it."""
         visible, constants = set(visible), dict(constants)
@@ -120,12 +118,10 @@ class _Builder:
             if operation.type == "const":
                 constants |= self._constant(operation, outputs)
                 continue
-            instruction = self._instruction(operation, outputs, visible, constants)
             if operation.type.startswith(_CONSTEXPR):
-                results = execute(instruction, {})
-                constants |= {o.name: r for o, r in zip(outputs, results, strict=True)}
+                constants |= self._decompressed(operation, outputs, visible, constants)
                 continue
-            instructions.append(instruction)
+            instructions.append(self._instruction(operation, outputs, visible, constants))
             visible |= {o.name for o in outputs}
         return Block(
             inputs,
@@ -137,23 +133,56 @@ class _Builder:
 
     def _constant(
         self, operation: MIL_pb2.Operation, outputs: tuple[NamedType, ...]
-    ) -> dict[str, Constant]:
+    ) -> dict[str, Known]:
         if len(outputs) != 1 or "val" not in operation.attributes:
             raise ProgramError("a const needs one output and a value")
-        value = self._values.read(operation.attributes["val"])
-        output = outputs[0]
-        if not isinstance(output.type, TensorType) or not output.type.accepts(value):
-            raise ProgramError(
-                f"const {output.name!r} is {describe(value)}, declared {output.type}"
-            )
-        return {output.name: value}
+        output, spec = outputs[0], operation.attributes["val"]
+
+        def read() -> Constant:
+            value = self._values.read(spec)
+            if not isinstance(output.type, TensorType) or not output.type.accepts(value):
+                raise ProgramError(
+                    f"const {output.name!r} is {describe(value)}, declared {output.type}"
+                )
+            return value
+
+        constant = Known(digest(spec), read)
+        if not self._uses[output.name]:
+            constant.get()  # it may be malformed all the same
+        return {output.name: constant}
+
+    def _decompressed(
+        self,
+        spec: MIL_pb2.Operation,
+        outputs: tuple[NamedType, ...],
+        visible: set[str],
+        constants: dict[str, Known],
+    ) -> dict[str, Known]:
+        """The results of a constexpr operation: those of an equal one if they are in use.
+
+        Then its data is not even read. So functions of a program share their weights.
+        """
+        names = [b.name for i in spec.inputs.values() for b in i.arguments if b.name]
+        key = key_of(spec, self._opset, constants), tuple(o.type for o in outputs)
+        results = [self._values.find((key, place)) for place in range(len(outputs))]
+        if any(result is None for result in results):
+            results = execute(self._instruction(spec, outputs, visible, constants), {})
+            for place, result in enumerate(results):
+                self._values.remember((key, place), result)
+        else:
+            for name in names:
+                self._take(name, constants)
+        return {
+            output.name: Known((key, place), lambda result=result: result)
+            for place, (output, result) in enumerate(zip(outputs, results, strict=True))
+        }
 
     def _instruction(
         self,
         spec: MIL_pb2.Operation,
         outputs: tuple[NamedType, ...],
         visible: set[str],
-        constants: dict[str, Constant],
+        constants: dict[str, Known],
     ) -> Instruction:
         name = _name(spec, outputs)
         where = f"{spec.type} {name!r}"
@@ -184,7 +213,8 @@ class _Builder:
         fixed, variables = {}, []
         for key, slots in arguments.items():
             parameter = kernel.parameters[key]
-            slots = tuple(map(self._widen, slots)) if parameter.wide else slots
+            if parameter.wide:
+                slots = tuple(self._values.widen(s) if isinstance(s, Tensor) else s for s in slots)
             if any(isinstance(slot, Name) for slot in slots):
                 variables.append((key, parameter, slots))
                 continue
@@ -199,23 +229,26 @@ class _Builder:
             blocks.append(self.block(nested, inner, names, constants))
         return Instruction(operation, kernel, fixed, tuple(variables), tuple(blocks))
 
-    def _widen(self, value: Slot) -> Slot:
-        """Widens a constant, once for all the operations that share it."""
-        if not isinstance(value, Tensor) or value.dtype != torch.float16:
-            return value
-        if value not in self._widened:
-            self._widened[value] = widen(value)
-        return self._widened[value]
-
-    def _slot(
-        self, name: str, visible: set[str], constants: dict[str, Constant], where: str
-    ) -> Slot:
+    def _slot(self, name: str, visible: set[str], constants: dict[str, Known], where: str) -> Slot:
         if name in constants:
-            self._uses[name] -= 1
-            return constants[name] if self._uses[name] else constants.pop(name)
+            return self._take(name, constants).get()
         if name not in visible:
             raise ProgramError(f"{where}: the value {name!r} is not defined")
         return Name(name)
+
+    def _take(self, name: str, constants: dict[str, Known]) -> Known:
+        self._uses[name] -= 1
+        return constants[name] if self._uses[name] else constants.pop(name)
+
+
+def _share_widened(block: Block, values: Values) -> None:
+    """Lets operations that only move values have the constants that others take widened."""
+    for instruction in block.instructions:
+        for key, value in instruction.constants.items():
+            if instruction.kernel.parameters[key].moved:
+                instruction.constants[key] = values.widest(value)
+        for nested in instruction.blocks:
+            _share_widened(nested, values)
 
 
 def _name(spec: MIL_pb2.Operation, outputs: tuple[NamedType, ...]) -> str:

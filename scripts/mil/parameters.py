@@ -2,6 +2,8 @@
 
 =====================  ==========================================================================
 ``Tensor``             as it is
+``Moved``              as it is, but an fp16 constant that others take widened comes as theirs:
+                       for operations that only move values
 ``Wide``               a tensor, fp16 widened to fp32: see the policy in :mod:`scripts.mil.run`
 ``Tensors``, ``Wides`` MIL's tuples of tensors
 ``Carried``            a tuple of tensors and lists
@@ -27,6 +29,7 @@ from torch import Tensor
 from scripts.mil.types import TensorList
 
 Wide = Annotated[Tensor, "fp32"]
+Moved = Annotated[Tensor, "moved"]
 Tensors = tuple[Tensor, ...]
 Wides = tuple[Wide, ...]
 Ints = list[int]
@@ -62,6 +65,7 @@ def _labels(values: tuple[Tensor | str, ...]) -> Labels:
 # int(), float() and bool() raise by themselves for a tensor of more than one element.
 _CONVERSIONS: list[tuple[Any, Callable]] = [
     (Tensor, lambda value: value),
+    (Moved, lambda value: value),
     (Wide, widen),
     (Tensors, lambda values: values),
     (Wides, lambda values: tuple(map(widen, values))),
@@ -86,6 +90,7 @@ class Parameter:
     convert: Callable
     required: bool
     wide: bool
+    moved: bool
     variadic: bool
     blocks: bool
 
@@ -99,6 +104,7 @@ class Parameter:
                     convert,
                     required,
                     wide=kind in (Wide, Wides),
+                    moved=kind is Moved,
                     variadic=kind in (Tensors, Wides, Carried, Sizes),
                     blocks=kind is Blocks,
                 )

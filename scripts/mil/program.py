@@ -1,7 +1,7 @@
 """Core ML programs as files, and the interface to run them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,11 +23,12 @@ from scripts.mil.run import (
     NamedType,
     Operation,
     Tap,
+    constants_of,
     run_block,
 )
 from scripts.mil.signature import Signature, State, descriptions, numpy_dtype, read_inputs
 from scripts.mil.types import BY_NAME, DictType, TensorType, Value, type_of
-from scripts.mil.values import Values
+from scripts.mil.values import Values, trim
 
 # The only strings that a program gives: the label that a classifier found.
 _LABEL = TensorType(BY_NAME["string"], ())
@@ -53,12 +54,15 @@ class Program:
         self.specification_version: int = model.specificationVersion
         self.functions: dict[str, Signature] = {}
         self._blocks: dict[str, Block] = {}
+        self._lasting: dict[str, set[int]] = {}
         for name, function in sorted(functions.items()):
             block = build(function, values)
             inputs, states = read_inputs(block.inputs, descriptions(model, name))
             outputs = _outputs(block, function.block_specializations[function.opset].outputs)
             self._blocks[name] = block
             self.functions[name] = Signature(function.opset, inputs, outputs, states)
+            self._lasting[name] = _memory([*constants_of(block), *(i.default for i in inputs)])
+        trim()
 
     @classmethod
     def load(cls, path: str | Path) -> "Program":
@@ -105,11 +109,15 @@ class Program:
             InputError: wrong inputs or states; names each of them.
             ProgramError: an operation failed or contradicted its declared type.
         """
-        scope = self._signature(function).accept(inputs, state)
+        signature = self._signature(function)
+        scope = signature.accept(inputs, state)
+        shared = self._lasting[function] | _memory(scope[s.name] for s in signature.states)
         restart_stream()
         results = run_block(self._blocks[function], scope, tap)
-        names = (o.name for o in self.functions[function].outputs)
-        return {name: _output(result) for name, result in zip(names, results, strict=True)}
+        if tap is not None:  # its owner may have kept them
+            shared |= _memory(results)
+        names = (o.name for o in signature.outputs)
+        return {name: _output(result, shared) for name, result in zip(names, results, strict=True)}
 
     def make_state(self, function: str = "main") -> State:
         """New states for a stateful function, all zeros; empty if it has none."""
@@ -219,7 +227,17 @@ def _outputs(block: Block, names: list[str]) -> tuple[NamedType, ...]:
     return tuple(outputs)
 
 
-def _output(result: Value) -> Output:
-    if isinstance(result, Tensor):
-        return result.numpy().copy()
-    return np.array(result) if isinstance(result, str) else result
+def _memory(values: Iterable[Value | None]) -> set[int]:
+    """Where the memory of each tensor begins; all its views have the same."""
+    return {value.untyped_storage().data_ptr() for value in values if isinstance(value, Tensor)}
+
+
+def _output(result: Value, shared: set[int]) -> Output:
+    """A result as it is given away: copied if its memory is ``shared``, to which it is added."""
+    if not isinstance(result, Tensor):
+        return np.array(result) if isinstance(result, str) else result
+    memory = result.untyped_storage()
+    whole = result.is_contiguous() and memory.nbytes() == result.nbytes
+    own = whole and memory.data_ptr() not in shared
+    shared.add(memory.data_ptr())
+    return result.numpy() if own else result.numpy().copy()

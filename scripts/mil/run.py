@@ -5,7 +5,7 @@ once where a contraction ran in fp32, compares every result with the type that t
 reports tensors to the tap and forgets values after their last use.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -91,28 +91,38 @@ def run_block(block: Block, scope: dict[str, Value], tap: Tap | None) -> tuple[V
         ProgramError: an operation failed, or gave something else than the program declares.
     """
     for instruction in block.instructions:
-        results = execute(instruction, scope, tap)
-        for output, value in zip(instruction.operation.outputs, results, strict=True):
-            scope[output.name] = value
-            if tap is not None and isinstance(value, Tensor):
-                tap(output.name, value)
-        for name in instruction.last_uses:
-            del scope[name]
+        _publish(instruction, execute(instruction, scope, tap), scope, tap)
     return tuple(_value(slot, scope) for slot in block.outputs)
+
+
+def _publish(
+    instruction: Instruction, results: tuple[Value, ...], scope: dict[str, Value], tap: Tap | None
+) -> None:
+    for output, value in zip(instruction.operation.outputs, results, strict=True):
+        scope[output.name] = value
+        if tap is not None and isinstance(value, Tensor):
+            tap(output.name, value)
+    for name in instruction.last_uses:
+        scope.pop(name, None)
 
 
 def execute(
     instruction: Instruction, scope: dict[str, Value], tap: Tap | None = None
 ) -> tuple[Value, ...]:
-    """Runs one instruction and checks its results."""
-    operation, arguments = instruction.operation, dict(instruction.constants)
-    if instruction.blocks:
-        arguments["blocks"] = tuple(partial(_nested, b, scope, tap) for b in instruction.blocks)
+    """Runs one instruction and checks its results.
+
+    No value is held longer than it is needed, for the largest decide how much memory a run takes:
+    what is used here last leaves the scope before the operation runs, so that an fp16 value does
+    not stay beside its widened copy, and arguments are gone before results are rounded.
+    """
+    operation = instruction.operation
     try:
-        for name, parameter, slots in instruction.variables:
-            values = tuple(_value(slot, scope) for slot in slots)
-            arguments[name] = parameter.convert(values if parameter.variadic else values[0])
+        arguments = _arguments(instruction, scope, tap)
+        if not instruction.blocks:  # nested blocks look into the scope while they run
+            for name in instruction.last_uses:
+                scope.pop(name, None)
         results = instruction.kernel.run(**arguments)
+        del arguments
     except ProgramError:
         raise  # from a nested block: it already names the operation that failed
     except Exception as error:
@@ -127,6 +137,18 @@ def execute(
         _checked(operation, output, value)
         for output, value in zip(operation.outputs, results, strict=True)
     )
+
+
+def _arguments(
+    instruction: Instruction, scope: dict[str, Value], tap: Tap | None
+) -> dict[str, Any]:
+    arguments = dict(instruction.constants)
+    if instruction.blocks:
+        arguments["blocks"] = tuple(partial(_nested, b, scope, tap) for b in instruction.blocks)
+    for name, parameter, slots in instruction.variables:
+        values = tuple(_value(slot, scope) for slot in slots)
+        arguments[name] = parameter.convert(values if parameter.variadic else values[0])
+    return arguments
 
 
 def _checked(operation: Operation, output: NamedType, value: Value) -> Value:
@@ -152,6 +174,19 @@ def _nested(
 
 def _value(slot: Slot, scope: dict[str, Value]) -> Value | Constant:
     return scope[slot] if isinstance(slot, Name) else slot
+
+
+def constants_of(block: Block) -> Iterator[Tensor]:
+    """The constant tensors that a block, with those nested in it, computes with or gives."""
+    slots: list[Any] = list(block.outputs)
+    for instruction in block.instructions:
+        slots.extend(instruction.constants.values())
+        slots.extend(s for _, _, variable in instruction.variables for s in variable)
+        for nested in instruction.blocks:
+            yield from constants_of(nested)
+    for slot in slots:
+        parts = slot if isinstance(slot, tuple) else (slot,)
+        yield from (part for part in parts if isinstance(part, Tensor))
 
 
 def mark_last_uses(block: Block, is_function: bool) -> set[str]:

@@ -1,14 +1,19 @@
 """Reads a program's constants: values written into the program, and values in its weight file."""
 
+import ctypes
 import math
+import os
+from collections.abc import Hashable
 from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from scripts.errors import ProgramError
 from scripts.mil.blob import BlobFile, bytes_needed, unpack_bits
+from scripts.mil.parameters import widen
 from scripts.mil.proto import MIL_pb2
 from scripts.mil.types import BY_NAME, DType, ListType, TensorType, describe, read_type
 
@@ -17,6 +22,9 @@ Constant = Tensor | str | tuple[Tensor | str, ...]
 
 # The only weight file that coremltools writes, relative to the folder of model.mlmodel.
 WEIGHT_FILE = "@model_path/weights/weight.bin"
+
+# After how much that was widened, and then freed, memory is handed back to the system.
+_TRIM_BYTES = 1 << 24
 
 # Which repeated field of the format holds a type's immediate values; the other types are raw bytes
 # (coremltools, ``IMMEDIATE_VALUE_TYPES_IN_BYTES``).
@@ -42,8 +50,13 @@ class Values:
 
     def __init__(self, weights: BlobFile | None):
         self._weights = weights
-        # Weak: most weights are only read to be decompressed or widened.
-        self._blobs: WeakValueDictionary[tuple[int, TensorType], Tensor] = WeakValueDictionary()
+        # Weak: most weights are only read to be decompressed or widened. A function that is built
+        # later finds what an earlier one computes with.
+        self._known: WeakValueDictionary[Hashable, Tensor] = WeakValueDictionary()
+        self._wide: WeakValueDictionary[Hashable, Tensor] = WeakValueDictionary()
+        self._keys = WeakIdKeyDictionary()
+        self._widened = WeakIdKeyDictionary()
+        self._widened_bytes = 0
 
     def read(self, spec: MIL_pb2.Value) -> Constant:
         """Reads one value.
@@ -69,6 +82,38 @@ class Values:
             raise ProgramError("a constant holds no tensor")
         return _read_immediate(spec.immediateValue.tensor, declared)
 
+    def find(self, key: Hashable) -> Tensor | None:
+        """The tensor that was remembered under a key, if it or what it was widened to is in use."""
+        tensor, wide = self._known.get(key), self._wide.get(key)
+        if tensor is None and wide is not None:
+            tensor = wide.half()  # exactly what was widened
+            self.remember(key, tensor)
+            self._widened[tensor] = wide
+        return tensor
+
+    def remember(self, key: Hashable, tensor: Tensor) -> None:
+        """Keeps track of a tensor, so that others that need the same share its memory."""
+        self._known[key] = tensor
+        self._keys[tensor] = key
+
+    def widen(self, tensor: Tensor) -> Tensor:
+        """Widens an fp16 tensor to fp32, once for all that share it."""
+        if tensor.dtype != torch.float16:
+            return tensor
+        if tensor not in self._widened:
+            self._widened_bytes += tensor.nbytes
+            if self._widened_bytes > _TRIM_BYTES:
+                trim()
+                self._widened_bytes = 0
+            self._widened[tensor] = wide = widen(tensor)
+            if tensor in self._keys:
+                self._wide[self._keys[tensor]] = wide
+        return self._widened[tensor]
+
+    def widest(self, tensor: Tensor) -> Tensor:
+        """What a tensor was widened to if it was, else itself."""
+        return self._widened.get(tensor, tensor)
+
     def _read_element(self, spec: MIL_pb2.Value) -> Tensor | str:
         if spec.type.WhichOneof("type") != "tensorType":
             raise ProgramError("a list of constants holds something else than tensors")
@@ -82,11 +127,10 @@ class Values:
         if declared.dtype.torch is None:
             raise ProgramError("strings cannot lie in the weight file")
         key = (spec.offset, declared)
-        if (known := self._blobs.get(key)) is not None:
-            return known
-        raw = self._weights.read(spec.offset, declared.dtype, math.prod(declared.shape))
-        tensor = self._blobs[key] = _as_tensor(raw, declared)
-        return tensor
+        if (known := self.find(key)) is None:
+            raw = self._weights.read(spec.offset, declared.dtype, math.prod(declared.shape))
+            self.remember(key, known := _as_tensor(raw, declared))
+        return known
 
 
 def _read_immediate(spec: MIL_pb2.TensorValue, declared: TensorType) -> Tensor | str:
@@ -124,3 +168,13 @@ def _as_tensor(raw: np.ndarray, declared: TensorType) -> Tensor:
     if not declared.accepts(tensor := tensor.reshape(declared.shape)):
         raise ProgramError(f"a constant is {describe(tensor)}, declared {declared}")
     return tensor
+
+
+def trim() -> None:
+    """Hands memory that was freed back to the system; glibc would keep what lies between weights.
+
+    Elsewhere it does nothing.
+    """
+    release = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if release is not None:
+        release(0)

@@ -127,7 +127,7 @@ class Delegate:
         for position, name in enumerate(outputs, start=len(inputs)):
             if name not in results:
                 raise ProgramError(f"a Core ML model gives no output {name!r}")
-            slot, value = arguments[position][0], torch.from_numpy(results[name])
+            slot, value = arguments[position][0], torch.from_numpy(results.pop(name))
             # Core ML has no scalars at its interface: they are one element there.
             scalar = not slot.declared.sizes and value.numel() == 1
             yield position, value.reshape(()) if scalar else value

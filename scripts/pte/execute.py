@@ -121,9 +121,7 @@ class _Method:
                 case schema.KernelCall():
                     self._call(call, position - 1)
                 case schema.DelegateCall():
-                    arguments = [(memory.slot(index), memory.get(index)) for index in call.args]
-                    for index, value in self._delegates[call.delegate_index].call(arguments, tap):
-                        memory.set(call.args[index], value)
+                    self._delegate(call, tap)
                 case schema.MoveCall():
                     memory.values[call.move_to] = memory.values[call.move_from]
                 case schema.JumpFalseCall():
@@ -132,6 +130,12 @@ class _Method:
                 case schema.FreeCall():
                     memory.values[call.value_index] = None
         return tuple(_own(memory.get(index)) for index in plan.outputs)
+
+    def _delegate(self, call: schema.DelegateCall, tap: Tap | None) -> None:
+        memory, delegate = self._memory, self._delegates[call.delegate_index]
+        arguments = [(memory.slot(index), memory.get(index)) for index in call.args]
+        for index, value in delegate.call(arguments, tap):
+            memory.set(call.args[index], value)
 
     def _call(self, call: schema.KernelCall, position: int) -> None:
         operator = self._plan.operators[call.op_index]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from scripts.errors import ProgramError
+from scripts.mil import blob as blob_file
 from scripts.mil.blob import BlobFile, unpack_bits
 from scripts.mil.types import BY_NAME
 
@@ -59,6 +60,16 @@ def test_unpacking_agrees_with_coremltools(bits):
     values = np.random.default_rng(bits).integers(0, 2**bits, 37).astype(np.uint8)
     packed = _utils.pack_elements_into_bits(values, bits)
     np.testing.assert_array_equal(unpack_bits(packed, bits, 37), values)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("count", [1, 8, 41, 960, 997])
+def test_unpacking_goes_on_right_from_piece_to_piece(monkeypatch, bits, count):
+    monkeypatch.setattr(blob_file, "_PIECE", 5)
+    values = np.random.default_rng(bits).integers(0, 2**bits, count).astype(np.uint8)
+    each = values[:, None] >> np.arange(bits, dtype=np.uint8) & 1
+    packed = np.packbits(each.reshape(-1), bitorder="little")
+    np.testing.assert_array_equal(unpack_bits(packed, bits, count), values)
 
 
 def test_signed_integers_are_sign_extended():

@@ -37,7 +37,7 @@ def package(tmp_path_factory):
     return save(folder, function, x=spec(1, 8, dtype="fp16"))
 
 
-def test_a_weight_is_widened_once_for_all_its_products_and_kept_narrow_only_where_used_so(package):
+def test_a_weight_is_widened_once_for_all_its_products_and_moved_from_there(package):
     program = Program.load(package)
     constants = {
         i.operation.name: i.constants | {"op": i.operation.op}
@@ -47,7 +47,7 @@ def test_a_weight_is_widened_once_for_all_its_products_and_kept_narrow_only_wher
     assert first is second
     assert (first.dtype, third.dtype) == (torch.float32, torch.float32)
     (gathered,) = (c["x"] for c in constants.values() if c["op"] == "gather")
-    assert gathered.dtype == torch.float16
+    assert gathered is first
     x = np.full((1, 8), 0.01, HALF)
     wide = TABLE.astype(np.float32)
     y = (x.astype(np.float32) @ wide.T).astype(HALF).astype(np.float32)
@@ -69,8 +69,19 @@ def test_what_is_read_only_to_be_decompressed_or_widened_does_not_stay(package, 
     program = Program.load(package)
     alive = [name for name, reference in read if reference() is not None]
     assert any(name.startswith("int4") for name, _ in read)
-    assert alive == ["fp16[8, 8]"], "of what was read, only the table that is gathered from"
+    assert alive == []
     assert program.functions
+
+
+def test_what_is_only_gathered_from_stays_narrow(tmp_path):
+    def function(x):
+        indices = mb().cast(x=x, dtype="int32")
+        return mb().gather(x=TABLE, indices=indices, axis=0, name="out")
+
+    package = save(tmp_path / "m.mlpackage", function, x=spec(2, dtype="fp16"))
+    program = Program.load(package)
+    assert program.constants("out")["x"].dtype == torch.float16
+    np.testing.assert_array_equal(program.run({"x": np.array([3, 1], HALF)})["out"], TABLE[[3, 1]])
 
 
 def test_a_mapped_file_is_read_right_after_its_pages_were_let_go(package, monkeypatch):
@@ -95,6 +106,28 @@ def test_a_table_is_looked_up_piece_by_piece_as_element_by_element(monkeypatch, 
         monkeypatch.setattr(constexpr, "_piece", lambda shape, size=size: size)
         dense = constexpr.constexpr_lut_to_dense(
             indices=torch.from_numpy(indices), lut=torch.from_numpy(lut), vector_axis=0
+        )
+        np.testing.assert_array_equal(dense.numpy(), expected)
+
+
+@pytest.mark.parametrize("scales", [(1, 1), (3, 1), (1, 4), (3, 4), (6, 8)])
+@pytest.mark.parametrize("offsets", [None, (1, 1), (2, 8)])
+def test_a_weight_is_scaled_piece_by_piece_as_element_by_element(monkeypatch, scales, offsets):
+    random = np.random.default_rng(0)
+    data = random.integers(-128, 128, (6, 8)).astype(np.int8)
+    scale = random.standard_normal(scales).astype(HALF)
+    offset = None if offsets is None else random.integers(-128, 128, offsets).astype(np.int8)
+    expected = np.zeros((6, 8), HALF)
+    for row, column in np.ndindex(6, 8):
+        factor = scale[row * scales[0] // 6, column * scales[1] // 8]
+        shift = 0 if offset is None else offset[row * offsets[0] // 6, column * offsets[1] // 8]
+        expected[row, column] = np.float32(int(data[row, column]) - int(shift)) * factor
+    for size in (1, 4, 100):
+        monkeypatch.setattr(constexpr, "_piece", lambda shape, size=size: size)
+        dense = constexpr.constexpr_blockwise_shift_scale(
+            data=torch.from_numpy(data),
+            scale=torch.from_numpy(scale),
+            offset=None if offset is None else torch.from_numpy(offset),
         )
         np.testing.assert_array_equal(dense.numpy(), expected)
 

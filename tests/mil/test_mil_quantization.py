@@ -205,6 +205,21 @@ def test_tables_per_row_group_and_column_group_take_every_element_from_its_own_t
     )
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("length", [1, 7, 70_000])
+def test_every_level_infinity_and_nan_are_quantized_as_declared(dtype, length):
+    limits = np.iinfo(dtype)
+    # As many elements as torch converts one by one, and as many as it converts at once.
+    pattern = np.concatenate(
+        [np.arange(limits.min, limits.max + 1), [-np.inf, np.inf, np.nan, -1e30, 1e30]]
+    ).astype(SINGLE)
+    values = np.resize(pattern, length)
+    want = np.clip(np.nan_to_num(values, nan=0), limits.min, limits.max).astype(dtype)
+    arguments = {"input": values, "scale": SINGLE(1), "output_dtype": dtype}
+    np.testing.assert_array_equal(compute("quantize", "iOS17", arguments)[0], want)
+    np.testing.assert_array_equal(values, np.resize(pattern, length))  # it was not computed in
+
+
 def test_blocks_that_do_not_divide_the_weight_are_refused():
     scale = np.ones((1, 3), HALF)
     with pytest.raises(ValueError, match="do not divide"):

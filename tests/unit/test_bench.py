@@ -215,6 +215,24 @@ def test_the_table_shows_load_time_and_memory():
     assert row.split()[-3:] == ["250", "ms", "2.35×"]
 
 
+def test_what_eager_takes_to_run_is_left_out_of_the_net_peak():
+    facts = interpreter.ratios({"weights_bytes": 100, "peak_bytes": 700, "eager_run_bytes": 500})
+    assert (facts["peak_ratio"], facts["net_peak_ratio"]) == (7.0, 2.0)
+    measured = comparison()
+    measured.facts |= facts
+    console = Console(record=True, width=100, file=io.StringIO())
+    show.table(record.record([record.benchmark("", "", [measured])], MACHINE, {}), console)
+    row = next(line for line in console.export_text().splitlines() if line.startswith("  case"))
+    assert row.split()[-2:] == ["7×", "2×"]
+
+
+def test_a_system_that_does_not_tell_memory_has_no_ratios():
+    assert interpreter.ratios({"weights_bytes": 100, "load_s": 1.0}) == {
+        "weights_bytes": 100,
+        "load_s": 1.0,
+    }
+
+
 def test_every_benchmark_says_how_it_is_measured():
     for module in (preparation, palettization, interpreter):
         assert module.TITLE

@@ -1,12 +1,13 @@
 """Decompression of weights (``iOS16/constexpr_ops.py``, ``iOS18/compression.py``). Runs at load."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from scripts.mil.blob import unpack_bits
-from scripts.mil.ops.quantization import affine
+from scripts.mil.ops.quantization import along_axis
 from scripts.mil.parameters import Ints
 from scripts.mil.registry import op
 from scripts.mil.types import BY_NAME, MAX_ELEMENTS
@@ -24,7 +25,13 @@ def _unpack(packed: Tensor, bits: int, shape: Ints) -> Tensor:
 def constexpr_affine_dequantize(
     *, quantized_data: Tensor, zero_point: Tensor, scale: Tensor, axis: int
 ) -> Tensor:
-    return affine(quantized_data, scale, zero_point, axis)
+    rank = quantized_data.ndim
+    # A scalar, or a vector along the axis: one element a block.
+    scale, offset = (
+        (along_axis(p, rank, axis) if p.ndim else p.reshape([1] * rank))
+        for p in (scale, zero_point)
+    )
+    return constexpr_blockwise_shift_scale(data=quantized_data, scale=scale, offset=offset)
 
 
 @op("constexpr_cast", since="iOS16")
@@ -37,7 +44,8 @@ def constexpr_lut_to_dense_flat(*, indices: Tensor, lut: Tensor, shape: Ints) ->
     bits = int(math.log2(lut.numel()))
     if lut.ndim != 1 or 2**bits != lut.numel() or bits not in (1, 2, 4, 6, 8):
         raise ValueError(f"a table of shape {list(lut.shape)}: 2, 4, 16, 64 or 256 are allowed")
-    return lut[_unpack(indices, bits, shape).int()]
+    tables = lut.reshape(*[1] * len(shape), -1, 1)
+    return constexpr_lut_to_dense(indices=_unpack(indices, bits, shape), lut=tables)
 
 
 @op("constexpr_sparse_to_dense", since="iOS16")
@@ -60,7 +68,23 @@ def _by_block(data: Tensor, parameter: Tensor) -> tuple[Tensor, Tensor]:
     blocks = _blocks(list(data.shape), list(parameter.shape))
     pairs = list(zip(parameter.shape, blocks, strict=True))
     split = data.view([size for pair in pairs for size in pair])
-    return split, parameter.float().reshape([size for count, _ in pairs for size in (count, 1)])
+    return split, parameter.reshape([size for count, _ in pairs for size in (count, 1)])
+
+
+def _pieces(shape: Ints) -> Iterator[slice]:
+    """Cuts the first dimension, so that what is computed on the way takes little memory."""
+    size = _piece(shape)
+    return (slice(start, start + size) for start in range(0, shape[0], size))
+
+
+def _piece(shape: Ints) -> int:
+    """How much of the first dimension makes a piece of some hundred thousand elements."""
+    return max(1, 2**18 // max(1, math.prod(shape[1:])))
+
+
+def _block_numbers(size: int, block: int) -> Tensor:
+    """The number of the block that each element of a dimension is in."""
+    return torch.arange(size) // max(block, 1)
 
 
 @op("constexpr_blockwise_shift_scale", since="iOS18")
@@ -69,18 +93,18 @@ def constexpr_blockwise_shift_scale(
 ) -> Tensor:
     # In fp32 and rounded once: integers below 2**11 are exact in fp16, so that this is what
     # coremltools' fp16 arithmetic gives as well.
-    levels = data.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    shape, dense = list(data.shape), torch.empty(data.shape, dtype=scale.dtype)
+    steps = [(torch.Tensor.mul_, scale)]
     if offset is not None:
-        split, shift = _by_block(levels, offset)
-        split -= shift
-    split, factor = _by_block(levels, scale)
-    split *= factor
-    return levels.to(scale.dtype)
-
-
-def _piece(shape: Ints) -> int:
-    """How much of the first dimension makes a piece of some hundred thousand elements."""
-    return max(1, 2**18 // max(1, math.prod(shape[1:])))
+        steps.insert(0, (torch.Tensor.sub_, offset))
+    rows = [_block_numbers(shape[0], _blocks(shape, list(p.shape))[0]) for _, p in steps]
+    steps = [(step, parameter.float()) for step, parameter in steps]
+    for piece in _pieces(shape):
+        levels = data[piece].to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        for (step, parameter), row in zip(steps, rows, strict=True):
+            step(*_by_block(levels, parameter.index_select(0, row[piece])))
+        dense[piece] = levels
+    return dense
 
 
 @op("constexpr_lut_to_dense", since="iOS18")
@@ -95,21 +119,24 @@ def constexpr_lut_to_dense(
         raise ValueError(f"vectors of {vector} exceed {MAX_ELEMENTS} elements")
     # The row of every element in all tables stacked: its table's number times entries, plus index.
     # The number is a sum over the dimensions; that of the first goes along with the pieces.
+    integer = torch.int32 if lut.numel() < 2**31 else torch.int64
     first, *others = (
-        (
-            torch.arange(size) // max(block, 1) * math.prod(lut.shape[axis + 1 : -2]) * entries
-        ).reshape(-1, *[1] * (len(shape) - axis - 1))
+        (_block_numbers(size, block) * math.prod(lut.shape[axis + 1 : -2]) * entries)
+        .to(integer)
+        .reshape(-1, *[1] * (len(shape) - axis - 1))
         for axis, (size, block) in enumerate(zip(shape, blocks, strict=True))
     )
-    other = sum(others, torch.zeros((), dtype=torch.int64))
-    # Piece by piece: the rows of all elements at once would take four times the memory of an fp16
+    other = sum(others, torch.zeros((), dtype=integer))
+    # Piece by piece: the rows of all elements at once would take twice the memory of an fp16
     # weight.
     tables = lut.reshape(-1, vector) if vector > 1 else lut.reshape(-1)
     dense = torch.empty(*shape, *tables.shape[1:], dtype=lut.dtype)
-    pieces = (tensor.split(_piece(shape)) for tensor in (dense, indices, first))
-    for piece, part, number in zip(*pieces, strict=True):
-        rows = (number + other + part).reshape(-1)
-        piece.copy_(tables.index_select(0, rows).reshape(piece.shape))
+    for piece in _pieces(shape):
+        rows = indices[piece].to(integer, copy=True, memory_format=torch.contiguous_format)
+        if len(tables) > entries:
+            rows += first[piece] + other
+        found = dense[piece].view(rows.numel(), *tables.shape[1:])
+        torch.index_select(tables, 0, rows.view(-1), out=found)
     if vector == 1:
         return dense
     if vector_axis is None:

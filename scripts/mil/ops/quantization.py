@@ -19,10 +19,16 @@ def along_axis(parameter: Tensor, rank: int, axis: int | None) -> Tensor:
     return parameter.reshape(shape)
 
 
+def _bytes(levels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Whole numbers within the range of ``dtype`` as such, NaN as 0."""
+    # torch converts floats to uint8 one by one, but to int16, and that to uint8, many at once.
+    return levels.to(torch.int16).to(dtype) if dtype == torch.uint8 else levels.to(dtype)
+
+
 @op("quantize", since="iOS17")
 def quantize(
     *,
-    input: Wide,
+    input: Tensor,
     scale: Wide,
     output_dtype: str,
     zero_point: Tensor | None = None,
@@ -30,12 +36,14 @@ def quantize(
 ) -> Tensor:
     # clip(round(input / scale) + zero_point): half to even (coremltools rounds with np.around),
     # then saturate. The quotient stays in fp32: fp16 would itself round to eighths above 128.
-    levels = (input / along_axis(scale, input.ndim, axis)).round_()
+    levels = input.to(torch.float32, copy=True)
+    levels /= along_axis(scale, input.ndim, axis)
+    levels.round_()
     if zero_point is not None:
         levels += along_axis(zero_point, input.ndim, axis)
     dtype = BY_NAME[output_dtype].torch
     limits = torch.iinfo(dtype)
-    return levels.clamp_(limits.min, limits.max).to(dtype)
+    return _bytes(levels.clamp_(limits.min, limits.max), dtype)
 
 
 def affine(data: Tensor, scale: Tensor, zero_point: Tensor | None, axis: int | None) -> Tensor:

@@ -8,7 +8,7 @@ error always: a program whose result is undefined must not pass for right.
 import torch
 from torch import Tensor
 
-from scripts.mil.parameters import Wide
+from scripts.mil.parameters import Moved, Wide
 from scripts.mil.registry import op
 
 
@@ -35,14 +35,14 @@ def _gather(x: Tensor, indices: Tensor, axis: int, batch_dims: int, negative: bo
 
 
 @op("gather")
-def gather(*, x: Tensor, indices: Tensor, axis: int = 0, batch_dims: int = 0) -> Tensor:
+def gather(*, x: Moved, indices: Tensor, axis: int = 0, batch_dims: int = 0) -> Tensor:
     return _gather(x, indices, axis, batch_dims, negative=True)
 
 
 @op("gather", since="iOS17")
 def gather_17(
     *,
-    x: Tensor,
+    x: Moved,
     indices: Tensor,
     axis: int = 0,
     batch_dims: int = 0,
@@ -52,13 +52,13 @@ def gather_17(
 
 
 @op("gather_along_axis")
-def gather_along_axis(*, x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
+def gather_along_axis(*, x: Moved, indices: Tensor, axis: int = 0) -> Tensor:
     return x.gather(axis, _resolve(indices, x.shape[axis], negative=True))
 
 
 @op("gather_along_axis", since="iOS17")
 def gather_along_axis_17(
-    *, x: Tensor, indices: Tensor, axis: int = 0, validate_indices: bool = False
+    *, x: Moved, indices: Tensor, axis: int = 0, validate_indices: bool = False
 ) -> Tensor:
     return x.gather(axis, _resolve(indices, x.shape[axis], negative=False))
 
@@ -80,13 +80,13 @@ def _coordinates(x: Tensor, indices: Tensor, negative: bool) -> tuple[Tensor, ..
 
 
 @op("gather_nd")
-def gather_nd(*, x: Tensor, indices: Tensor, batch_dims: int = 0) -> Tensor:
+def gather_nd(*, x: Moved, indices: Tensor, batch_dims: int = 0) -> Tensor:
     return _gather_nd(x, indices, batch_dims, negative=True)
 
 
 @op("gather_nd", since="iOS17")
 def gather_nd_17(
-    *, x: Tensor, indices: Tensor, batch_dims: int = 0, validate_indices: bool = False
+    *, x: Moved, indices: Tensor, batch_dims: int = 0, validate_indices: bool = False
 ) -> Tensor:
     return _gather_nd(x, indices, batch_dims, negative=False)
 
