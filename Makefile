@@ -34,8 +34,8 @@ environment:
 
 build: environment
 	@python -m scripts.resume
-	@python -m scripts.config check config/config.yaml
-	@snakemake --logger foundry --cores $(CORES) structure || true # the other models go on
+	@python -m scripts.structure config/config.yaml || { [[ $$? == 3 ]] && \
+	  { snakemake --logger foundry --cores $(CORES) structure || true; }; } # the other models go on
 	@snakemake --logger foundry --cores $(CORES)
 	@python -m scripts.table results/summary.json
 

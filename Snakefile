@@ -21,6 +21,8 @@ container: "docker-daemon://pte-foundry:0.1.0"  # envs/Dockerfile; used with --s
 
 
 onstart:
+    if workflow.is_main_process:
+        write_plans()
     # Snakemake 9.27.1 limits how many jobs start in a second. For that it looks through all waiting
     # jobs again every second, once for each job that has ended so far, which takes a core after some
     # hundred jobs. On one machine its cores are limit enough. (tests/rules/test_scheduling.py)

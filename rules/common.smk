@@ -1,31 +1,32 @@
 # The configuration, and what the rules ask of it. A step is named by its rule, `scripts/<step>` is
 # its code. Its `code` parameter changes with the meaning of its sources and with the lock file, its
-# `slice` parameter is what it reads of the configuration: these two decide about rebuilding. The
-# sources are listed as inputs for all to see, but `ancient`: touching a file is not a change.
-import hashlib
+# `slice` parameter is what it reads of the configuration: these two decide about rebuilding.
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
 ROOT = Path(workflow.basedir).resolve()
 sys.path.insert(0, str(ROOT))
 
-from scripts.warm import start as warm
+from scripts import plans
 from scripts.config.config import Config, slice_json
-from scripts.errors import DamagedError, FoundryError
-from scripts.files import read_json
-from scripts.sources import closure, digest
+from scripts.errors import FoundryError
+from scripts.sources import entry
+from scripts.steps import Steps, lock_file
+from scripts.warm import start as warm
 
-LOCK = ROOT / f"envs/requirements{'-macos' if sys.platform == 'darwin' else ''}.lock"
+LOCK = lock_file(ROOT)
 
 try:
     CONFIG = Config.parse(config, [Path(file) for file in workflow.configfiles], ROOT)
 except FoundryError as error:
     raise WorkflowError(str(error)) from None
 
-MODELS = sorted({build.model for build in CONFIG.builds})
+STEPS = Steps(CONFIG)
+MODELS = CONFIG.built_models
 DEVICES = sorted(CONFIG.devices)
 
 # Names the exported program among those of recipes, none of which can be called so.
@@ -64,18 +65,21 @@ def divergences():
     return [f"results/divergence/{b.model}/{b.recipe}/{b.target}.json" for b in builds]
 
 
+@cache
 def seen_from_here(path):
     """Relative, so that a project that moves with its results is not rebuilt."""
     return os.path.relpath(path)
 
 
 def sources(step):
-    files = [*closure(step, ROOT), LOCK]
-    return ancient([seen_from_here(file) for file in files])
+    """The file that a step starts in, and the lock file, for all to see. What else it imports is in
+    its `code`: as inputs of every job, some 60 files each, they took most of Snakemake's planning.
+    `ancient`, because touching a file is not a change."""
+    return ancient([seen_from_here(entry(step, ROOT)), seen_from_here(LOCK)])
 
 
 def code(step):
-    return digest(closure(step, ROOT), LOCK, ROOT)
+    return STEPS.code(step)
 
 
 def module_file(wildcards):
@@ -86,8 +90,7 @@ def model_code(step):
     """The step's code and the model's, as a function of the wildcards."""
 
     def of(wildcards):
-        model_file = ROOT / CONFIG.models[wildcards.model].module
-        return digest([*closure(step, ROOT), model_file], LOCK, ROOT)
+        return STEPS.code(step, wildcards.model)
 
     return of
 
@@ -96,7 +99,7 @@ def slice_of(step, *names):
     """What the step reads of the configuration about the wildcards ``names``, as canonical JSON."""
 
     def of(wildcards):
-        return slice_json(CONFIG.slice(step, **{name: wildcards[name] for name in names}))
+        return STEPS.slice(step, **{name: wildcards[name] for name in names})
 
     return of
 
@@ -152,13 +155,13 @@ def calibration(wildcards):
     """The activation statistics; recipes with the same activation settings share them."""
     if not CONFIG.calibrates(wildcards.recipe):
         return []
-    key = CONFIG.activation_key(wildcards.model, wildcards.recipe)
+    key = STEPS.activation_key(wildcards.model, wildcards.recipe)
     return [f"results/calibrate/{wildcards.model}/{key}.json"]
 
 
 def calibrate_slice(wildcards):
     recipe = CONFIG.recipe_of(wildcards.model, wildcards.key)
-    return slice_json(CONFIG.slice("calibrate", model=wildcards.model, recipe=recipe))
+    return STEPS.slice("calibrate", model=wildcards.model, recipe=recipe)
 
 
 def statistics_option(wildcards, input):
@@ -185,13 +188,13 @@ def torch_outputs(wildcards):
 
 def lowered(wildcards):
     """The lowered program; targets that differ only in compute units share it."""
-    key = CONFIG.lowering_key(wildcards.target)
+    key = STEPS.lowering_key(wildcards.target)
     return f"results/lower/{wildcards.model}/{wildcards.recipe}/{key}.pte"
 
 
 def edge_program(wildcards):
     """The edge program of a lowering; all targets share it, unless they skip other operators."""
-    key = CONFIG.edge_key(CONFIG.target_of(wildcards.key))
+    key = STEPS.edge_key(CONFIG.target_of(wildcards.key))
     return f"results/edge/{wildcards.model}/{program_of(wildcards.recipe)}/{key}.pt2"
 
 
@@ -200,11 +203,11 @@ def edge_about(wildcards):
 
 
 def edge_slice(wildcards):
-    return slice_json(CONFIG.slice("edge", target=CONFIG.edge_target_of(wildcards.key)))
+    return STEPS.slice("edge", target=CONFIG.edge_target_of(wildcards.key))
 
 
 def lower_slice(wildcards):
-    return slice_json(CONFIG.slice("lower", target=CONFIG.target_of(wildcards.key)))
+    return STEPS.slice("lower", target=CONFIG.target_of(wildcards.key))
 
 
 def operator_sources(wildcards):
@@ -239,45 +242,40 @@ def fetched_files():
     return sorted({path for role, path in files if role != "module"})
 
 
-def plan():
-    """All that the artifacts are made from, see scripts/manifest.py."""
-    return slice_json(
-        {
-            "builds": matrix(),
-            "code": {step: code(step) for step in FEEDING_BYTES},
-            "models": {
-                name: {**CONFIG.slice("sources", model=name), "files": named_files(name)}
-                for name in MODELS
-            },
-            "recipes": CONFIG.slice("recipes"),
-            "targets": CONFIG.slice("targets"),
-        }
-    )
+# What steps read about all builds at once: too long for a command line, see scripts/plans.py.
+PLANS = {
+    "summary": {"builds": matrix(), "devices": DEVICES},
+    "manifest": {
+        "builds": matrix(),
+        "code": {step: code(step) for step in FEEDING_BYTES},
+        "models": {
+            name: {**CONFIG.slice("sources", model=name), "files": named_files(name)}
+            for name in MODELS
+        },
+        "recipes": CONFIG.slice("recipes"),
+        "targets": CONFIG.slice("targets"),
+    },
+}
+
+
+def plan_file(step):
+    return f"results/plan/{step}.json"
+
+
+def write_plans():
+    """When a run begins. They are no outputs of a rule, because no rule could be told them."""
+    for step, plan in PLANS.items():
+        plans.write(Path(plan_file(step)), plan)
 
 
 def structure_digest(wildcards):
-    """Tells a table of modules that is current from one of an earlier state of the model."""
-    parts = [
-        model_code("export")(wildcards),
-        slice_json(CONFIG.slice("export", model=wildcards.model)),
-        slice_json(CONFIG.slice("sources", model=wildcards.model)),
-    ]
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
+    return STEPS.structure_digest(wildcards.model)
 
 
 def check_structure():
     """Refuses recipes that do not fit their models, as far as the models' modules are known."""
-    known = {}
-    for name in MODELS:
-        table = Path(f"results/export/{name}.json")
-        try:
-            found = read_json(table)
-        except DamagedError:
-            continue  # missing, or the step that reads it will say so
-        if found["digest"] == structure_digest(SimpleNamespace(model=name)):
-            known[name] = found["modules"]
     try:
-        CONFIG.check_structure(known)
+        CONFIG.check_structure(STEPS.known_modules(Path("results")))
     except FoundryError as error:
         raise WorkflowError(str(error)) from None
 

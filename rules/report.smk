@@ -12,12 +12,14 @@ rule summary:
         runtime=scaled(10),
     params:
         code=code("summary"),
-        slice=slice_json({"builds": matrix(), "devices": DEVICES}),
+        slice=plans.digest(PLANS["summary"]),
+        plan=plan_file("summary"),
     message:
         "Summing up all builds"
     shell:
         "python -m scripts.summary"
-        " --slice {params.slice:q}"
+        " --plan {params.plan:q}"
+        " --digest {params.slice}"
         " --output {output:q}"
         " --log {log:q}"
 
@@ -40,12 +42,14 @@ rule manifest:
         runtime=scaled(10),
     params:
         code=code("manifest"),
-        slice=plan(),
+        slice=plans.digest(PLANS["manifest"]),
+        plan=plan_file("manifest"),
     message:
         "Writing down what every artifact was made from"
     shell:
         "python -m scripts.manifest"
-        " --slice {params.slice:q}"
+        " --plan {params.plan:q}"
+        " --digest {params.slice}"
         " --lock {input.lock:q}"
         " --output {output:q}"
         " --log {log:q}"

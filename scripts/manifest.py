@@ -6,7 +6,7 @@ import json
 import platform
 from pathlib import Path
 
-from scripts import cli
+from scripts import cli, plans
 from scripts.files import check_noted, sha256, write_json
 
 # Whose version can change an artifact; the lock file's digest covers everything else.
@@ -74,13 +74,15 @@ def manifest(plan: dict, lock: Path) -> dict:
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.parser(__doc__)
-    parser.add_argument("--slice", type=json.loads, required=True, help="the plan, see manifest()")
+    parser.add_argument("--plan", type=Path, required=True, help="see manifest()")
+    parser.add_argument("--digest", required=True, help="the plan's, see scripts/plans.py")
     parser.add_argument("--lock", type=Path, required=True, help="the environment's lock file")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args(argv)
 
     def step() -> None:
-        write_json(arguments.output, manifest(arguments.slice, arguments.lock))
+        plan = plans.read(arguments.plan, arguments.digest)
+        write_json(arguments.output, manifest(plan, arguments.lock))
 
     return cli.run(arguments, step)
 

@@ -27,8 +27,7 @@ def closure(step: str, root: Path) -> list[Path]:
     is what lies in their folders ``assets``.
     """
     graph = _graph()
-    start = f"{PACKAGE}.{step}"
-    waiting = [start, *(m for m in [f"{start}.__main__"] if m in graph.modules)]
+    waiting = [f"{PACKAGE}.{step}", _main(step)]
     seen: set[str] = set()
     while waiting:
         module = waiting.pop()
@@ -44,6 +43,16 @@ def closure(step: str, root: Path) -> list[Path]:
     return sorted(files | assets)
 
 
+def entry(step: str, root: Path) -> Path:
+    """The file that ``python -m scripts.<step>`` starts in."""
+    return _file(_main(step), root)
+
+
+def _main(step: str) -> str:
+    main = f"{PACKAGE}.{step}.__main__"
+    return main if main in _graph().modules else main.removesuffix(".__main__")
+
+
 def _file(module: str, root: Path) -> Path:
     path = root.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -54,17 +63,18 @@ def _meaning(path: Path) -> str:
     if path.suffix != ".py":
         return hashlib.sha256(path.read_bytes()).hexdigest()
     tree = ast.parse(path.read_bytes(), filename=str(path))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-            and isinstance(body[0].value.value, str)
-        ):
-            body[0].value.value = ""
+    _drop_docstrings(tree)
     return ast.dump(tree)
+
+
+def _drop_docstrings(block: ast.AST) -> None:
+    """Statements alone can hold a docstring, so this leaves out expressions: most of a tree."""
+    match getattr(block, "body", None):
+        case [ast.Expr(value=ast.Constant(value=str()) as docstring), *_]:
+            docstring.value = ""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for statement in getattr(block, name, ()):
+            _drop_docstrings(statement)
 
 
 @cache

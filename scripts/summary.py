@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts import cli, files
+from scripts import cli, files, plans
 from scripts.errors import InputError
 
 _REQUIRED = {
@@ -145,18 +144,19 @@ def report_paths(builds: Mapping[str, Mapping[str, list[str]]], devices: list[st
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.parser(__doc__)
-    # Not the reports' paths: those of a large matrix are longer than a command line may be.
     parser.add_argument(
-        "--slice",
-        type=json.loads,
+        "--plan",
+        type=Path,
         required=True,
-        help='{"builds": targets by recipe by model, "devices": names}',
+        help='{"builds": targets by recipe by model, "devices": names}, see scripts/plans.py',
     )
+    parser.add_argument("--digest", required=True, help="the plan's")
     parser.add_argument("--output", type=Path, required=True, help="the summary to write (JSON)")
     arguments = parser.parse_args(argv)
 
     def step() -> None:
-        paths = report_paths(arguments.slice["builds"], arguments.slice["devices"])
+        plan = plans.read(arguments.plan, arguments.digest)
+        paths = report_paths(plan["builds"], plan["devices"])
         summary = summarize({path: files.read_json(Path(path)) for path in paths})
         files.write_json(arguments.output, summary)
 

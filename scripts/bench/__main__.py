@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from scripts import cli
-from scripts.bench import interpreter, palettization, preparation, record, show
+from scripts.bench import interpreter, palettization, planning, preparation, record, show
 from scripts.files import write_json
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ def measure(results: Path, console: Console) -> dict:
         skipped = f"not built, so not measured: {models} (make, or config/full.yaml, builds them)"
     compared = told(interpreter.comparisons(results))
     done.append(record.benchmark(interpreter.TITLE, interpreter.HOW, compared, skipped))
+    console.print(planning.TITLE)
+    skipped = planning.unmeasured(results)
+    compared = told(planning.comparisons(results, idle=skipped is None))
+    done.append(record.benchmark(planning.TITLE, planning.HOW, compared, skipped))
     return record.record(done, machine, record.versions())
 
 
@@ -51,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         "--output",
         type=Path,
         required=True,
-        help="folder for bench.json, bench.png and bench.log; artifacts are taken from ..",
+        help="folder for bench.json, two pictures and bench.log; artifacts are taken from ..",
     )
     arguments = parser.parse_args(argv)
     arguments.log = arguments.log or arguments.output / "bench.log"
@@ -63,8 +67,10 @@ def main(argv: list[str] | None = None) -> int:
             measured = measure(arguments.output.parent, console)
             write_json(arguments.output / "bench.json", measured)
             show.picture(measured, arguments.output / "bench.png")
+            (planned,) = (one for one in measured["benchmarks"] if one["title"] == planning.TITLE)
+            planning.picture(planned, arguments.output / "planning.png")
             show.table(measured, console)
-            for name in ("bench.json", "bench.png"):
+            for name in ("bench.json", "bench.png", "planning.png"):
                 console.print(f"{arguments.output / name}", style="dim", soft_wrap=True)
 
         return cli.run(arguments, step)

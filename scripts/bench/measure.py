@@ -37,7 +37,7 @@ class Side:
 
 @dataclass
 class Comparison:
-    """One row of the benchmark: ours against what one would use without us.
+    """One row of the benchmark: ours against what one would use without us, if there is such.
 
     Attributes:
         case: what both work on.
@@ -46,15 +46,17 @@ class Comparison:
 
     case: str
     ours: Side
-    baseline: Side
+    baseline: Side | None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ratios(self) -> dict[str, float]:
         """Baseline over ours, for the median time and each figure that both have: above 1 is good.
 
-        A figure of which ours is zero has no ratio.
+        A figure of which ours is zero has no ratio; without a baseline there is none.
         """
+        if self.baseline is None:
+            return {}
         pairs = {"time": (self.baseline.median, self.ours.median)}
         for name in sorted(self.ours.figures.keys() & self.baseline.figures.keys()):
             pairs[name] = (self.baseline.figures[name], self.ours.figures[name])
@@ -64,7 +66,7 @@ class Comparison:
         return {
             "case": self.case,
             "ours": self.ours.record(),
-            "baseline": self.baseline.record(),
+            "baseline": None if self.baseline is None else self.baseline.record(),
             "ratios": self.ratios,
             **({"facts": self.facts} if self.facts else {}),
         }

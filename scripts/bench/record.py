@@ -51,7 +51,8 @@ def record(
     """The whole document.
 
     ``benchmarks`` holds, of each comparison, every repetition's wall time in seconds, both
-    medians, and ``ratios``: baseline over ours, so that above 1 ours is better.
+    medians, and ``ratios``: baseline over ours, so that above 1 ours is better. What has no
+    counterpart has ``baseline`` null and no ratios.
     """
     return {
         "format": FORMAT,

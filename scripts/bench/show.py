@@ -40,7 +40,7 @@ def table(record: Mapping[str, Any], console: Console) -> None:
             shown.add_row(
                 Text(f"  {row['case']}"),
                 seconds(row["ours"]["median_s"]),
-                seconds(row["baseline"]["median_s"]),
+                seconds(row["baseline"]["median_s"]) if row["baseline"] else "",
                 *(ratio(row["ratios"][n]) if n in row["ratios"] else "" for n in _NAMES),
                 *_footprint(row.get("facts", {})),
             )

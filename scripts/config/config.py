@@ -107,6 +107,11 @@ class Config:
         """
         return getattr(self, f"_slice_{stage}")(**names)
 
+    @cached_property
+    def built_models(self) -> list[str]:
+        """The models that builds need, sorted."""
+        return sorted({build.model for build in self.builds})
+
     def calibrates(self, recipe: str) -> bool:
         """Whether builds of a recipe need calibration."""
         return self.recipes[recipe].calibrates
@@ -135,17 +140,36 @@ class Config:
 
     def recipe_of(self, model: str, activation_key: str) -> str:
         """Return a recipe with this activation key; any will do, their slices are equal."""
-        recipes = (build.recipe for build in self.builds if build.model == model)
-        calibrated = (name for name in recipes if self.recipes[name].calibrates)
-        return {self.activation_key(model, name): name for name in calibrated}[activation_key]
+        return self._calibrated[model, activation_key]
+
+    @cached_property
+    def _calibrated(self) -> dict[tuple[str, str], str]:
+        pairs = dict.fromkeys((build.model, build.recipe) for build in self.builds)
+        return {
+            (model, self.activation_key(model, recipe)): recipe
+            for model, recipe in pairs
+            if self.recipes[recipe].calibrates
+        }
 
     def target_of(self, lowering_key: str) -> str:
         """Return a target with this lowering key; any will do, their slices are equal."""
-        return {self.lowering_key(name): name for name in self.targets}[lowering_key]
+        return self._lowered[lowering_key]
+
+    @cached_property
+    def _lowered(self) -> dict[str, str]:
+        return {self.lowering_key(name): name for name in self.targets}
+
+    @cached_property
+    def _by_names(self) -> dict[tuple[str, str, str], Build]:
+        return {(build.model, build.recipe, build.target): build for build in self.builds}
 
     def edge_target_of(self, edge_key: str) -> str:
         """Return a target with this edge key; any will do, their slices are equal."""
-        return {self.edge_key(name): name for name in self.targets}[edge_key]
+        return self._edges[edge_key]
+
+    @cached_property
+    def _edges(self) -> dict[str, str]:
+        return {self.edge_key(name): name for name in self.targets}
 
     @cached_property
     def _interfaces(self) -> dict[str, Interface]:
@@ -221,8 +245,7 @@ class Config:
         }
 
     def _slice_validate(self, model: str, recipe: str, target: str) -> dict[str, Any]:
-        wanted = (model, recipe, target)
-        build = next(b for b in self.builds if (b.model, b.recipe, b.target) == wanted)
+        build = self._by_names[model, recipe, target]
         gates = {metric: _plain(gate) for metric, gate in build.gates.items()}
         shown = ("minimum_os", "compute_precision", "compute_units")
         return {

@@ -5,6 +5,7 @@ Jobs are compared by their messages. Nothing more and nothing less may be planne
 
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -293,6 +294,49 @@ def test_deleting_an_artifact_rebuilds_it_alone(project):
 def test_deleting_an_intermediate_does_not_count(project):
     (project.folder / f"results/convert/{M}/int8_static.pt2").unlink()
     assert project.jobs() == set()
+
+
+def test_plans_are_written_anew_when_they_are_needed(project):
+    """They are what a run begins with and no result: `make` without work needs none."""
+    for path in (project.folder / "results/plan").iterdir():
+        path.unlink()
+    assert project.jobs() == set()
+    before = project.read("results/summary.json")
+    (project.folder / "results/summary.json").unlink()
+    project.build("results/summary.json")
+    assert project.read("results/summary.json") == before
+
+
+def test_a_build_less_is_summed_up_without_building(project):
+    project.replace(CONFIG, "recipes: [fp16, int8_per_axis]", "recipes: [fp16]")
+    assert planned(project) == ENDS
+    project.build()
+    assert "int8_per_axis" not in project.read("results/summary.json")
+
+
+def test_it_is_known_when_the_structure_of_a_model_is_known(project):
+    """`make` asks, because finding out nothing new with Snakemake takes half of its time."""
+
+    def asked():
+        return subprocess.run(
+            [sys.executable, "-m", "scripts.structure", CONFIG],
+            cwd=project.folder,
+            env=os.environ | {"PYTHONPATH": str(project.folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    known, missing, wrong = 0, 3, 1
+    assert asked().returncode == known, asked().stderr
+    text = project.read(f"config/models/{M}.py")
+    project.write(f"config/models/{M}.py", text.replace("Linear(64, 16)", "Linear(64, 32)"))
+    assert asked().returncode == missing
+    project.write(f"config/models/{M}.py", text)
+    project.replace(CONFIG, "granularity: {axis: 0}", "granularity: {group_size: 48}")
+    project.replace(CONFIG, "ios16: {minimum_os: iOS16", "ios16: {minimum_os: iOS18")
+    assert asked().returncode == wrong
+    assert "48 does not divide" in asked().stdout
 
 
 def test_a_changed_data_file_rebuilds_everything_below_it(project):

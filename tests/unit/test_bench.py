@@ -10,7 +10,16 @@ import pytest
 from rich.console import Console
 
 from scripts.bench import __main__ as bench
-from scripts.bench import footprint, interpreter, palettization, preparation, record, show
+from scripts.bench import (
+    footprint,
+    interpreter,
+    matrix,
+    palettization,
+    planning,
+    preparation,
+    record,
+    show,
+)
 from scripts.bench.measure import Comparison, Side, side_by_side
 
 MACHINE = {"processor": "a processor", "cores": 2, "torch_threads": 1, "load_average": 0.25}
@@ -187,10 +196,12 @@ def test_one_artifact_of_each_recipe_is_measured_and_models_without_any_are_name
 def test_what_is_not_built_is_skipped_and_told(tmp_path, monkeypatch):
     for module in (preparation, palettization):
         monkeypatch.setattr(module, "comparisons", lambda: iter(()))
+    monkeypatch.setattr(planning, "RUNS", {})
     measured = bench.measure(tmp_path, Console(file=io.StringIO()))
-    entry = measured["benchmarks"][-1]
-    assert entry["comparisons"] == []
-    assert "not measured: mobilenet_v2, minilm, smollm2" in entry["skipped"]
+    entries = {entry["title"]: entry for entry in measured["benchmarks"]}
+    assert [entry["comparisons"] for entry in entries.values()] == [[]] * 4
+    assert "not measured: mobilenet_v2, minilm, smollm2" in entries["Interpreter"]["skipped"]
+    assert "make is not measured" in entries["Planning"]["skipped"]
 
 
 @pytest.mark.slow
@@ -234,6 +245,56 @@ def test_a_system_that_does_not_tell_memory_has_no_ratios():
 
 
 def test_every_benchmark_says_how_it_is_measured():
-    for module in (preparation, palettization, interpreter):
+    for module in (preparation, palettization, interpreter, planning):
         assert module.TITLE
         assert module.HOW.startswith("Seconds")
+
+
+def planned(seconds_of_builds):
+    rows = [
+        Comparison("case", Side("--dry-run", [seconds]), None, {"builds": builds})
+        for builds, seconds in seconds_of_builds.items()
+    ]
+    make = Comparison("default build", Side("make", [2.0]), None)
+    return record.benchmark("Planning", "how", [*rows, make])
+
+
+def test_what_has_no_baseline_has_no_ratios_and_is_shown():
+    entry = planned({100: 1.5})
+    assert entry["comparisons"][0]["baseline"] is None
+    assert entry["comparisons"][0]["ratios"] == {}
+    console = Console(record=True, width=100, file=io.StringIO())
+    show.table(record.record([entry], MACHINE, {}), console)
+    row = next(line for line in console.export_text().splitlines() if line.startswith("  case"))
+    assert row.split()[1:] == ["1.5", "s"]
+
+
+def test_linear_growth_is_told_from_the_two_smallest_sizes():
+    rows = planned({100: 3.0, 1_000: 12.0, 10_000: 500.0})["comparisons"]
+    assert planning.predicted(rows, 10_000) == pytest.approx(102.0)
+
+
+def test_the_picture_of_planning_is_drawn(tmp_path):
+    planning.picture(planned({100: 3.0, 1_000: 12.0, 10_000: 102.0}), tmp_path / "planning.png")
+    assert (tmp_path / "planning.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.mark.slow
+def test_the_real_snakemake_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "RUNS", {100: 1})
+    (row,) = planning.comparisons(tmp_path / "results", idle=False)
+    assert row.facts["builds"] == 100
+    models, recipes, _ = matrix.SHAPES[100]
+    # Of each build an artifact and its validation; of each model four steps before any recipe.
+    assert row.facts["jobs"] > 2 * 100 + models * (recipes + 4)
+    assert row.facts["cpu_s"] > 0
+    assert row.facts["peak_bytes"] > 20e6
+
+
+@pytest.mark.slow
+def test_make_is_measured_only_where_it_has_nothing_to_do(built):
+    """Elsewhere it would build; and the copy that it runs in leaves nothing."""
+    before = sorted(built.folder.iterdir())
+    assert planning.unmeasured(built.folder / "results") is None
+    assert sorted(built.folder.iterdir()) == before
+    assert "make is not measured" in planning.unmeasured(built.folder / "nothing")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import summary
+from scripts import plans, summary
 from scripts.errors import InputError
 from scripts.files import write_json
 from scripts.summary import summarize
@@ -101,13 +101,16 @@ def test_command(tmp_path, monkeypatch, capfd):
         write_json(path, one)
     chosen = {"builds": {"minilm": {"fp16": ["ios18"]}}, "devices": ["host", "mac"]}
     output = Path("results/summary.json")
-    arguments = ["--slice", json.dumps(chosen), "--output", str(output)]
-    assert summary.main(arguments) == 0
+    plans.write(Path("plan.json"), chosen)
+    arguments = ["--plan", "plan.json", "--output", str(output), "--digest"]
+    assert summary.main([*arguments, plans.digest(chosen)]) == 0
     (build,) = json.loads(output.read_text())["builds"]
     assert [device["name"] for device in build["devices"]] == ["host", "mac"]
 
     before = output.read_bytes()
     path.write_text("{ half")
-    assert summary.main(arguments) == 1
+    assert summary.main([*arguments, plans.digest(chosen)]) == 1
     assert "mac.json is damaged" in capfd.readouterr().err
+    assert summary.main([*arguments, plans.digest(chosen | {"devices": ["host"]})]) == 1
+    assert "plan.json is damaged: it is the plan of another run" in capfd.readouterr().err
     assert output.read_bytes() == before
