@@ -32,7 +32,7 @@ def table(record: Mapping[str, Any], console: Console) -> None:
     """Prints what ``scripts.bench.record.record`` made."""
     shown = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
     shown.add_column("benchmark", overflow="fold")
-    for title in ("ours", "baseline", "time", "squared error", "load", "peak"):
+    for title in ("ours", "baseline", "time", "squared error", "load", "peak", "result"):
         shown.add_column(title, justify="right", no_wrap=True)
     for benchmark in record["benchmarks"]:
         shown.add_row(Text(benchmark["title"], style="bold"))
@@ -43,6 +43,7 @@ def table(record: Mapping[str, Any], console: Console) -> None:
                 seconds(row["baseline"]["median_s"]),
                 *(ratio(row["ratios"][n]) if n in row["ratios"] else "" for n in _NAMES),
                 *_footprint(row.get("facts", {})),
+                _sameness(row.get("facts", {})),
             )
         if benchmark["skipped"]:
             shown.add_row(Text(f"  {benchmark['skipped']}", style="yellow"))
@@ -61,6 +62,14 @@ def table(record: Mapping[str, Any], console: Console) -> None:
 def _footprint(facts: Mapping[str, Any]) -> tuple[str, str]:
     load, peak = facts.get("load_s"), facts.get("peak_ratio")
     return "" if load is None else seconds(load), "" if peak is None else f"{peak:.3g}×"
+
+
+def _sameness(facts: Mapping[str, Any]) -> Text:
+    """What facts named ``same_…`` say of both results together; nothing without such a fact."""
+    found = [value for name, value in facts.items() if name.startswith("same_")]
+    if not found:
+        return Text()
+    return Text("same") if all(found) else Text("DIFFERENT", style="bold red")
 
 
 def picture(record: Mapping[str, Any], path: Path) -> None:

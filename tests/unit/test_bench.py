@@ -215,6 +215,24 @@ def test_the_table_shows_load_time_and_memory():
     assert row.split()[-3:] == ["250", "ms", "2.35×"]
 
 
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [
+        ({"same_annotations": True, "same_program": True}, ["same"]),
+        ({"same_annotations": True, "same_program": False}, ["DIFFERENT"]),
+        ({"limit": 2}, []),
+    ],
+)
+def test_the_table_shows_whether_both_have_the_same_result(facts, shown):
+    measured = comparison()
+    measured.facts |= facts
+    entry = record.benchmark("PT2E preparation", "how", [measured])
+    console = Console(record=True, width=100, file=io.StringIO())
+    show.table(record.record([entry], MACHINE, {}), console)
+    row = next(line for line in console.export_text().splitlines() if line.startswith("  case"))
+    assert row.partition("2×")[2].split() == shown
+
+
 def test_every_benchmark_says_how_it_is_measured():
     for module in (preparation, palettization, interpreter):
         assert module.TITLE
