@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from scripts import cli
-from scripts.bench import interpreter, palettization, preparation, record, show
+from scripts.bench import interpreter, memory, palettization, preparation, record, show
 from scripts.files import write_json
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ def measure(results: Path, console: Console) -> dict:
         skipped = f"not built, so not measured: {models} (make, or config/full.yaml, builds them)"
     compared = told(interpreter.comparisons(results))
     done.append(record.benchmark(interpreter.TITLE, interpreter.HOW, compared, skipped))
+    console.print(memory.TITLE)
+    stages = memory.stages(results)
+    skipped = None if stages else "nothing is built, so there is nothing to compare (make)"
+    entry = record.benchmark(memory.TITLE, memory.HOW, [], skipped)
+    done.append(entry | {"stages": stages})
     return record.record(done, machine, record.versions())
 
 
