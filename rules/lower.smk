@@ -9,7 +9,7 @@ rule edge:
         "logs/edge/{model}/{program}/{key}.log",
     threads: 1
     resources:
-        mem_mb=scaled(6000),
+        mem_mb=memory("edge"),
         runtime=scaled(60),
     params:
         benchmark="benchmarks/edge/{model}/{program}/{key}.tsv",

@@ -24,14 +24,13 @@ def main(argv: list[str] | None = None) -> int:
         from scripts.pte.canonical import canonical_pte
 
         edge = edge_program.load(arguments.program, read_json(arguments.about))
-        about = {"operators": edge.sources}
-        lowered = lower(edge, arguments.slice)
+        lowered, sources = lower(edge, arguments.slice), edge.sources
         # Upstream's programs refer to themselves in circles. Two copies of the weights would stay
         # beside those that follow: SmolLM2 in fp32 took 4.1 GB for weights of 0.63 GB.
         del edge
         gc.collect()
         digest = write_bytes(arguments.output, canonical_pte(lowered, "all"))
-        write_json(arguments.sources, about | {"pte_sha256": digest})
+        write_json(arguments.sources, {"pte_sha256": digest, "operators": sources})
 
     return cli.run(arguments, step, portably=True, warm=True)
 

@@ -34,6 +34,7 @@ STEPS = {
     "calibrate": Need(550, 2.6),
     "convert": Need(900, 2.4),
     "evaluate": Need(700, 2.2),
+    "edge": Need(500, 3),
     "lower": Need(750, 3.5),
     "pte": Need(350, 0.75),
     "validate": Need(FLOOR, 2),

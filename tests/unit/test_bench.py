@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from scripts.bench import __main__ as bench
-from scripts.bench import footprint, interpreter, palettization, preparation, record, show
+from scripts.bench import footprint, interpreter, memory, palettization, preparation, record, show
 from scripts.bench.measure import Comparison, Side, side_by_side
 
 MACHINE = {"processor": "a processor", "cores": 2, "torch_threads": 1, "load_average": 0.25}
@@ -188,9 +188,10 @@ def test_what_is_not_built_is_skipped_and_told(tmp_path, monkeypatch):
     for module in (preparation, palettization):
         monkeypatch.setattr(module, "comparisons", lambda: iter(()))
     measured = bench.measure(tmp_path, Console(file=io.StringIO()))
-    entry = measured["benchmarks"][-1]
-    assert entry["comparisons"] == []
-    assert "not measured: mobilenet_v2, minilm, smollm2" in entry["skipped"]
+    speed, peaks = measured["benchmarks"][-2:]
+    assert speed["comparisons"] == peaks["stages"] == []
+    assert "nothing is built" in peaks["skipped"]
+    assert "not measured: mobilenet_v2, minilm, smollm2" in speed["skipped"]
 
 
 @pytest.mark.slow
@@ -213,6 +214,22 @@ def test_the_table_shows_load_time_and_memory():
     show.table(record.record([entry], MACHINE, {}), console)
     row = next(line for line in console.export_text().splitlines() if line.startswith("  case"))
     assert row.split()[-3:] == ["250", "ms", "2.35×"]
+
+
+def test_the_table_shows_peaks_by_step_and_model_the_smallest_first():
+    stages = [
+        memory.row("lower", "large", 600, [1500, 2900.4]),
+        memory.row("lower", "small", 1, [400]),
+        memory.row("export", "large", 600, [2116]),
+    ]
+    entry = record.benchmark(memory.TITLE, memory.HOW, []) | {"stages": stages}
+    console = Console(record=True, width=100, file=io.StringIO())
+    show.table(record.record([entry], MACHINE, {}), console)
+    lines = [line.split() for line in console.export_text().splitlines()]
+    assert ["Memory,", "MiB", "small", "large"] in lines
+    lower = [str(row["declared_mb"]) for row in (stages[1], stages[0])]
+    assert ["lower", "400", "/", lower[0], "1500–2900", "/", lower[1]] in lines
+    assert ["export", "2116", "/", str(stages[2]["declared_mb"])] in lines
 
 
 @pytest.mark.parametrize(

@@ -130,21 +130,30 @@ def test_peaks_are_read_from_the_files_of_a_build(tmp_path):
     ]
 
 
-def peak_of_lowering(network, inputs, folder, precision):
-    """MiB that `scripts.lower` takes at most, in a process of its own."""
-    programs.save(torch.export.export(network.eval(), inputs), folder / "a.pt2")
-    target = TARGET | {"compute_precision": precision}
-    command = [sys.executable, "-m", "scripts.lower", "--slice", json.dumps(target)]
-    command += ["--program", folder / "a.pt2", "--output", folder / "a.pte"]
-    command += ["--sources", folder / "a.json", "--log", folder / "a.log"]
+def peak_of(step, folder, **options):
+    """MiB that a step takes at most, in a process of its own."""
+    given = [f"--{name}={value}" for name, value in options.items()]
     root = Path(__file__).parents[2]
     process = subprocess.Popen(
-        command, env=os.environ | {"PYTHONPATH": str(root), "FOUNDRY_WARM": "off"}
+        [sys.executable, "-m", f"scripts.{step}", f"--log={folder / step}.log", *given],
+        env=os.environ | {"PYTHONPATH": str(root), "FOUNDRY_WARM": "off"},
     )
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, (folder / "a.log").read_text()
+    assert process.returncode == 0, (folder / f"{step}.log").read_text()
     return used.ru_maxrss / 1024
+
+
+def peaks_of_lowering(network, inputs, folder):
+    """The peaks of both steps, in fp32."""
+    target = TARGET | {"compute_precision": "float32"}
+    program, edge, about = folder / "a.pt2", folder / "edge.pt2", folder / "edge.json"
+    programs.save(torch.export.export(network.eval(), inputs), program)
+    skip = json.dumps({"skip_ops_for_coreml_delegation": []})
+    first = peak_of("edge", folder, slice=skip, program=program, output=edge, about=about)
+    made = {"output": folder / "a.pte", "sources": folder / "a.json"}
+    sliced = json.dumps(target)
+    return first, peak_of("lower", folder, slice=sliced, program=edge, about=about, **made)
 
 
 @pytest.mark.slow
@@ -154,8 +163,8 @@ def test_lowering_takes_less_than_six_times_the_weights(tmp_path):
     side, layers = 4096, 4
     network = nn.Sequential(*(nn.Linear(side, side, bias=False) for _ in range(layers)))
     weights = 4 * side * side * layers / MEBIBYTE
-    large = peak_of_lowering(network, (torch.zeros(1, side),), tmp_path, "float32")
-    small = peak_of_lowering(nn.Linear(8, 8), (torch.zeros(1, 8),), tmp_path, "float32")
-    print((large - small) / weights)
-    assert large - small < 6 * weights
-    assert small < large < needed("lower", weights)
+    large = peaks_of_lowering(network, (torch.zeros(1, side),), tmp_path)
+    small = peaks_of_lowering(nn.Linear(8, 8), (torch.zeros(1, 8),), tmp_path)
+    for step, most, least in zip(("edge", "lower"), large, small, strict=True):
+        assert 0 < most - least < 6 * weights, (step, large, small)
+        assert most < needed(step, weights)

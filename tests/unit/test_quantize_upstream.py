@@ -14,6 +14,7 @@ from torch import nn
 from torch.fx.passes.utils.source_matcher_utils import get_source_partitions
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
+from scripts import edge_program
 from scripts.bench import equality, models, preparation
 from scripts.lowering import lower
 from scripts.programs import forget_history
@@ -136,7 +137,8 @@ def test_the_core_ml_program_is_that_of_upstreams_flow(upstreams):
     expected = torch.export.export(convert_pt2e(theirs), inputs)
     forget_history(expected)  # ours forgot its own; debug handles are numbered by it
     target = TARGET | {"specification_version": 8}
-    lowered = [canonical_pte(lower(each, target)[0], "all") for each in (ours, expected)]
+    edges = [edge_program.make(each, []) for each in (ours, expected)]
+    lowered = [canonical_pte(lower(edge, target), "all") for edge in edges]
     assert lowered[0] == lowered[1]
 
 
