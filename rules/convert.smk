@@ -11,7 +11,7 @@ rule calibrate:
         "logs/calibrate/{model}/{key}.log",
     threads: 1
     resources:
-        mem_mb=scaled(4000),
+        mem_mb=memory("calibrate"),
         runtime=scaled(60),
     params:
         benchmark="benchmarks/calibrate/{model}/{key}.tsv",
@@ -49,7 +49,7 @@ rule convert:
         "logs/convert/{model}/{recipe}.log",
     threads: 1
     resources:
-        mem_mb=scaled(5000),
+        mem_mb=memory("convert"),
         runtime=scaled(60),
     params:
         benchmark="benchmarks/convert/{model}/{recipe}.tsv",
@@ -88,7 +88,7 @@ rule evaluate:
         "logs/evaluate/{model}/{recipe}.log",
     threads: 1
     resources:
-        mem_mb=scaled(4000),
+        mem_mb=memory("evaluate"),
         runtime=scaled(60),
     params:
         benchmark="benchmarks/evaluate/{model}/{recipe}.tsv",

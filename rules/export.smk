@@ -11,7 +11,7 @@ rule export:
         "logs/export/{model}.log",
     threads: 1
     resources:
-        mem_mb=scaled(4000),
+        mem_mb=memory("export"),
         runtime=scaled(30),
     params:
         benchmark="benchmarks/export/{model}.tsv",
@@ -48,7 +48,7 @@ rule reference:
         "logs/reference/{model}.log",
     threads: 1
     resources:
-        mem_mb=scaled(4000),
+        mem_mb=memory("reference"),
         runtime=scaled(30),
     params:
         benchmark="benchmarks/reference/{model}.tsv",

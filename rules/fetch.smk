@@ -9,7 +9,7 @@ rule fetch:
     localrule: True  # where there is a network, also on a cluster
     threads: 1
     resources:
-        mem_mb=scaled(500),
+        mem_mb=memory("fetch"),
         runtime=scaled(30),
     params:
         code=code("fetch"),
@@ -36,7 +36,7 @@ rule train:
         "logs/train/{model}.log",
     threads: 1
     resources:
-        mem_mb=scaled(2000),
+        mem_mb=memory("train"),
         runtime=scaled(30),
     params:
         benchmark="benchmarks/train/{model}.tsv",

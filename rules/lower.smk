@@ -9,7 +9,7 @@ rule edge:
         "logs/edge/{model}/{program}/{key}.log",
     threads: 1
     resources:
-        mem_mb=scaled(6000),
+        mem_mb=memory("edge"),
         runtime=scaled(60),
     params:
         benchmark="benchmarks/edge/{model}/{program}/{key}.tsv",
@@ -39,7 +39,7 @@ rule lower:
         "logs/lower/{model}/{recipe}/{key}.log",
     threads: 1
     resources:
-        mem_mb=scaled(6000),
+        mem_mb=memory("lower"),
         runtime=scaled(60),
     params:
         benchmark="benchmarks/lower/{model}/{recipe}/{key}.tsv",
@@ -70,7 +70,7 @@ rule pte:
         "logs/pte/{model}/{recipe}/{target}.log",
     threads: 1
     resources:
-        mem_mb=scaled(2000),
+        mem_mb=memory("pte"),
         runtime=scaled(10),
     params:
         code=code("pte"),

@@ -8,7 +8,7 @@ rule summary:
         "logs/summary.log",
     threads: 1
     resources:
-        mem_mb=scaled(500),
+        mem_mb=memory("summary"),
         runtime=scaled(10),
     params:
         code=code("summary"),
@@ -38,7 +38,7 @@ rule manifest:
         "logs/manifest.log",
     threads: 1
     resources:
-        mem_mb=scaled(500),
+        mem_mb=memory("manifest"),
         runtime=scaled(10),
     params:
         code=code("manifest"),
@@ -72,7 +72,7 @@ rule report:
         "logs/report.log",
     threads: 1
     resources:
-        mem_mb=scaled(1000),
+        mem_mb=memory("report"),
         runtime=scaled(10),
     params:
         code=code("report"),

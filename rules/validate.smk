@@ -14,7 +14,7 @@ rule validate:
         "logs/validation/{model}/{recipe}/{target}/{device}.log",
     threads: 1
     resources:
-        mem_mb=scaled(4000),
+        mem_mb=memory("validate"),
         runtime=scaled(60),
     params:
         benchmark="benchmarks/validation/{model}/{recipe}/{target}/{device}.tsv",
@@ -58,7 +58,7 @@ rule diverge:
         "logs/divergence/{model}/{recipe}/{target}.log",
     threads: 1
     resources:
-        mem_mb=scaled(4000),
+        mem_mb=memory("diverge"),
         runtime=scaled(60),
     params:
         benchmark="benchmarks/divergence/{model}/{recipe}/{target}.tsv",

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from scripts import cli
-from scripts.bench import interpreter, palettization, planning, preparation, record, show
+from scripts.bench import (
+    builds,
+    interpreter,
+    memory,
+    palettization,
+    planning,
+    preparation,
+    record,
+    show,
+)
 from scripts.files import write_json
 
 if TYPE_CHECKING:
@@ -31,7 +40,7 @@ def measure(results: Path, console: Console) -> dict:
 
     machine = record.machine()  # before we are what loads it
     done = []
-    for module in (preparation, palettization):
+    for module in (builds, preparation, palettization):
         console.print(module.TITLE)
         done.append(record.benchmark(module.TITLE, module.HOW, told(module.comparisons())))
     console.print(interpreter.TITLE)
@@ -46,6 +55,11 @@ def measure(results: Path, console: Console) -> dict:
     skipped = planning.unmeasured(results)
     compared = told(planning.comparisons(results, idle=skipped is None))
     done.append(record.benchmark(planning.TITLE, planning.HOW, compared, skipped))
+    console.print(memory.TITLE)
+    stages = memory.stages(results)
+    skipped = None if stages else "nothing is built, so there is nothing to compare (make)"
+    entry = record.benchmark(memory.TITLE, memory.HOW, [], skipped)
+    done.append(entry | {"stages": stages})
     return record.record(done, machine, record.versions())
 
 

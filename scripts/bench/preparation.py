@@ -1,17 +1,34 @@
-"""PT2E preparation with fast patterns against upstream's."""
+"""PT2E preparation with fast patterns against upstream's, and what comes of it."""
 
-from collections.abc import Iterator
-from typing import Any
+from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from scripts.bench import models
 from scripts.bench.measure import Comparison, Side, side_by_side
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import GraphModule
 
 TITLE = "PT2E preparation"
 HOW = (
     "Seconds to prepare an exported model for 8-bit quantization: scripts.quantize.pt2e.prepare "
-    "against prepare_pt2e with CoreMLQuantizer. Once each, ours first and without a warm cache, as "
-    "in a build. same_graph: both insert the same observers at the same places. The model is "
-    "torchvision's MobileNetV2 with random weights, which preparation does not look at."
+    "against prepare_pt2e with CoreMLQuantizer as they come. Once each, ours first and without a "
+    "warm cache, as in a build. same_annotations: every node carries the same quantization "
+    "annotation and is followed by the same observers. same_program: both, shown the same samples "
+    "by upstream's procedure (fake quantization is on), convert to the same graph with the same "
+    "bits in every constant. Networks are those of config/models with random weights, which "
+    "preparation does not look at; SmolLM2 with 4 of its 30 layers, and narrow ones."
 )
+NETWORKS: dict[str, Callable[[], Any]] = {
+    "MobileNetV2": models.mobilenet_v2,
+    "Digits CNN": models.digits_cnn,
+    "MiniLM": models.minilm,
+    "SmolLM2": partial(models.smollm2, layers=4, width=36, tokens=32, vocabulary=512),
+}
 SETTINGS = {
     "global_config": {
         "quantization_scheme": "symmetric",
@@ -27,41 +44,66 @@ def comparisons() -> Iterator[Comparison]:
 
     declare_missing_operators()
     import torch
+
+    from scripts.quantize import patterns, pt2e
+
+    for title, make in NETWORKS.items():
+        network, inputs = models.with_random_weights(make)
+        program = torch.export.export(network, inputs, strict=False)
+        patterns.forget()
+        ours, theirs, made, expected = side_by_side(
+            partial(pt2e.prepare, program, SETTINGS),
+            partial(upstreams, program, SETTINGS),
+            repetitions=1,
+        )
+        yield Comparison(
+            f"{title}, int8 static",
+            Side("scripts.quantize.pt2e.prepare", ours),
+            Side("prepare_pt2e, CoreMLQuantizer", theirs),
+            same(made, expected, inputs),
+        )
+
+
+def upstreams(program: ExportedProgram, settings: dict[str, Any]) -> GraphModule:
+    """The program prepared by upstream as it comes."""
     from coremltools.optimize.torch.quantization import LinearQuantizerConfig
     from executorch.backends.apple.coreml.quantizer import CoreMLQuantizer
     from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
-    from torchvision.models import mobilenet_v2
 
-    from scripts.quantize import pt2e
-
-    model = mobilenet_v2(weights=None).eval()
-    program = torch.export.export(model, (torch.zeros(1, 3, 224, 224),), strict=False)
-
-    def ours() -> Any:
-        return pt2e.prepare(program, SETTINGS)
-
-    def upstream() -> Any:
-        quantizer = CoreMLQuantizer(LinearQuantizerConfig.from_dict(SETTINGS))
-        return prepare_pt2e(program.module(), quantizer)
-
-    fast, slow, made, expected = side_by_side(ours, upstream, repetitions=1)
-    yield Comparison(
-        "MobileNetV2, int8 static",
-        Side("scripts.quantize.pt2e.prepare", fast),
-        Side("prepare_pt2e, CoreMLQuantizer", slow),
-        {"same_graph": _outline(made) == _outline(expected)},
-    )
+    quantizer = CoreMLQuantizer(LinearQuantizerConfig.from_dict(settings))
+    return prepare_pt2e(program.module(), quantizer)
 
 
-def _outline(prepared: Any) -> list[tuple[Any, ...]]:
-    """The operators and observers of a prepared module and what feeds each, without names."""
-    modules = dict(prepared.named_modules(remove_duplicate=False))
-    place = {node: number for number, node in enumerate(prepared.graph.nodes)}
-    return [
-        (
-            node.op,
-            type(modules[node.target]).__name__ if node.op == "call_module" else str(node.target),
-            [place[source] for source in node.all_input_nodes],
-        )
-        for node in prepared.graph.nodes
-    ]
+def same(made: GraphModule, expected: GraphModule, inputs: tuple[Any, ...]) -> dict[str, bool]:
+    """Whether two prepared modules agree, and the programs they convert to; uses both up."""
+    from scripts.bench import equality
+
+    annotations = equality.annotations(made) == equality.annotations(expected)
+    observers = equality.observers(made) == equality.observers(expected)
+    ours, theirs = (converted(prepared, inputs) for prepared in (made, expected))
+    return {
+        "same_annotations": annotations and observers,
+        "same_program": equality.calls(ours) == equality.calls(theirs)
+        and equality.constants(ours) == equality.constants(theirs),
+    }
+
+
+def converted(prepared: GraphModule, inputs: tuple[Any, ...], samples: int = 4) -> ExportedProgram:
+    """The quantized program of a prepared module, calibrated in upstream's way on random inputs."""
+    import torch
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
+
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for _ in range(samples):
+            prepared(*(_random(value, generator) for value in inputs))
+    return torch.export.export(convert_pt2e(prepared), inputs)
+
+
+def _random(like: Any, generator: Any) -> Any:
+    """Random values of the shape and type of an input; integers are token ids or a mask."""
+    import torch
+
+    if like.is_floating_point():
+        return torch.randn(like.shape, generator=generator)
+    return torch.randint(0, 2, like.shape, generator=generator).to(like.dtype)

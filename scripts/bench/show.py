@@ -1,6 +1,6 @@
 """The benchmark's table on the terminal and its picture."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ def table(record: Mapping[str, Any], console: Console) -> None:
     """Prints what ``scripts.bench.record.record`` made."""
     shown = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
     shown.add_column("benchmark", overflow="fold")
-    for title in ("ours", "baseline", "time", "squared error", "load", "peak", "net"):
+    titles = ("ours", "baseline", "time", "squared error", "load", "peak", "net", "result")
+    for title in titles:
         shown.add_column(title, justify="right", no_wrap=True)
     for benchmark in record["benchmarks"]:
         shown.add_row(Text(benchmark["title"], style="bold"))
@@ -43,11 +44,15 @@ def table(record: Mapping[str, Any], console: Console) -> None:
                 seconds(row["baseline"]["median_s"]) if row["baseline"] else "",
                 *(ratio(row["ratios"][n]) if n in row["ratios"] else "" for n in _NAMES),
                 *_footprint(row.get("facts", {})),
+                _sameness(row.get("facts", {})),
             )
         if benchmark["skipped"]:
             shown.add_row(Text(f"  {benchmark['skipped']}", style="yellow"))
     console.print(shown)
     console.print()
+    for benchmark in record["benchmarks"]:
+        if benchmark.get("stages"):
+            _stages(benchmark, console)
     machine = record["machine"]
     for line in (
         "time and squared error are ratios, baseline / ours: above 1, ours is better",
@@ -59,11 +64,46 @@ def table(record: Mapping[str, Any], console: Console) -> None:
         console.print(Text(line, style="dim"), soft_wrap=True)
 
 
+def _stages(benchmark: Mapping[str, Any], console: Console) -> None:
+    """Prints peaks of memory: steps by models."""
+    rows = {(row["step"], row["model"]): row for row in benchmark["stages"]}
+    models = sorted({model for _, model in rows}, key=lambda m: _weights(benchmark["stages"], m))
+    shown = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
+    shown.add_column(f"{benchmark['title']}, MiB")
+    for model in models:
+        shown.add_column(model, justify="right", no_wrap=True)
+    for step in sorted({step for step, _ in rows}):
+        cells = (rows.get((step, model)) for model in models)
+        shown.add_row(f"  {step}", *(_stage(row) if row else "" for row in cells))
+    console.print(shown)
+    told = "lowest to highest peak of a step's jobs / what its rule declares; red: too little, or"
+    console.print(Text(f"{told} more than twice what a job took", style="dim"), soft_wrap=True)
+    console.print()
+
+
+def _weights(stages: Iterable[Mapping[str, Any]], model: str) -> float:
+    return max(row["weights_mb"] for row in stages if row["model"] == model)
+
+
+def _stage(row: Mapping[str, Any]) -> Text:
+    peaks = sorted({round(row["lowest_peak_mb"]), round(row["highest_peak_mb"])})
+    text = f"{'–'.join(map(str, peaks))} / {row['declared_mb']}"
+    return Text(text, style="" if row["within"] else "bold red")
+
+
 def _footprint(facts: Mapping[str, Any]) -> tuple[str, str, str]:
     load = facts.get("load_s")
     peaks = (facts.get("peak_ratio"), facts.get("net_peak_ratio"))
     peak, net = ("" if value is None else f"{value:.3g}×" for value in peaks)
     return "" if load is None else seconds(load), peak, net
+
+
+def _sameness(facts: Mapping[str, Any]) -> Text:
+    """What facts named ``same_…`` say of both results together; nothing without such a fact."""
+    found = [value for name, value in facts.items() if name.startswith("same_")]
+    if not found:
+        return Text()
+    return Text("same") if all(found) else Text("DIFFERENT", style="bold red")
 
 
 def picture(record: Mapping[str, Any], path: Path) -> None:

@@ -64,6 +64,11 @@ class Pattern(NamedTuple):
 _EXPORTED: dict[tuple[Any, ...], GraphModule] = {}
 
 
+def forget() -> None:
+    """Lets every pattern be exported anew, as in a new process; for measurements."""
+    _EXPORTED.clear()
+
+
 def _export(pattern: Pattern) -> GraphModule:
     program = torch.export.export(pattern.module, pattern.example_inputs, strict=False)
     module = program.module(check_guards=False)

@@ -11,9 +11,11 @@ from rich.console import Console
 
 from scripts.bench import __main__ as bench
 from scripts.bench import (
+    builds,
     footprint,
     interpreter,
     matrix,
+    memory,
     palettization,
     planning,
     preparation,
@@ -194,14 +196,16 @@ def test_one_artifact_of_each_recipe_is_measured_and_models_without_any_are_name
 
 
 def test_what_is_not_built_is_skipped_and_told(tmp_path, monkeypatch):
-    for module in (preparation, palettization):
+    for module in (preparation, palettization, builds):
         monkeypatch.setattr(module, "comparisons", lambda: iter(()))
     monkeypatch.setattr(planning, "RUNS", {})
     measured = bench.measure(tmp_path, Console(file=io.StringIO()))
     entries = {entry["title"]: entry for entry in measured["benchmarks"]}
-    assert [entry["comparisons"] for entry in entries.values()] == [[]] * 4
+    assert [entry["comparisons"] for entry in entries.values()] == [[]] * 6
     assert "not measured: mobilenet_v2, minilm, smollm2" in entries["Interpreter"]["skipped"]
     assert "make is not measured" in entries["Planning"]["skipped"]
+    assert entries[memory.TITLE]["stages"] == []
+    assert "nothing is built" in entries[memory.TITLE]["skipped"]
 
 
 @pytest.mark.slow
@@ -242,6 +246,40 @@ def test_a_system_that_does_not_tell_memory_has_no_ratios():
         "weights_bytes": 100,
         "load_s": 1.0,
     }
+
+
+def test_the_table_shows_peaks_by_step_and_model_the_smallest_first():
+    stages = [
+        memory.row("lower", "large", 600, [1500, 2900.4]),
+        memory.row("lower", "small", 1, [400]),
+        memory.row("export", "large", 600, [2116]),
+    ]
+    entry = record.benchmark(memory.TITLE, memory.HOW, []) | {"stages": stages}
+    console = Console(record=True, width=100, file=io.StringIO())
+    show.table(record.record([entry], MACHINE, {}), console)
+    lines = [line.split() for line in console.export_text().splitlines()]
+    assert ["Memory,", "MiB", "small", "large"] in lines
+    lower = [str(row["declared_mb"]) for row in (stages[1], stages[0])]
+    assert ["lower", "400", "/", lower[0], "1500–2900", "/", lower[1]] in lines
+    assert ["export", "2116", "/", str(stages[2]["declared_mb"])] in lines
+
+
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [
+        ({"same_annotations": True, "same_program": True}, ["same"]),
+        ({"same_annotations": True, "same_program": False}, ["DIFFERENT"]),
+        ({"limit": 2}, []),
+    ],
+)
+def test_the_table_shows_whether_both_have_the_same_result(facts, shown):
+    measured = comparison()
+    measured.facts |= facts
+    entry = record.benchmark("PT2E preparation", "how", [measured])
+    console = Console(record=True, width=100, file=io.StringIO())
+    show.table(record.record([entry], MACHINE, {}), console)
+    row = next(line for line in console.export_text().splitlines() if line.startswith("  case"))
+    assert row.partition("2×")[2].split() == shown
 
 
 def test_every_benchmark_says_how_it_is_measured():

@@ -29,6 +29,7 @@ def test_a_rule_runs_the_module_of_its_name_and_says_so(name, body):
     assert f'python -m scripts.{name}"' in body
     assert f'sources("{name}")' in body
     assert f'ode("{name}"' in body
+    assert f'mem_mb=memory("{name}")' in body
     assert f'"logs/{folder}' in body
     assert "\n    benchmark:" not in body, "it cannot see what a warm process runs"
     assert "benchmark=" not in body or f'"benchmarks/{folder}' in body

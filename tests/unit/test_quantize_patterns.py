@@ -13,8 +13,8 @@ from executorch.backends.apple.coreml.quantizer import CoreMLQuantizer
 from executorch.backends.apple.coreml.quantizer import _coreml_quantizer_utils as upstream
 from torch import nn
 from torchao.quantization.pt2e import utils as torchao_utils
-from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
+from scripts.bench.equality import annotations
 from scripts.quantize import patterns
 from scripts.quantize.annotate import Quantizer
 
@@ -135,10 +135,9 @@ def test_calls_of_one_pool_do_not_share_ranges(strict):
         )
         noted.append(annotations(Quantizer({}).annotate(program.module())))
     assert noted[0] == noted[1]
-    shares = [note for name, _, note in noted[0] if name.startswith("max_pool2d")]
-    assert [repr(note[2]) for note in shares] == [
-        f"'SharedQuantizationSpec(edge_or_node={conv})'"
-        for conv in ("conv2d", "conv2d_1", "conv2d_2")
+    shares = [note for _, name, _, note in noted[0] if name.startswith("max_pool2d")]
+    assert [note[-1] for note in shares] == [
+        ("shared", conv) for conv in ("conv2d", "conv2d_1", "conv2d_2")
     ]
 
 
@@ -218,25 +217,6 @@ class Zoo(nn.Module):
         out += [first, F.max_pool2d(shaped[2], 2), F.adaptive_avg_pool2d(out[3], 1)]
         out += [torch.flatten(self.last(convs[2].pop()(shaped[2]) + 1), 1), x.mean()]
         return out
-
-
-def described(spec):
-    if spec is None or not hasattr(spec, "observer_or_fake_quant_ctr"):
-        return repr(spec)
-    partial = spec.observer_or_fake_quant_ctr.p
-    keywords = sorted((k, str(getattr(v, "p", v))) for k, v in partial.keywords.items())
-    return partial.func.__name__, keywords, spec.dtype, spec.qscheme, spec.ch_axis
-
-
-def annotations(module):
-    rows = []
-    for node in module.graph.nodes:
-        note = node.meta.get(Q_ANNOTATION_KEY)
-        if note is not None:
-            inputs = [(source.name, described(s)) for source, s in note.input_qspec_map.items()]
-            note = note._annotated, inputs, described(note.output_qspec)
-        rows.append((node.name, str(node.target), note))
-    return rows
 
 
 def zoo_annotations(monkeypatch, strict, export=None):
