@@ -1,6 +1,5 @@
 """Lowers an edge program to Core ML inside an ExecuTorch program, in its canonical form."""
 
-import gc
 import json
 from pathlib import Path
 
@@ -23,14 +22,13 @@ def main(argv: list[str] | None = None) -> int:
         from scripts.lowering import lower
         from scripts.pte.canonical import canonical_pte
 
-        edge = edge_program.load(arguments.program, read_json(arguments.about))
-        lowered, sources = lower(edge, arguments.slice), edge.sources
-        # Upstream's programs refer to themselves in circles. Two copies of the weights would stay
-        # beside those that follow: SmolLM2 in fp32 took 4.1 GB for weights of 0.63 GB.
-        del edge
-        gc.collect()
-        digest = write_bytes(arguments.output, canonical_pte(lowered, "all"))
-        write_json(arguments.sources, {"pte_sha256": digest, "operators": sources})
+        about = read_json(arguments.about)
+        # Without names for what is between: each holds all weights, and goes when it is used.
+        lowered = canonical_pte(
+            lower(edge_program.load(arguments.program, about), arguments.slice), "all"
+        )
+        digest = write_bytes(arguments.output, lowered)
+        write_json(arguments.sources, {"pte_sha256": digest, "operators": about["operators"]})
 
     return cli.run(arguments, step, portably=True, warm=True)
 

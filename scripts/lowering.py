@@ -4,6 +4,8 @@ Compute units are left at their default: they change nothing in the Core ML prog
 spec around it, which the ``pte`` step writes.
 """
 
+import gc
+
 import coremltools
 import torch
 from executorch.backends.apple.coreml.compiler import CoreMLBackend
@@ -64,7 +66,14 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
     try:
         with sound_reshapes():
             lowered = edge.manager().to_backend(partitioner)
-        return lowered.to_executorch().buffer
+        # Upstream's programs refer to themselves in circles. Copies of the weights would stay
+        # beside those that follow: SmolLM2 in fp32 took 4.1 GB for weights of 0.63 GB.
+        del edge
+        gc.collect()
+        written = lowered.to_executorch().buffer
+        del lowered
+        gc.collect()
+        return written
     except Exception as error:
         raise LoweringError(
             f"upstream cannot lower this program to Core ML specification "

@@ -35,7 +35,7 @@ STEPS = {
     "convert": Need(900, 2.4),
     "evaluate": Need(700, 2.2),
     "edge": Need(500, 3),
-    "lower": Need(750, 3.5),
+    "lower": Need(750, 4),
     "pte": Need(350, 0.75),
     "validate": Need(FLOOR, 2),
     "diverge": Need(FLOOR, 3),

@@ -27,7 +27,7 @@ def stages(results: Path) -> list[dict[str, Any]]:
     folder = results.parent / "benchmarks"
     for file in sorted(folder.rglob("*.tsv")):
         step, model = file.relative_to(folder).with_suffix("").parts[:2]
-        peaks[_RULES.get(step, step), model].append(_peak(file))
+        peaks[_RULES.get(step, step), model].append(peak(file))
     return [
         row(step, model, weights_mb([results / "export" / f"{model}.pt2"]), found)
         for (step, model), found in sorted(peaks.items())
@@ -51,7 +51,7 @@ def row(step: str, model: str, weights: float, peaks: list[float]) -> dict[str, 
     }
 
 
-def _peak(file: Path) -> float:
+def peak(file: Path) -> float:
     with file.open(encoding="utf-8", newline="") as opened:
         (measured,) = csv.DictReader(opened, delimiter="\t")
     return float(measured["max_rss"])

