@@ -14,6 +14,8 @@ from executorch.backends.apple.coreml.compiler.coreml_preprocess import (
 )
 from executorch.backends.apple.coreml.partition import CoreMLPartitioner
 from executorch.exir.backend.compile_spec_schema import CompileSpec
+from executorch.exir.backend.utils import is_same_node
+from torch._subclasses import FakeTensorMode
 
 from scripts.coreml_passes import sound_reshapes
 from scripts.edge_program import EdgeProgram
@@ -66,13 +68,13 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
     try:
         with sound_reshapes():
             lowered = edge.manager().to_backend(partitioner)
-        # Upstream's programs refer to themselves in circles. Copies of the weights would stay
-        # beside those that follow: SmolLM2 in fp32 took 4.1 GB for weights of 0.63 GB.
+        # Copies of the weights would stay beside those that follow: SmolLM2 in fp32 took 4.1 GB
+        # for weights of 0.63 GB.
         del edge
-        gc.collect()
+        _forget()
         written = lowered.to_executorch().buffer
         del lowered
-        gc.collect()
+        _forget()
         return written
     except Exception as error:
         raise LoweringError(
@@ -80,3 +82,14 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
             f"{target['specification_version']} in {target['compute_precision']}: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def _forget() -> None:
+    """Frees the programs that nothing refers to any more.
+
+    Two caches (torch 2.13, executorch 1.4.1) have arguments that lead to a lowered program, and the
+    program has its weights and the delegate's bytes; it refers to itself in circles, too.
+    """
+    FakeTensorMode.cache_clear()
+    is_same_node.cache_clear()
+    gc.collect()

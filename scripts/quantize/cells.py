@@ -14,7 +14,9 @@ import torch
 from scripts.quantize.scale import LOW, Blocks, Histogram, Scale, lows_of, tops_of
 
 _LAST_CODE = 255
-# How many values are refined in one go.
+# Into how many parts a cell is split, as a power of two.
+_SPLIT = 5
+# Of how many values distinct ones are found in one go.
 _AT_ONCE = 1 << 20
 
 
@@ -140,13 +142,20 @@ class Cells:
         cells = self._keys >> 16
         return cells[self._open[cells] & tables[cells // self._scale.size]]
 
-    def refine(self, cells: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-        """Replaces cells by their distinct values, and tells where ``bounds`` are afterwards."""
+    def refine(self, cells: np.ndarray, bounds: np.ndarray, *, wholly: bool = False) -> np.ndarray:
+        """Replaces cells by narrower ones, and tells where ``bounds`` are afterwards.
+
+        Args:
+            wholly: into their distinct values, else into some tens of parts.
+        """
         counts, _ = self.below(bounds)
-        held = self._count[np.searchsorted(self._keys, cells << 16)]
-        parts = np.cumsum(held) // _AT_ONCE + np.arange(cells.size) // LOW
-        parts = np.split(cells, np.flatnonzero(np.diff(parts)) + 1)
-        found = [self._distinct(part) for part in parts]
+        if wholly:
+            held = self._count[np.searchsorted(self._keys, cells << 16)]
+            parts = np.cumsum(held) // _AT_ONCE + np.arange(cells.size) // LOW
+            parts = np.split(cells, np.flatnonzero(np.diff(parts)) + 1)
+            found = [self._distinct(part) for part in parts]
+        else:
+            found = [self._split(cells)]
         refined = np.zeros(self._open.size, dtype=bool)
         refined[cells] = True
         keep = np.flatnonzero(~refined[self._keys >> 16])
@@ -158,26 +167,43 @@ class Cells:
         self._arrange()
         return torch.searchsorted(torch.from_numpy(self.counts), torch.from_numpy(counts)).numpy()
 
-    def _distinct(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Keys, counts and sums of the distinct values in less than 2**16 cells."""
+    def _chosen(self, cells: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Bits of the values in less than 2**16 cells, and in which of these they are."""
         table = np.zeros(self._open.size, dtype=np.uint16)
         table[cells] = np.arange(1, cells.size + 1)
-        numbers, lows = [], []
         for _, bits, _, number in self._look_up(table):
             places = np.flatnonzero(number != 0)
-            numbers.append(number[places] - 1)
-            lows.append(lows_of(bits[places]).astype(np.uint16))
-        number, low = np.concatenate(numbers), np.concatenate(lows)
+            yield bits[places], number[places] - 1
+
+    def _split(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Keys, counts and sums of parts of cells."""
+        histogram = Histogram(cells.size << _SPLIT)
+        below = max(16 - self._scale.bits - _SPLIT, 0)
+        mask = (1 << _SPLIT) - 1
+        for bits, number in self._chosen(cells):
+            part = number.astype(np.int64) << _SPLIT
+            part |= (lows_of(bits) >> below) & mask
+            histogram.add(part, bits)
+        counts, lows = histogram.result()
+        used = np.flatnonzero(counts)
+        cell, counts, lows = cells[used >> _SPLIT], counts[used], lows[used]
+        inner = (cell % self._scale.size) & ((1 << self._scale.bits) - 1)
+        low = inner << (16 - self._scale.bits) | (used & mask) << below
+        return cell << 16 | low, counts, self._scale.sums(cell % self._scale.size, counts, lows)
+
+    def _distinct(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Keys, counts and sums of the distinct values in cells."""
+        chosen = [(number, lows_of(bits).astype(np.uint16)) for bits, number in self._chosen(cells)]
+        number, low = map(np.concatenate, zip(*chosen, strict=True))
         # A stable sort of 16-bit integers is a radix sort: by far the fastest.
         order = np.argsort(low, kind="stable")
         order = order[np.argsort(number[order], kind="stable")]
         keys = (cells[number[order]] << 16) | low[order]
         first = np.flatnonzero(np.diff(keys, prepend=-1))
         keys, counts = keys[first], np.diff(first, append=keys.size)
-        low = keys & LOW
-        tops = self._scale.tops[(keys >> 16) % self._scale.size >> self._scale.bits]
-        low = np.where(tops < 0x8000, low, LOW - low)
-        return keys, counts, self._scale.sums((keys >> 16) % self._scale.size, counts, counts * low)
+        cell, low = (keys >> 16) % self._scale.size, keys & LOW
+        low = np.where(self._scale.tops[cell >> self._scale.bits] < 0x8000, low, LOW - low)
+        return keys, counts, self._scale.sums(cell, counts, counts * low)
 
     def codes(self, limits: np.ndarray, out: np.ndarray) -> None:
         """Writes how many limits of its row each value has reached, in the shape of the matrix."""

@@ -25,7 +25,7 @@ from scripts.errors import ModelError
 from scripts.quantize.cells import Cells
 from scripts.quantize.intervals import MOVES, exchange, lloyd, means_of, midpoints, repeat, shift
 from scripts.quantize.scale import Blocks, Scale
-from scripts.quantize.starts import optimum, start
+from scripts.quantize.starts import REACH, optimum, parts_of_grid, start
 
 # Cells a cluster that a matrix is cut into before some are refined; more if there are more values
 # than so many times as many, as those in refined cells take memory.
@@ -49,7 +49,7 @@ def _solve(cells: Cells, clusters: int) -> np.ndarray:
     """Bounds of all tables; with fewer values than clusters the last clusters are empty."""
     few = cells.sizes <= max(_FEW, _SPARSE * clusters)
     if (undecided := cells.all_undecided(few)).size:
-        cells.refine(undecided, np.zeros((few.size, 1), dtype=np.int64))
+        cells.refine(undecided, np.zeros((few.size, 1), dtype=np.int64), wholly=True)
     bounds = np.minimum(np.arange(clusters + 1), cells.sizes[:, None])
     few = cells.sizes <= max(_FEW, clusters)
     for table in np.flatnonzero(few & (cells.sizes > clusters)):
@@ -113,7 +113,13 @@ def tables(
     fineness = max(_FINENESS, size // _HELD) * clusters
     scale = Scale(blocks, min(fineness, size // _SPARSE))
     centres = np.zeros((blocks.tables, clusters))
-    step = max(1, _GROUP // max(scale.size, clusters * MOVES.size**2, size // _SPARSE))
+    entries = (
+        scale.size,
+        size // _SPARSE,
+        clusters * MOVES.size**2,
+        parts_of_grid(clusters) * REACH,
+    )
+    step = max(1, _GROUP // max(entries))
 
     def solve(first: int) -> None:
         where = blocks.some(first, first + step)

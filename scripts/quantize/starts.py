@@ -9,7 +9,7 @@ from scripts.quantize.intervals import apart, gain_of
 
 # How many parts of the grid a cluster can have, and how many parts its bound can lie aside of where
 # it would be if all clusters had equally many.
-_REACH, _ASIDE = 32, 64
+REACH, _ASIDE = 32, 64
 
 
 def _grid(cells: Cells, clusters: int, parts: int) -> np.ndarray:
@@ -33,35 +33,43 @@ def _grid(cells: Cells, clusters: int, parts: int) -> np.ndarray:
     return np.concatenate((np.zeros_like(sizes), np.minimum(inner, sizes), sizes), axis=1)
 
 
+def parts_of_grid(clusters: int) -> int:
+    return clusters * (8 if clusters <= 32 else 4)
+
+
 def start(cells: Cells, clusters: int) -> np.ndarray:
     """The best bounds on a grid, by dynamic programming, not too far from an even distribution."""
-    each = 8 if clusters <= 32 else 4
-    parts = each * clusters
+    parts = parts_of_grid(clusters)
+    each = parts // clusters
     grid = _grid(cells, clusters, parts)
     counts, sums = cells.below(grid)
-    before = np.pad(counts, ((0, 0), (_REACH, 0)), constant_values=np.inf)
-    counts = counts[:, :, None] - sliding_window_view(before[:, :-1], _REACH, axis=1)
-    before = sliding_window_view(np.pad(sums, ((0, 0), (_REACH, 0)))[:, :-1], _REACH, axis=1)
+    before = np.pad(counts, ((0, 0), (REACH, 0)), constant_values=np.inf)
+    counts = counts[:, :, None] - sliding_window_view(before[:, :-1], REACH, axis=1)
+    before = sliding_window_view(np.pad(sums, ((0, 0), (REACH, 0)))[:, :-1], REACH, axis=1)
     gains = gain_of(counts, sums[:, :, None] - before)
     gains[counts <= 0] = -np.inf
-    best = np.full((grid.shape[0], _REACH + parts), -np.inf)  # of all below a place of the grid
-    best[:, _REACH] = 0.0
+    # The best of all below a place of the grid, with one cluster less and with one more.
+    best, other = np.full((2, grid.shape[0], REACH + parts), -np.inf)
+    best[:, REACH] = 0.0
+    windows = [sliding_window_view(rows, REACH, axis=1) for rows in (best, other)]
     lower = []
     for number in range(1, clusters + 1):
         first = min(max(number * each - _ASIDE, 0), parts)
         last = min(number * each + _ASIDE, parts)
-        total = sliding_window_view(best, _REACH, axis=1)[:, first : last + 1]
-        total = gains[:, first : last + 1] + total
+        total = gains[:, first : last + 1] + windows[0][:, first : last + 1]
         lower.append((first, total.argmax(axis=2)))
-        best = np.full_like(best, -np.inf)
-        best[:, _REACH + first : _REACH + last + 1] = total.max(axis=2)[:, : parts - first]
+        other.fill(-np.inf)
+        most = np.maximum.reduce(total, axis=2)[:, : parts - first]
+        other[:, REACH + first : REACH + first + most.shape[1]] = most
+        best, other = other, best
+        windows.reverse()
     row, place = np.arange(grid.shape[0]), np.full(grid.shape[0], parts)
     bounds = np.empty((grid.shape[0], clusters + 1), dtype=np.int64)
     for number in range(clusters, 0, -1):
         first, choice = lower[number - 1]
         place = np.clip(place, first, first + choice.shape[1] - 1)  # if there is no way at all
         bounds[:, number] = grid[row, place]
-        place = place - _REACH + choice[row, place - first]
+        place = place - REACH + choice[row, place - first]
     bounds[:, 0] = 0
     return _spread(bounds, cells.sizes[:, None])
 

@@ -5,7 +5,9 @@ Workloads are fakes that advance a fake clock, so that every figure is known bef
 
 import io
 import json
+import os
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -23,6 +25,7 @@ from scripts.bench import (
     show,
 )
 from scripts.bench.measure import Comparison, Side, side_by_side
+from scripts.bench.palettizer import Palettizer
 
 MACHINE = {"processor": "a processor", "cores": 2, "torch_threads": 1, "load_average": 0.25}
 
@@ -206,6 +209,39 @@ def test_what_is_not_built_is_skipped_and_told(tmp_path, monkeypatch):
     assert "make is not measured" in entries["Planning"]["skipped"]
     assert entries[memory.TITLE]["stages"] == []
     assert "nothing is built" in entries[memory.TITLE]["skipped"]
+
+
+@pytest.mark.parametrize("solver", ["exact", pytest.param("upstream", marks=pytest.mark.slow)])
+def test_a_side_palettizes_in_its_own_process(tmp_path, solver):
+    """Two values in each row: with a table a row there is no error, with one for all there is."""
+    weight = np.where(np.arange(64) % 2, 1.0, 0.25) * np.arange(1, 33)[:, None]
+    np.save(tmp_path / "weight.npy", weight.astype(np.float32))
+    with Palettizer(solver, os.environ) as side:
+        side.open(tmp_path / "weight.npy", 1, [1, -1])
+        side.solve()
+        assert side.result()["squared_error"] < 1e-10
+        side.open(tmp_path / "weight.npy", 1, [-1, -1])
+        side.solve()
+        side.solve()
+        result = side.result()
+        process = side._process
+    assert process.returncode == 0
+    low = weight < 14  # any threshold: the best of two centres
+    spread = sum(float(((part - part.mean()) ** 2).sum()) for part in (weight[low], weight[~low]))
+    assert 0.5 * spread / weight.size < result["squared_error"] <= 1.1 * spread / weight.size
+    assert result.get("peak_ratio", 0) >= 0
+
+
+def test_a_side_that_ends_says_so(tmp_path):
+    with Palettizer("exact", os.environ) as side, pytest.raises(RuntimeError, match="ended with 1"):
+        side.open(tmp_path / "absent.npy", 4, [-1, -1])
+
+
+def test_weights_that_are_palettized_have_the_shapes_that_are_told():
+    for name, weight, _, block_size in palettization.WEIGHTS:
+        rows, columns = weight().shape
+        assert name.endswith(f"{rows}×{columns}")
+        assert block_size[0] == -1 or rows % block_size[0] == 0
 
 
 @pytest.mark.slow

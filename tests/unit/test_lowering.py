@@ -1,5 +1,6 @@
 """Protects what a target asks of Core ML: every compile spec, and the source of every operator."""
 
+import gc
 import json
 import os
 import subprocess
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from executorch.exir.lowered_backend_module import LoweredBackendModule
 
-from scripts import edge_program, portable
+from scripts import edge_program, lowering, portable
 from scripts.edge_program import EdgeError
 from scripts.lowering import LoweringError, compile_specs, lower
 from scripts.pte.inspect import describe
@@ -70,6 +72,21 @@ def test_handles_name_the_operator_and_its_module(program):
     edge = edge_program.make(program, [])
     assert describe(lower(edge, TARGET)).delegated_fraction == 1.0
     assert sorted(edge.sources.values()) == ["aten.linear.default @ inner", "aten.relu.default"]
+
+
+def test_lowered_programs_are_let_go(program, monkeypatch):
+    """They hold the weights and the delegate's bytes, which are about to be copied."""
+
+    def kept():
+        gc.collect()
+        return [o for o in gc.get_objects() if isinstance(o, LoweredBackendModule)]
+
+    forget = lowering._forget
+    monkeypatch.setattr(lowering, "_forget", lambda: None)
+    lower(edge_program.make(program, []), TARGET)
+    assert kept()  # else upstream lets go by itself, and `_forget` can go
+    forget()
+    assert not kept()
 
 
 def test_what_upstream_cannot_lower_is_our_error_with_its_reason(program):
