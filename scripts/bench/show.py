@@ -56,8 +56,8 @@ def table(record: Mapping[str, Any], console: Console) -> None:
     machine = record["machine"]
     for line in (
         "time and squared error are ratios, baseline / ours: above 1, ours is better",
-        "load: of a program until it can run; peak: memory of ours, as a multiple of its weights; net: "
-        "without what running the eager model takes beyond its own",
+        "load: of a program until it can run; peak: memory of ours, as a multiple of its weights; "
+        "net: without what running the eager model takes beyond its own",
         f"{machine['processor']}, cores: {machine['cores']}, torch threads: "
         f"{machine['torch_threads']}, load average before the start: {machine['load_average']:.1f}",
     ):
