@@ -326,7 +326,7 @@ def test_every_benchmark_says_how_it_is_measured():
 
 def planned(seconds_of_builds):
     rows = [
-        Comparison("case", Side("--dry-run", [seconds]), None, {"builds": builds})
+        Comparison("case", Side("--dry-run", [seconds]), None, {"builds": builds, "cpu_s": seconds})
         for builds, seconds in seconds_of_builds.items()
     ]
     make = Comparison("default build", Side("make", [2.0]), None)
