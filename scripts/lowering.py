@@ -4,6 +4,7 @@ Compute units are left at their default: they change nothing in the Core ML prog
 spec around it, which the ``pte`` step writes.
 """
 
+import ctypes
 import gc
 
 import coremltools
@@ -88,8 +89,11 @@ def _forget() -> None:
     """Frees the programs that nothing refers to any more.
 
     Two caches (torch 2.13, executorch 1.4.1) have arguments that lead to a lowered program, and the
-    program has its weights and the delegate's bytes; it refers to itself in circles, too.
+    program has its weights and the delegate's bytes; it refers to itself in circles, too. glibc
+    keeps what is freed in pieces below 32 MB, as most weights are, until it is asked for it.
     """
     FakeTensorMode.cache_clear()
     is_same_node.cache_clear()
     gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
