@@ -71,6 +71,8 @@ class Build:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Of tests that run in the background of a shell, interrupts are ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, body: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
