@@ -33,6 +33,7 @@ onstart:
 
 
 include: "rules/common.smk"
+include: "rules/resources.smk"
 include: "rules/fetch.smk"
 include: "rules/export.smk"
 include: "rules/convert.smk"

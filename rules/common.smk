@@ -1,7 +1,6 @@
 # The configuration, and what the rules ask of it. A step is named by its rule, `scripts/<step>` is
 # its code. Its `code` parameter changes with the meaning of its sources and with the lock file, its
 # `slice` parameter is what it reads of the configuration: these two decide about rebuilding.
-import importlib.metadata
 import os
 import re
 import sys
@@ -15,7 +14,6 @@ sys.path.insert(0, str(ROOT))
 from scripts import plans
 from scripts.config.config import Config, slice_json
 from scripts.errors import FoundryError
-from scripts.memory import needed, weights_mb
 from scripts.sources import entry
 from scripts.steps import Steps, lock_file
 from scripts.warm import start as warm
@@ -135,40 +133,6 @@ def pins(wildcards):
     if entry.weights.kind != "train":
         pinned["weights"] = entry.weights.sha256
     return [f"{name}={digest}" for name, digest in sorted(pinned.items())]
-
-
-def scaled(amount):
-    """A resource that grows when a job is tried again."""
-
-    def of(wildcards, attempt):
-        return amount * attempt
-
-    return of
-
-
-def memory(step):
-    """The memory that a step needs for a model of this size, in MB; it grows as `scaled` does.
-
-    Snakemake asks again when a job is ready, so the size is known by then. Until then, as in a dry
-    run of a new project, it is that of the weights' source, or of no weights if it must be loaded.
-    """
-
-    def of(wildcards, attempt):
-        files = files_of_size(wildcards.model) if hasattr(wildcards, "model") else []
-        return needed(step, weights_mb(files)) * attempt
-
-    return of
-
-
-def files_of_size(model):
-    """What tells how large a model is: best the program, which is in fp32 whatever the weights."""
-    yield Path(f"results/export/{model}.pt2")
-    yield Path(weights_file(SimpleNamespace(model=model)))
-    source = CONFIG.models[model].weights
-    if source.kind == "file":
-        yield ROOT / source.file
-    elif source.kind == "package":
-        yield Path(importlib.metadata.distribution(source.package).locate_file(source.file))
 
 
 def local_source(wildcards):

@@ -34,8 +34,8 @@ STEPS = {
     "calibrate": Need(550, 2.6),
     "convert": Need(900, 2.4),
     "evaluate": Need(700, 2.2),
-    "edge": Need(500, 3),
-    "lower": Need(750, 4),
+    "edge": Need(550, 2.6),
+    "lower": Need(700, 4),
     "pte": Need(350, 0.75),
     "validate": Need(FLOOR, 2),
     "diverge": Need(FLOOR, 3),
@@ -44,10 +44,22 @@ STEPS = {
     "report": Need(FLOOR),
 }
 
+# Instead, for programs with compressed weights: these steps copy them as they are.
+COMPRESSED = {
+    "edge": Need(550, 1.2),
+    "lower": Need(700, 2.8),
+}
 
-def needed(step: str, weights: float = 0.0) -> int:
-    """MB to ask for, where the model has ``weights`` MB of weights in fp32."""
-    need = STEPS[step]
+
+def needed(step: str, weights: float = 0.0, compressed: bool = False) -> int:
+    """MB to ask for.
+
+    Args:
+        step: name of a rule.
+        weights: MB that the model's weights take in fp32.
+        compressed: whether the recipe compresses them.
+    """
+    need = COMPRESSED.get(step, STEPS[step]) if compressed else STEPS[step]
     return round(need.base + need.factor * weights)
 
 

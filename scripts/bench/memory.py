@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from scripts.memory import FLOOR, needed, weights_mb
+from scripts.memory import COMPRESSED, FLOOR, needed, weights_mb
 
 TITLE = "Memory"
 HOW = (
@@ -22,24 +22,32 @@ _RULES = {"validation": "validate", "divergence": "diverge"}
 
 
 def stages(results: Path) -> list[dict[str, Any]]:
-    """One row for each step and model that the build below ``results`` has run."""
-    peaks: dict[tuple[str, str], list[float]] = defaultdict(list)
+    """One row for each step and model that the build below ``results`` has run.
+
+    Steps that need less for compressed weights have a row for those as well.
+    """
+    peaks: dict[tuple[str, str, bool], list[float]] = defaultdict(list)
     folder = results.parent / "benchmarks"
     for file in sorted(folder.rglob("*.tsv")):
-        step, model = file.relative_to(folder).with_suffix("").parts[:2]
-        peaks[_RULES.get(step, step), model].append(peak(file))
+        step, model, *of = file.relative_to(folder).with_suffix("").parts
+        step = _RULES.get(step, step)
+        # A recipe that compresses nothing has no program of its own.
+        converted = of and (results / "convert" / model / f"{of[0]}.pt2").is_file()
+        peaks[step, model, bool(converted) and step in COMPRESSED].append(peak(file))
     return [
-        row(step, model, weights_mb([results / "export" / f"{model}.pt2"]), found)
-        for (step, model), found in sorted(peaks.items())
+        row(step, model, weights_mb([results / "export" / f"{model}.pt2"]), found, compressed)
+        for (step, model, compressed), found in sorted(peaks.items())
     ]
 
 
-def row(step: str, model: str, weights: float, peaks: list[float]) -> dict[str, Any]:
+def row(
+    step: str, model: str, weights: float, peaks: list[float], compressed: bool = False
+) -> dict[str, Any]:
     """What is known about the jobs of one step on one model, all in MiB."""
-    declared = needed(step, weights)
+    declared = needed(step, weights, compressed)
     lowest, highest = min(peaks), max(peaks)
     return {
-        "step": step,
+        "step": f"{step}, compressed" if compressed else step,
         "model": model,
         "jobs": len(peaks),
         "weights_mb": weights,
@@ -52,6 +60,7 @@ def row(step: str, model: str, weights: float, peaks: list[float]) -> dict[str, 
 
 
 def peak(file: Path) -> float:
+    """The peak in MiB that a job wrote."""
     with file.open(encoding="utf-8", newline="") as opened:
         (measured,) = csv.DictReader(opened, delimiter="\t")
     return float(measured["max_rss"])

@@ -9,7 +9,8 @@ from tests.unit.test_models_in_the_box import packaged
 
 pytestmark = pytest.mark.slow
 
-MESSAGE = '"Lowering {wildcards.model}/{wildcards.recipe} for {wildcards.key}"'
+PREPARING = '"Preparing {wildcards.model}/{wildcards.program} for lowering"'
+LOWERING = '"Lowering {wildcards.model}/{wildcards.recipe} for {wildcards.key}"'
 EXPORTING = '"Exporting {wildcards.model}"'
 
 
@@ -24,19 +25,25 @@ def telling(project, file, message):
     return project
 
 
-def test_a_larger_program_is_given_more_memory(project):
-    """Of all recipes: what they are made from has the weights in fp32."""
-    telling(project, "rules/lower.smk", MESSAGE)
+def both(step, weights):
+    """What a step needs for programs in float and for compressed ones."""
+    return {needed(step, weights, compressed) for compressed in (False, True)}
+
+
+@pytest.mark.parametrize(("step", "message"), [("edge", PREPARING), ("lower", LOWERING)])
+def test_a_larger_program_is_given_more_memory(step, message, project):
+    """Whatever the recipe: what it starts from has the weights in fp32."""
+    telling(project, "rules/lower.smk", message)
     program = project.folder / f"results/export/{M}.pt2"
-    assert asked(project, "lower") == {needed("lower", weights_mb([program]))}
+    assert asked(project, step) == both(step, weights_mb([program]))
     program.write_bytes(bytes(300 * MEBIBYTE))
-    assert asked(project, "lower") == {needed("lower", 300)}
+    assert asked(project, step) == both(step, 300)
 
 
 def test_a_job_that_is_tried_again_is_given_more(project):
-    telling(project, "rules/lower.smk", MESSAGE)
-    (once,) = asked(project, "lower")
-    assert asked(project, "lower", "--attempt", "2") == {2 * once}
+    telling(project, "rules/lower.smk", LOWERING)
+    once = asked(project, "lower")
+    assert asked(project, "lower", "--attempt", "2") == {2 * amount for amount in once}
 
 
 def test_before_the_export_the_weights_tell(project):

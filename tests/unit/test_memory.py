@@ -16,13 +16,20 @@ from torch import nn
 
 from scripts import programs
 from scripts.bench import memory as bench
-from scripts.memory import FLOOR, MEBIBYTE, STEPS, needed, weights_mb
+from scripts.memory import COMPRESSED, FLOOR, MEBIBYTE, STEPS, needed, weights_mb
 from tests.unit.test_lowering import TARGET
 from tests.unit.test_names import rules
 
 
 def test_every_rule_has_its_need():
     assert STEPS.keys() == rules().keys()
+
+
+def test_compressed_programs_never_need_more():
+    for step in COMPRESSED:
+        assert needed(step, 0, True) <= needed(step, 0)
+        assert needed(step, 0, True) < needed(step, 1000, True) < needed(step, 1000)
+    assert needed("export", 1000, True) == needed("export", 1000)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -113,6 +120,8 @@ def test_peaks_are_read_from_the_files_of_a_build(tmp_path):
         "export/a": 300,
         "lower/a/fp16/x": 400,
         "lower/a/fp32/y": 450.5,
+        "lower/a/lut4/x": 350,
+        "evaluate/a/lut4": 250,
         "validation/b/fp16/ios18/host": 200,
     }.items():
         file = tmp_path / "benchmarks" / f"{name}.tsv"
@@ -121,11 +130,16 @@ def test_peaks_are_read_from_the_files_of_a_build(tmp_path):
     program = tmp_path / "results/export/a.pt2"
     program.parent.mkdir(parents=True)
     program.write_bytes(bytes(2 * MEBIBYTE))
+    converted = tmp_path / "results/convert/a/lut4.pt2"
+    converted.parent.mkdir(parents=True)
+    converted.touch()
     rows = bench.stages(tmp_path / "results")
     seen = [(r["step"], r["model"], r["jobs"], r["highest_peak_mb"], r["weights_mb"]) for r in rows]
     assert seen == [
+        ("evaluate", "a", 1, 250, 2),
         ("export", "a", 1, 300, 2),
         ("lower", "a", 2, 450.5, 2),
+        ("lower, compressed", "a", 1, 350, 2),
         ("validate", "b", 1, 200, 0),
     ]
 
