@@ -17,29 +17,35 @@ def memory(step):
     """The memory that a step needs for a model of this size, in MB; it grows as `scaled` does.
 
     Snakemake asks again when a job is ready, so the size is known by then. Until then, as in a dry
-    run of a new project, it is that of the weights' source, or of no weights if it must be loaded.
+    run of a new project, it is that of the weights' source, or none if they must be loaded.
     """
 
     def of(wildcards, attempt):
-        files = files_of_size(wildcards.model) if hasattr(wildcards, "model") else []
-        return needed(step, weights_mb(files), compressed(wildcards)) * attempt
+        files = [lowered(wildcards)] if step == "pte" else files_of_size(wildcards)
+        return needed(case(step, wildcards), weights_mb(map(Path, files))) * attempt
 
     return of
 
 
-def compressed(wildcards):
-    """Whether it is about a program with compressed weights."""
-    if hasattr(wildcards, "recipe"):
-        return program_of(wildcards.recipe) != FLOAT
-    return getattr(wildcards, "program", FLOAT) != FLOAT
+def case(step, wildcards):
+    """The name under which scripts/memory.py knows what this job of a step needs."""
+    if step == "edge" and wildcards.program != FLOAT:
+        return "edge, compressed"
+    if step == "lower" and program_of(wildcards.recipe) != FLOAT:
+        return "lower, compressed"
+    if step == "pte" and CONFIG.targets[wildcards.target].compute_units != "all":
+        return "pte, rewritten"
+    return step
 
 
-def files_of_size(model):
+def files_of_size(wildcards):
     """What tells how large a model is: best the program, which is in fp32 whatever the weights."""
-    yield Path(f"results/export/{model}.pt2")
-    yield Path(weights_file(SimpleNamespace(model=model)))
-    source = CONFIG.models[model].weights
+    if not hasattr(wildcards, "model"):
+        return
+    yield f"results/export/{wildcards.model}.pt2"
+    yield weights_file(wildcards)
+    source = CONFIG.models[wildcards.model].weights
     if source.kind == "file":
         yield ROOT / source.file
     elif source.kind == "package":
-        yield Path(importlib.metadata.distribution(source.package).locate_file(source.file))
+        yield importlib.metadata.distribution(source.package).locate_file(source.file)

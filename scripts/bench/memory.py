@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from scripts.memory import COMPRESSED, FLOOR, needed, weights_mb
+from scripts.memory import FLOOR, NEEDS, needed, weights_mb
 
 TITLE = "Memory"
 HOW = (
@@ -26,28 +26,27 @@ def stages(results: Path) -> list[dict[str, Any]]:
 
     Steps that need less for compressed weights have a row for those as well.
     """
-    peaks: dict[tuple[str, str, bool], list[float]] = defaultdict(list)
+    peaks: dict[tuple[str, str], list[float]] = defaultdict(list)
     folder = results.parent / "benchmarks"
     for file in sorted(folder.rglob("*.tsv")):
         step, model, *of = file.relative_to(folder).with_suffix("").parts
-        step = _RULES.get(step, step)
+        name = _RULES.get(step, step)
         # A recipe that compresses nothing has no program of its own.
-        converted = of and (results / "convert" / model / f"{of[0]}.pt2").is_file()
-        peaks[step, model, bool(converted) and step in COMPRESSED].append(peak(file))
+        if of and (results / "convert" / model / f"{of[0]}.pt2").is_file():
+            name = case if (case := f"{name}, compressed") in NEEDS else name
+        peaks[name, model].append(peak(file))
     return [
-        row(step, model, weights_mb([results / "export" / f"{model}.pt2"]), found, compressed)
-        for (step, model, compressed), found in sorted(peaks.items())
+        row(name, model, weights_mb([results / "export" / f"{model}.pt2"]), found)
+        for (name, model), found in sorted(peaks.items())
     ]
 
 
-def row(
-    step: str, model: str, weights: float, peaks: list[float], compressed: bool = False
-) -> dict[str, Any]:
+def row(name: str, model: str, weights: float, peaks: list[float]) -> dict[str, Any]:
     """What is known about the jobs of one step on one model, all in MiB."""
-    declared = needed(step, weights, compressed)
+    declared = needed(name, weights)
     lowest, highest = min(peaks), max(peaks)
     return {
-        "step": f"{step}, compressed" if compressed else step,
+        "step": name,
         "model": model,
         "jobs": len(peaks),
         "weights_mb": weights,

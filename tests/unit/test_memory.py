@@ -16,28 +16,28 @@ from torch import nn
 
 from scripts import programs
 from scripts.bench import memory as bench
-from scripts.memory import COMPRESSED, FLOOR, MEBIBYTE, STEPS, needed, weights_mb
+from scripts.memory import FLOOR, MEBIBYTE, NEEDS, Need, needed, weights_mb
 from tests.unit.test_lowering import TARGET
 from tests.unit.test_names import rules
 
 
 def test_every_rule_has_its_need():
-    assert STEPS.keys() == rules().keys()
+    assert {name.partition(",")[0] for name in NEEDS} == rules().keys() <= NEEDS.keys()
 
 
-def test_compressed_programs_never_need_more():
-    for step in COMPRESSED:
-        assert needed(step, 0, True) <= needed(step, 0)
-        assert needed(step, 0, True) < needed(step, 1000, True) < needed(step, 1000)
-    assert needed("export", 1000, True) == needed("export", 1000)
+@pytest.mark.parametrize("name", NEEDS)
+def test_a_larger_model_never_needs_less(name):
+    assert 0 < needed(name) <= needed(name, 10) <= needed(name, 1000)
+    step = name.partition(",")[0]
+    of_a_model = "{model}" in rules()[step].partition("output:")[2].partition("log:")[0]
+    grows = needed(name, 1000) > needed(name)
+    assert grows == (of_a_model and step not in ("fetch", "train"))  # which start from nothing
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_a_larger_model_never_needs_less(step):
-    assert 0 < needed(step) <= needed(step, 10) <= needed(step, 1000)
-    with_model = "{model}" in rules()[step].partition("output:")[2].partition("log:")[0]
-    grows = needed(step, 1000) > needed(step)
-    assert grows == (with_model and step not in ("fetch", "train"))  # which start from nothing
+@pytest.mark.parametrize("step", ["edge", "lower"])
+def test_compressed_programs_never_need_more(step):
+    for size in (0, 10, 1000):
+        assert needed(f"{step}, compressed", size) <= needed(step, size)
 
 
 def test_safetensors_count_their_numbers_not_their_bytes(tmp_path):
@@ -102,14 +102,14 @@ def test_the_first_file_that_exists_tells(tmp_path):
     ],
 )
 def test_peaks_are_held_against_what_is_declared(peaks, within, monkeypatch):
-    monkeypatch.setitem(STEPS, "lower", STEPS["lower"]._replace(base=400, factor=10))
+    monkeypatch.setitem(NEEDS, "lower", Need(400, 10))
     found = bench.row("lower", "a", 100, peaks)
     assert (found["declared_mb"], found["within"]) == (1400, within)
     assert found["peak_per_weights"] == max(peaks) / 100
 
 
 def test_the_libraries_alone_may_need_less_than_half(monkeypatch):
-    monkeypatch.setitem(STEPS, "lower", STEPS["lower"]._replace(base=2 * FLOOR, factor=0))
+    monkeypatch.setitem(NEEDS, "lower", Need(2 * FLOOR))
     assert bench.row("lower", "a", 0.1, [200])["within"]
     assert bench.row("lower", "a", 0, [200]).keys().isdisjoint({"peak_per_weights"})
 
