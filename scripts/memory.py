@@ -33,7 +33,7 @@ NEEDS = {
     "train": Need(FLOOR),
     "export": Need(500, 3.1),
     "reference": Need(500, 2.6),
-    "calibrate": Need(550, 2.6),
+    "calibrate": Need(550, 1.6),
     "convert": Need(700, 2.4),
     "evaluate": Need(600, 3),
     "edge": Need(550, 2.6),
