@@ -12,7 +12,8 @@ ROOT = Path(workflow.basedir).resolve()
 sys.path.insert(0, str(ROOT))
 
 from scripts import plans
-from scripts.config.config import Config, slice_json
+from scripts.config.config import Config
+from scripts.config.slices import slice_json
 from scripts.errors import FoundryError
 from scripts.sources import entry
 from scripts.steps import Steps, lock_file

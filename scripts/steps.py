@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scripts.config.config import Config, slice_json
+from scripts.config.config import Config
+from scripts.config.slices import slice_json
 from scripts.errors import DamagedError
 from scripts.files import read_json
 from scripts.sources import closure, digest

@@ -4,16 +4,12 @@ What a stage's slice does not hold cannot cause that stage to run again: the rul
 not the config. So a slice has no names in it, and nothing that the stage could do without.
 """
 
-import hashlib
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel
 
 from scripts.config import yamlfiles
 from scripts.config.check_builds import check_builds, combinations
@@ -25,7 +21,8 @@ from scripts.config.gates import Gate, merged_gates
 from scripts.config.interface import Interface, read_interface
 from scripts.config.models import Model
 from scripts.config.parse import Parsed, RecipeModel, parse
-from scripts.config.recipes import LinearQuantizer, QuantizeRecipe, Step
+from scripts.config.recipes import QuantizeRecipe
+from scripts.config.slices import activations, flat, key, plain
 from scripts.config.structure import Module, structure_findings
 from scripts.config.systems import oldest
 from scripts.config.targets import Target
@@ -122,7 +119,7 @@ class Config:
         if not entry.calibrates:
             raise ValueError(f"recipe {recipe} quantizes no activations: it has no calibration")
         samples = entry.calibration_samples or "all"
-        return _key(f"samples-{samples}", self.slice("calibrate", model=model, recipe=recipe))
+        return key(f"samples-{samples}", self.slice("calibrate", model=model, recipe=recipe))
 
     def edge_key(self, target: str) -> str:
         """Name what of a target shapes the edge program: the operators that Core ML must not have.
@@ -130,13 +127,13 @@ class Config:
         ``default`` if there are none.
         """
         part = self.slice("edge", target=target)
-        return _key("skip", part) if any(part.values()) else "default"
+        return key("skip", part) if any(part.values()) else "default"
 
     def lowering_key(self, target: str) -> str:
         """Name what of a target shapes the Core ML program, e.g. ``ios18-float16-1a2b3c4d``."""
         entry = self.targets[target]
         system = oldest(entry.specification_version).lower()
-        return _key(f"{system}-{entry.compute_precision}", self.slice("lower", target=target))
+        return key(f"{system}-{entry.compute_precision}", self.slice("lower", target=target))
 
     def recipe_of(self, model: str, activation_key: str) -> str:
         """Return a recipe with this activation key; any will do, their slices are equal."""
@@ -182,10 +179,10 @@ class Config:
 
     def _slice_fetch(self, model: str, name: str) -> dict[str, Any]:
         entry = self.models[model]
-        return _plain(entry.weights if name == "weights" else entry.data[name])
+        return plain(entry.weights if name == "weights" else entry.data[name])
 
     def _slice_train(self, model: str) -> dict[str, Any]:
-        return {"options": self._options(model, "train"), **_plain(self.models[model].weights)}
+        return {"options": self._options(model, "train"), **plain(self.models[model].weights)}
 
     def _slice_export(self, model: str) -> dict[str, Any]:
         return {"options": self._options(model, "export")}
@@ -195,8 +192,8 @@ class Config:
 
     def _slice_sources(self, model: str) -> dict[str, Any]:
         entry = self.models[model]
-        data = {name: _plain(source) for name, source in entry.data.items()}
-        return {"weights": _plain(entry.weights), "data": data, "options": entry.options}
+        data = {name: plain(source) for name, source in entry.data.items()}
+        return {"weights": plain(entry.weights), "data": data, "options": entry.options}
 
     def _slice_recipes(self) -> dict[str, Any]:
         return {name: self._recipe(name) for name in sorted({b.recipe for b in self.builds})}
@@ -210,12 +207,12 @@ class Config:
     def _slice_calibrate(self, model: str, recipe: str) -> dict[str, Any]:
         entry = self.recipes[recipe]
         by_key = {
-            key: {name: _activations(part) for name, part in getattr(entry, key).items()}
+            key: {name: activations(part) for name, part in getattr(entry, key).items()}
             for key in ("module_type_configs", "module_name_configs")
         }
         return {
             "options": self._options(model, "calibrate"),
-            "activations": {"global_config": _activations(entry.global_config), **by_key},
+            "activations": {"global_config": activations(entry.global_config), **by_key},
             "calibration_samples": entry.calibration_samples,
         }
 
@@ -228,11 +225,11 @@ class Config:
 
     def _slice_lower(self, target: str) -> dict[str, Any]:
         entry = self.targets[target]
-        plain = _plain(entry)
-        del plain["compute_units"], plain["minimum_os"]
-        plain["specification_version"] = entry.specification_version
-        plain["partitioner"]["take_over_mutable_buffer"] = entry.takes_over_mutable_buffer
-        return plain
+        part = plain(entry)
+        del part["compute_units"], part["minimum_os"]
+        part["specification_version"] = entry.specification_version
+        part["partitioner"]["take_over_mutable_buffer"] = entry.takes_over_mutable_buffer
+        return part
 
     def _slice_pte(self, target: str) -> dict[str, Any]:
         entry = self.targets[target]
@@ -246,7 +243,7 @@ class Config:
 
     def _slice_validate(self, model: str, recipe: str, target: str) -> dict[str, Any]:
         build = self._by_names[model, recipe, target]
-        gates = {metric: _plain(gate) for metric, gate in build.gates.items()}
+        gates = {metric: plain(gate) for metric, gate in build.gates.items()}
         shown = ("minimum_os", "compute_precision", "compute_units")
         return {
             "options": self._options(model, "validate"),
@@ -257,11 +254,11 @@ class Config:
 
     def _recipe(self, name: str) -> dict[str, Any]:
         recipe = self.recipes[name]
-        plain = _plain(recipe)
-        del plain["gates"]
+        part = plain(recipe)
+        del part["gates"]
         if isinstance(recipe, QuantizeRecipe):
-            plain["steps"] = [_flat(step) for step in recipe.steps]
-        return plain
+            part["steps"] = [flat(step) for step in recipe.steps]
+        return part
 
 
 def check(
@@ -283,33 +280,6 @@ def load(files: Iterable[Path], root: Path) -> Config:
     paths = list(files)
     data = yamlfiles.merged(yamlfiles.read(Path(path), Path(root)).data for path in paths)
     return Config.parse(data, paths, root)
-
-
-def slice_json(part: Mapping[str, Any]) -> str:
-    """Write a slice as canonical JSON: sorted keys, no spaces, ASCII; equal slices, equal text."""
-    return json.dumps(part, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _key(readable: str, part: Mapping[str, Any]) -> str:
-    return f"{readable}-{hashlib.sha256(slice_json(part).encode()).hexdigest()[:8]}"
-
-
-def _plain(entry: BaseModel) -> dict[str, Any]:
-    return entry.model_dump(mode="json")
-
-
-def _flat(step: Step) -> dict[str, Any]:
-    """A step as ``scripts.quantize.steps`` takes it: scheme, filter and config on one level."""
-    scheme = "affine" if step.codebook is None else "codebook"
-    return {"scheme": scheme, **_plain(step.modules), **_plain(getattr(step, scheme))}
-
-
-def _activations(part: LinearQuantizer | None) -> dict[str, str] | None:
-    """What calibration reads of a part: ``None`` if it is not quantized."""
-    if part is None or not part.quantizes:
-        return None
-    keys = ("quantization_scheme", "activation_dtype", "activation_observer")
-    return {key: getattr(part, key) for key in keys}
 
 
 def _gates(parsed: Parsed, one: Any) -> dict[str, Gate]:

@@ -8,7 +8,8 @@ import json
 
 import pytest
 
-from scripts.config.config import Config, slice_json
+from scripts.config.config import Config
+from scripts.config.slices import slice_json
 
 MODULE = """
 def build(weights, width=8): ...

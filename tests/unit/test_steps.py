@@ -14,6 +14,7 @@ from scripts import plans, steps
 from scripts.bench import matrix
 from scripts.config import config as config_module
 from scripts.config.config import Config, load
+from scripts.config.slices import slice_json
 from scripts.model import ModelModule, modules_table
 from scripts.steps import Steps
 
@@ -97,7 +98,7 @@ def test_every_answer_is_found_once(configs, monkeypatch):
         return part.model_dump(mode="json")
 
     monkeypatch.setattr(steps, "digest", digest)
-    monkeypatch.setattr(config_module, "_plain", counted)
+    monkeypatch.setattr(config_module, "plain", counted)
     ask(Steps(config))
     models, recipes, targets = matrix.SHAPES[1_000]
     assert sum(digests.values()) == 3 + models
@@ -136,7 +137,7 @@ def test_the_step_after_all_builds_is_started_with_a_short_command(configs):
     builds: dict = {}
     for build in config.builds:
         builds.setdefault(build.model, {}).setdefault(build.recipe, []).append(build.target)
-    assert len(config_module.slice_json(builds)) > LONGEST_ARGUMENT
+    assert len(slice_json(builds)) > LONGEST_ARGUMENT
     assert len(plans.digest(builds)) == 64
 
 
