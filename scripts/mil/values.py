@@ -24,7 +24,7 @@ Constant = Tensor | str | tuple[Tensor | str, ...]
 WEIGHT_FILE = "@model_path/weights/weight.bin"
 
 # After how much that was widened, and then freed, memory is handed back to the system.
-_TRIM_BYTES = 1 << 24
+_TRIM_BYTES = 1 << 26
 
 # Which repeated field of the format holds a type's immediate values; the other types are raw bytes
 # (coremltools, ``IMMEDIATE_VALUE_TYPES_IN_BYTES``).
