@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.memory import needed, weights_mb
 from tests.project import CONFIG, Project
 
 NODES = ("n1", "n2", "n3")
@@ -207,8 +208,10 @@ def test_rules_run_as_jobs_and_a_failed_one_stops_only_what_needs_it(built, clus
 
     jobs = cluster.jobs()
     assert {job["NodeList"] for job in jobs} <= set(NODES)
-    # Rule train wants 2000 MB, rule export 4000. What fails is tried once more, with twice as much.
-    train, export = "2000M", "4000M"
+    weights = weights_mb([project.folder / "results/train/digits_cnn.safetensors"])
+    train, export = f"{needed('train')}M", f"{needed('export', weights)}M"
     states = [(job["JobState"], job["Tres"].split("mem=")[1].split(",")[0]) for job in jobs]
     assert {("COMPLETED", train), ("COMPLETED", export)} <= set(states), jobs
-    assert [s for s in states if s[0] == "FAILED"] == [("FAILED", "2000M"), ("FAILED", "4000M")]
+    # What fails is tried once more, with twice as much.
+    twice = f"{2 * needed('train')}M"
+    assert [s for s in states if s[0] == "FAILED"] == [("FAILED", train), ("FAILED", twice)]

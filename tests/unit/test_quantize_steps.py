@@ -71,13 +71,13 @@ def test_equals_plain_torchao():
 
 def test_takes_what_the_config_hands_over():
     """Every field of a validated step, with its defaults written out."""
-    from scripts.config.config import _flat
     from scripts.config.recipes import Step
+    from scripts.config.slices import flat
 
     affine = {"weight_dtype": "int4", "granularity": {"group_size": 32}}
     codebook = {"dtype": "uint3", "block_size": [16, -1]}
     for step, plain in (({"affine": affine}, INT4), ({"codebook": codebook}, LUT3)):
-        ours = quantize(Net(), [_flat(Step(**step))])
+        ours = quantize(Net(), [flat(Step(**step))])
         expected = quantize(Net(), [plain | {"types": [EMBEDDING, LINEAR]}])
         assert kinds(ours) == kinds(expected)
         assert torch.equal(ours.head.weight.dequantize(), expected.head.weight.dequantize())
