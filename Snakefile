@@ -29,7 +29,8 @@ onstart:
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
         if not (workflow.remote_exec or workflow.deployment_settings.deployment_method):
-            warm.start(ROOT / model.module for model in CONFIG.models.values())
+            models = (ROOT / model.module for model in CONFIG.models.values())
+            warm.start(models, Path("logs/warm"))
 
 
 include: "rules/common.smk"

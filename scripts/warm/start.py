@@ -30,7 +30,7 @@ def imported(files: Iterable[Path]) -> list[tuple[str, list[str]]]:
     return [(module, sorted(names)) for module, names in sorted(found.items())]
 
 
-def start(models: Iterable[Path]) -> None:
+def start(models: Iterable[Path], logs: Path) -> None:
     """Starts what :mod:`scripts.warm` describes, for this process and all that it starts.
 
     They load nothing until the first step asks, and end with this process, however that ends, when
@@ -38,6 +38,7 @@ def start(models: Iterable[Path]) -> None:
 
     Args:
         models: the files of model modules, whose libraries are loaded as well.
+        logs: folder for what libraries say while they are loaded; steps have logs of their own.
     """
     if VARIABLE in os.environ or sys.platform != "linux":
         return
@@ -46,13 +47,17 @@ def start(models: Iterable[Path]) -> None:
     lifeline, _held = os.pipe()
     libraries = json.dumps(imported(models))
     command = [sys.executable, "-m", "scripts.warm.server"]
+    logs.mkdir(parents=True, exist_ok=True)
     for kind in KINDS:
-        with socket.socket(socket.AF_UNIX) as listener:
+        log = logs / f"{kind}.log"
+        with socket.socket(socket.AF_UNIX) as listener, log.open("wb") as output:
             listener.bind(os.path.join(folder, kind))
             listener.listen(128)
             subprocess.Popen(
                 [*command, kind, libraries, str(listener.fileno())],
                 stdin=lifeline,
+                stdout=output,
+                stderr=output,
                 pass_fds=[listener.fileno()],
                 env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
                 start_new_session=True,  # an interrupt from the keyboard is for the steps

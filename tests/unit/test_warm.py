@@ -38,9 +38,10 @@ if __name__ == "__main__":
 # What Snakemake is to the warm processes: who starts them, starts steps, and ends some time.
 BUILD = """
 import os, sys
+from pathlib import Path
 from scripts.warm import VARIABLE
 from scripts.warm.start import start
-start([])
+start([], Path('logs'))
 print(os.environ.get(VARIABLE), flush=True)
 sys.stdin.read()
 """
@@ -55,9 +56,11 @@ class Build:
         self.environment.pop(VARIABLE, None)
         self.process = subprocess.Popen(
             [sys.executable, "-c", BUILD],
+            cwd=folder,
             env=self.environment | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=(folder / "terminal").open("wb"),
             text=True,
         )
         self.sockets = Path(self.process.stdout.readline().strip())
@@ -125,6 +128,13 @@ def test_a_step_has_its_own_folder_arguments_files_and_environment(build, tmp_pa
     code, out, err = build.run(body, "--log", str(log))
     assert (code, out, err) == (0, "", "")
     assert f"{build.folder} --body None" in log.read_text()
+
+
+def test_what_libraries_say_while_they_are_loaded_goes_to_a_log(build):
+    """coremltools misses Apple's frameworks, and torchao what it has for other processors."""
+    build.run("", "--portably")
+    assert "libcoremlpython" in (build.folder / "logs/portable.log").read_text()
+    assert (build.folder / "terminal").read_text() == ""
 
 
 def test_a_portable_step_runs_in_the_fixed_environment(build):
