@@ -54,6 +54,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        path.mkdir(parents=True)
         for name in ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "report"):
             (shutil.copytree if (ROOT / name).is_dir() else shutil.copy2)(ROOT / name, path / name)
         self.config = path / "config" / CONFIG.name

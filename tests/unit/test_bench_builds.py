@@ -12,7 +12,7 @@ from scripts.bench.by_hand import Job, quantized
 
 @pytest.fixture
 def folder(tmp_path):
-    return builds.Folder(tmp_path)
+    return builds.Folder(tmp_path / "project")
 
 
 def concerned(folder, edit):
