@@ -13,6 +13,7 @@ from scripts import cli
 from scripts.bench import (
     builds,
     interpreter,
+    jobs,
     memory,
     palettization,
     planning,
@@ -40,7 +41,7 @@ def measure(results: Path, console: Console) -> dict:
 
     machine = record.machine()  # before we are what loads it
     done = []
-    for module in (builds, preparation, palettization):
+    for module in (builds, jobs, preparation, palettization):
         console.print(module.TITLE)
         done.append(record.benchmark(module.TITLE, module.HOW, told(module.comparisons())))
     console.print(interpreter.TITLE)

@@ -99,7 +99,14 @@ def _footprint(facts: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _sameness(facts: Mapping[str, Any]) -> Text:
-    """What facts named ``same_…`` say of both results together; nothing without such a fact."""
+    """What facts named ``same_…`` say of both results together, or how many are identical.
+
+    Of those that are not, upstream's may differ from run to run; those that cannot are named.
+    """
+    if facts.get("reproducible_but_different"):
+        return Text("DIFFERENT", style="bold red")
+    if "identical" in facts:
+        return Text(f"{facts['identical']} identical")
     found = [value for name, value in facts.items() if name.startswith("same_")]
     if not found:
         return Text()

@@ -6,6 +6,7 @@ Workloads are fakes that advance a fake clock, so that every figure is known bef
 import io
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from scripts.bench import (
     builds,
     footprint,
     interpreter,
+    jobs,
     matrix,
     memory,
     palettization,
@@ -199,12 +201,12 @@ def test_one_artifact_of_each_recipe_is_measured_and_models_without_any_are_name
 
 
 def test_what_is_not_built_is_skipped_and_told(tmp_path, monkeypatch):
-    for module in (preparation, palettization, builds):
+    for module in (preparation, palettization, builds, jobs):
         monkeypatch.setattr(module, "comparisons", lambda: iter(()))
     monkeypatch.setattr(planning, "RUNS", {})
     measured = bench.measure(tmp_path, Console(file=io.StringIO()))
     entries = {entry["title"]: entry for entry in measured["benchmarks"]}
-    assert [entry["comparisons"] for entry in entries.values()] == [[]] * 6
+    assert [entry["comparisons"] for entry in entries.values()] == [[]] * 7
     assert "not measured: mobilenet_v2, minilm, smollm2" in entries["Interpreter"]["skipped"]
     assert "make is not measured" in entries["Planning"]["skipped"]
     assert entries[memory.TITLE]["stages"] == []
@@ -306,6 +308,8 @@ def test_the_table_shows_peaks_by_step_and_model_the_smallest_first():
         ({"same_annotations": True, "same_program": True}, ["same"]),
         ({"same_annotations": True, "same_program": False}, ["DIFFERENT"]),
         ({"limit": 2}, []),
+        ({"identical": 3, "reproducible_but_different": []}, ["3", "identical"]),
+        ({"identical": 3, "reproducible_but_different": ["a/b/c"]}, ["DIFFERENT"]),
     ],
 )
 def test_the_table_shows_whether_both_have_the_same_result(facts, shown):
@@ -319,9 +323,19 @@ def test_the_table_shows_whether_both_have_the_same_result(facts, shown):
 
 
 def test_every_benchmark_says_how_it_is_measured():
-    for module in (preparation, palettization, interpreter, planning):
+    for module in (builds, jobs, preparation, palettization, interpreter, planning):
         assert module.TITLE
         assert module.HOW.startswith("Seconds")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are warm processes on Linux only")
+def test_a_job_is_measured_in_a_fork_and_in_a_process_of_its_own(monkeypatch):
+    """Else it fails by itself."""
+    monkeypatch.setattr(jobs, "ROUNDS", 1)
+    monkeypatch.setattr(jobs, "KINDS", ("native",))
+    (measured,) = jobs.comparisons()
+    assert len(measured.ours.seconds) == len(measured.baseline.seconds) == 1
+    assert measured.facts["once_a_build_s"] > 0
 
 
 def planned(seconds_of_builds):

@@ -1,0 +1,34 @@
+"""A step that loads what steps of its kind load, and does nothing: a job's fixed cost."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from scripts import cli
+from scripts.warm import KINDS, PORTABLE
+
+# What it prints first.
+LOADED_ALREADY, LOADS = "libraries are loaded already", "libraries must be loaded"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--kind", choices=KINDS, required=True)
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        print(LOADED_ALREADY if "torch" in sys.modules else LOADS)
+        from scripts.lean import load_coremltools
+        from scripts.warm.server import LOADED
+
+        if arguments.kind == PORTABLE:
+            load_coremltools()
+        for name in LOADED[arguments.kind]:
+            importlib.import_module(name)
+
+    return cli.run(arguments, step, portably=arguments.kind == PORTABLE, warm=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
