@@ -18,7 +18,7 @@ from executorch.exir.backend.compile_spec_schema import CompileSpec
 from executorch.exir.backend.utils import is_same_node
 from torch._subclasses import FakeTensorMode
 
-from scripts.coreml_passes import sound_reshapes
+from scripts.coreml_passes import checked_once, sound_reshapes
 from scripts.edge_program import EdgeProgram
 from scripts.errors import FoundryError
 
@@ -67,7 +67,7 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
         lower_full_graph=options["lower_full_graph"],
     )
     try:
-        with sound_reshapes():
+        with sound_reshapes(), checked_once():
             lowered = edge.manager().to_backend(partitioner)
         # Copies of the weights would stay beside those that follow: SmolLM2 in fp32 took 4.1 GB
         # for weights of 0.63 GB.
