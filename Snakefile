@@ -33,6 +33,8 @@ onstart:
             warm.start(models, Path("logs/warm"))
 
 
+# Stages have priorities, the first the highest: left to itself, Snakemake may begin the longest way
+# to an artifact last, and then all cores but one wait for it.
 include: "rules/common.smk"
 include: "rules/resources.smk"
 include: "rules/fetch.smk"

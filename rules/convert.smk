@@ -9,6 +9,7 @@ rule calibrate:
         "results/calibrate/{model}/{key}.json",
     log:
         "logs/calibrate/{model}/{key}.log",
+    priority: 3  # see Snakefile
     threads: 1
     resources:
         mem_mb=memory("calibrate"),
@@ -47,6 +48,7 @@ rule convert:
         "results/convert/{model}/{recipe}.pt2",
     log:
         "logs/convert/{model}/{recipe}.log",
+    priority: 2  # see Snakefile
     threads: 1
     resources:
         mem_mb=memory("convert"),

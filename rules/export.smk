@@ -9,6 +9,7 @@ rule export:
         modules="results/export/{model}.json",
     log:
         "logs/export/{model}.log",
+    priority: 4  # see Snakefile
     threads: 1
     resources:
         mem_mb=memory("export"),

@@ -34,6 +34,7 @@ rule train:
         "results/train/{model}.safetensors",
     log:
         "logs/train/{model}.log",
+    priority: 4  # see Snakefile
     threads: 1
     resources:
         mem_mb=memory("train"),

@@ -7,6 +7,7 @@ rule edge:
         about="results/edge/{model}/{program}/{key}.json",
     log:
         "logs/edge/{model}/{program}/{key}.log",
+    priority: 1  # see Snakefile
     threads: 1
     resources:
         mem_mb=memory("edge"),
