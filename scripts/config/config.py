@@ -26,6 +26,7 @@ from scripts.config.slices import activations, flat, key, plain
 from scripts.config.structure import Module, structure_findings
 from scripts.config.systems import oldest
 from scripts.config.targets import Target
+from scripts.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,12 @@ class Config:
         }
 
     def _slice_validate(self, model: str, recipe: str, target: str) -> dict[str, Any]:
-        build = self._by_names[model, recipe, target]
+        build = self._by_names.get((model, recipe, target))
+        if build is None:
+            raise ConfigError(
+                f"{model}/{recipe}/{target} is not among the builds, so it has no gates to be "
+                "validated by; add it to `builds`"
+            )
         gates = {metric: plain(gate) for metric, gate in build.gates.items()}
         shown = ("minimum_os", "compute_precision", "compute_units")
         return {

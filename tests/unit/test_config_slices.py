@@ -10,6 +10,7 @@ import pytest
 
 from scripts.config.config import Config
 from scripts.config.slices import slice_json
+from scripts.errors import ConfigError
 
 MODULE = """
 def build(weights, width=8): ...
@@ -240,6 +241,12 @@ def test_default_gates_come_from_the_scheme(parsed):
     assert gates_of(config, "rows", "old")["hazards"]["max"] == 0
     assert gates_of(config, "rows", "old")["delegated_fraction"]["min"] == 1
     assert "delegated_fraction" not in gates_of(config, "rows", "desk")
+
+
+def test_what_is_not_built_cannot_be_validated(parsed):
+    config = parsed(setting("builds", 0, "targets", value=["old"]))
+    with pytest.raises(ConfigError, match=r"net/rows/phone is not among the builds, .*add it"):
+        config.slice("validate", model="net", recipe="rows", target="phone")
 
 
 def test_steps_are_handed_on_flat(parsed):
