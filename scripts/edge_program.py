@@ -81,8 +81,8 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
     try:
         # Views are never kept whole, so they can be decomposed before it is known what is.
         table = torch.export.default_decompositions()
-        views = {op for op in _targets(program) if getattr(op, "is_view", False)}
-        functional = program.run_decompositions({op: table[op] for op in views if op in table})
+        views = {op: table[op] for op in _targets(program) if op in table and op.is_view}
+        functional = program.run_decompositions(views)
         _skip_what_changes_nothing(functional)
         partitioner = CoreMLPartitioner(skip_ops_for_coreml_delegation=skip)
         known, _ = partitioner.ops_to_not_decompose(functional)

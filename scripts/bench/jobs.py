@@ -28,7 +28,7 @@ HOW = (
 ROUNDS = 5
 ROOT = Path(__file__).parents[2]
 # Starts warm processes, says where they are, and ends them when its input ends.
-_HOLDER = """
+HOLDER = """
 import os, sys
 from pathlib import Path
 from scripts.warm import VARIABLE
@@ -65,7 +65,7 @@ def _warm(folder: Path) -> Iterator[str]:
     """The folder of sockets of warm processes that live as long as the context."""
     environment = {k: v for k, v in os.environ.items() if k != VARIABLE}
     holder = subprocess.Popen(
-        [sys.executable, "-c", _HOLDER],
+        [sys.executable, "-c", HOLDER],
         cwd=folder,
         env=environment | {"PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 from scripts import cli
@@ -19,13 +18,9 @@ def main(argv: list[str] | None = None) -> int:
 
     def step() -> None:
         print(LOADED_ALREADY if "torch" in sys.modules else LOADS)
-        from scripts.lean import load_coremltools
-        from scripts.warm.server import LOADED
+        from scripts.warm.server import load_kind
 
-        if arguments.kind == PORTABLE:
-            load_coremltools()
-        for name in LOADED[arguments.kind]:
-            importlib.import_module(name)
+        load_kind(arguments.kind)
 
     return cli.run(arguments, step, portably=arguments.kind == PORTABLE, warm=True)
 

@@ -101,7 +101,7 @@ def _footprint(facts: Mapping[str, Any]) -> tuple[str, str, str]:
 def _sameness(facts: Mapping[str, Any]) -> Text:
     """What facts named ``same_…`` say of both results together, or how many are identical.
 
-    Of those that are not, upstream's may differ from run to run; those that cannot are named.
+    Of those that are not, upstream's may differ from run to run; the record names any that cannot.
     """
     if facts.get("reproducible_but_different"):
         return Text("DIFFERENT", style="bold red")

@@ -106,12 +106,17 @@ def adopted(connection: str, message: str, *files: str) -> Request:
     return Request(socket.socket(fileno=int(connection)), numbers, step)
 
 
-def load(kind: str, libraries: list[tuple[str, list[str]]]) -> None:
-    """Imports what steps of this kind need, and what models import."""
+def load_kind(kind: str) -> None:
+    """Imports what steps of this kind need."""
     if kind == PORTABLE:
         load_coremltools()
     for name in LOADED[kind]:
         importlib.import_module(name)
+
+
+def load(kind: str, libraries: list[tuple[str, list[str]]]) -> None:
+    """Imports what steps of this kind need, and what models import."""
+    load_kind(kind)
     from scripts.torchvision_ops import declare_missing_operators
 
     declare_missing_operators()  # first: they may import torchvision or transformers

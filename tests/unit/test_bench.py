@@ -328,14 +328,15 @@ def test_every_benchmark_says_how_it_is_measured():
         assert module.HOW.startswith("Seconds")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="there are warm processes on Linux only")
 def test_a_job_is_measured_in_a_fork_and_in_a_process_of_its_own(monkeypatch):
-    """Else it fails by itself."""
+    """Else it fails by itself. Where there are no warm processes, nothing is measured."""
     monkeypatch.setattr(jobs, "ROUNDS", 1)
     monkeypatch.setattr(jobs, "KINDS", ("native",))
-    (measured,) = jobs.comparisons()
-    assert len(measured.ours.seconds) == len(measured.baseline.seconds) == 1
-    assert measured.facts["once_a_build_s"] > 0
+    measured = list(jobs.comparisons())
+    assert [one.case for one in measured] == (["native"] if sys.platform == "linux" else [])
+    for one in measured:
+        assert len(one.ours.seconds) == len(one.baseline.seconds) == 1
+        assert one.facts["once_a_build_s"] > 0
 
 
 def planned(seconds_of_builds):

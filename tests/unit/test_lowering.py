@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from coremltools.converters.mil import Builder
+from executorch.backends.apple.coreml.partition import coreml_partitioner
 from executorch.exir.lowered_backend_module import LoweredBackendModule
 
 from scripts import edge_program, lowering, portable
@@ -74,6 +75,14 @@ def test_handles_name_the_operator_and_its_module(program):
     edge = edge_program.make(program, [])
     assert describe(lower(edge, TARGET)).delegated_fraction == 1.0
     assert sorted(edge.sources.values()) == ["aten.linear.default @ inner", "aten.relu.default"]
+
+
+def test_no_view_is_kept_whole_that_could_be_decomposed():
+    """So that they can be decomposed at once (``edge_program.make``)."""
+    table = torch.export.default_decompositions()
+    views = [op for op in table if op.is_view]
+    assert torch.ops.aten.transpose.int in views
+    assert [op for op in views if not coreml_partitioner._is_view_op(op)] == []
 
 
 def test_lowered_programs_are_let_go(program, monkeypatch):

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from scripts.bench.jobs import HOLDER
 from scripts.warm import VARIABLE
 from scripts.warm.start import imported
 
@@ -35,19 +36,11 @@ def main(argv=None):
 if __name__ == "__main__":
     raise SystemExit(main())
 """
-# What Snakemake is to the warm processes: who starts them, starts steps, and ends some time.
-BUILD = """
-import os, sys
-from pathlib import Path
-from scripts.warm import VARIABLE
-from scripts.warm.start import start
-start([], Path('logs'))
-print(os.environ.get(VARIABLE), flush=True)
-sys.stdin.read()
-"""
 
 
 class Build:
+    """What Snakemake is to the warm processes: starts them, starts steps, and ends some time."""
+
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
         (folder / "a_step.py").write_text(STEP)
@@ -55,7 +48,7 @@ class Build:
         self.environment = os.environ | {"PYTHONPATH": path} | environment
         self.environment.pop(VARIABLE, None)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", BUILD],
+            [sys.executable, "-c", HOLDER],
             cwd=folder,
             env=self.environment | environment,
             stdin=subprocess.PIPE,
