@@ -16,7 +16,6 @@ READY := $(VENV)/.ready
 LOCK := envs/requirements$(if $(filter Darwin,$(shell uname)),-macos).lock
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-export PYTHONPATH := $(CURDIR):$(CURDIR)/scripts/progress
 
 # The environment is made anew when its lock changes in content, not when it is merely touched.
 environment:
@@ -33,11 +32,11 @@ environment:
 	fi
 
 build: environment
-	@python -m scripts.resume
-	@python -m scripts.structure config/config.yaml || { [[ $$? == 3 ]] && \
+	@pte-foundry resume
+	@pte-foundry check --structure config/config.yaml || { [[ $$? == 3 ]] && \
 	  { snakemake --logger foundry --cores $(CORES) structure || true; }; } # the other models go on
 	@snakemake --logger foundry --cores $(CORES)
-	@python -m scripts.table results/summary.json
+	@pte-foundry table
 
 test: environment
 	@ruff check .
@@ -47,7 +46,7 @@ test: environment
 	@python -m pytest -n 2
 
 bench: environment
-	@python -m scripts.bench --output results/bench
+	@python -P -m pte_foundry.bench --output results/bench
 
 lock:
 	@$(PYTHON) envs/lock.py

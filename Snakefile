@@ -1,7 +1,7 @@
 # From a configuration to verified, byte-reproducible Core ML programs for ExecuTorch.
 #
 #   results/pte/{model}/{recipe}/{target}.pte                     the artifacts
-#   results/validation/{model}/{recipe}/{target}/{device}.json    a report on each, by executing it
+#   results/validation/{model}/{recipe}/{target}/{device}.json    their validation reports
 #   results/summary.json, results/report/index.html               all builds, for programs and people
 #   results/manifest.json                                         what every artifact was made from
 #
@@ -11,7 +11,8 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: f"{workflow.basedir}/config/config.yaml"
+# Not workflow.basedir: when this file is used as a module, that is the importing workflow's folder.
+configfile: workflow.current_basedir.join("config/config.yaml").get_path_or_uri(secret_free=True)
 
 
 report: "report/workflow.rst"
@@ -21,20 +22,9 @@ container: "docker-daemon://pte-foundry:0.1.0"  # envs/Dockerfile; used with --s
 
 
 onstart:
-    if workflow.is_main_process:
-        write_plans()
-    # Snakemake 9.27.1 limits how many jobs start in a second. For that it looks through all waiting
-    # jobs again every second, once for each job that has ended so far, which takes a core after some
-    # hundred jobs. On one machine its cores are limit enough. (tests/rules/test_scheduling.py)
-    if workflow.local_exec:
-        workflow.scheduler.job_rate_limiter = None
-        if not (workflow.remote_exec or workflow.deployment_settings.deployment_method):
-            models = (ROOT / model.module for model in CONFIG.models.values())
-            warm.start(models, Path("logs/warm"))
+    start_build(workflow)
 
 
-# Stages have priorities, the first the highest: left to itself, Snakemake may begin the longest way
-# to an artifact last, and then all cores but one wait for it.
 include: "rules/common.smk"
 include: "rules/resources.smk"
 include: "rules/fetch.smk"

@@ -1,40 +1,54 @@
-# The configuration, and what the rules ask of it. A step is named by its rule, `scripts/<step>` is
-# its code. Its `code` parameter changes with the meaning of its sources and with the lock file, its
-# `slice` parameter is what it reads of the configuration: these two decide about rebuilding.
+# The configuration, and what the rules ask about it. A rule runs the command of its name,
+# pte_foundry/steps/<rule>.py. Its `code` parameter changes with the meaning of the command's source
+# files and with the lock file, its `slice` parameter is what it reads of the config: these two
+# decide about rebuilding.
+import importlib.util
 import os
 import re
 import sys
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
-ROOT = Path(workflow.basedir).resolve()
-sys.path.insert(0, str(ROOT))
+# These rules run with the library that lies beside them, whatever else is installed. Only rules
+# that were fetched alone, as with `module: github(...)`, run with an installed library.
+SCRIPTS = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent / "scripts"
+found = importlib.util.find_spec("pte_foundry")
+if SCRIPTS.is_dir() and not (found and Path(found.origin).is_relative_to(SCRIPTS.resolve())):
+    sys.path.insert(0, str(SCRIPTS))
+    others = filter(None, [os.environ.get("PYTHONPATH")])
+    os.environ.update(PYTHONPATH=os.pathsep.join([str(SCRIPTS), *others]))
+elif not found:
+    raise WorkflowError(
+        "The Python package pte_foundry is not installed in this environment, and these rules were "
+        "fetched without it. Install it from the same repository and version, with pip."
+    )
 
-from scripts import plans
-from scripts.config.config import Config
-from scripts.config.slices import slice_json
-from scripts.errors import FoundryError
-from scripts.sources import entry
-from scripts.steps import Steps, lock_file
-from scripts.warm import start as warm
+from pte_foundry.canonical_json import canonical, encoded
+from pte_foundry.config.config import Config
+from pte_foundry.errors import FoundryError
+from pte_foundry.job.fork_server import start as fork_server
+from pte_foundry.lock import lock_file
+from pte_foundry.workflow.code import entry
+from pte_foundry.workflow.jobs import Jobs
+from pte_foundry.workflow.stages import FEEDING_BYTES, STAGES
 
-LOCK = lock_file(ROOT)
+ROOT = Path(workflow.basedir).resolve()  # what paths in the config are relative to
+LOCK = lock_file()
 
 try:
-    CONFIG = Config.parse(config, [Path(file) for file in workflow.configfiles], ROOT)
+    CONFIG = Config.parse(config, [Path(file).absolute() for file in workflow.configfiles], ROOT)
 except FoundryError as error:
     raise WorkflowError(str(error)) from None
 
-STEPS = Steps(CONFIG)
+JOBS = Jobs(CONFIG)
 MODELS = CONFIG.built_models
 DEVICES = sorted(CONFIG.devices)
 
 # Names the exported program among those of recipes, none of which can be called so.
 FLOAT = "_float"
 
-# Steps import `scripts` from here, wherever they run, and nothing from the folder they run in.
-shell.prefix(f"set -euo pipefail; export PYTHONPATH='{ROOT}' PYTHONSAFEPATH=1; ")
+# The options with which every command that does real work ends.
+ENDS = " --benchmark {output.benchmark:q} --log {log:q}"
 
 
 wildcard_constraints:
@@ -46,6 +60,18 @@ wildcard_constraints:
     name=r"[A-Za-z0-9_.-]+",
     file=r"[^/]+",
     key=r"[a-z0-9-]+",
+
+
+def start_build(workflow):
+    """Runs once before the first job."""
+    # Snakemake 9.27.1 limits how many jobs start in a second. For that it looks through all waiting
+    # jobs again every second, once for each job that has ended so far, which takes a core after some
+    # hundred jobs. On one machine its cores are limit enough. (tests/rules/test_scheduling.py)
+    if workflow.is_main_process and workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
+        if not (workflow.remote_exec or workflow.deployment_settings.deployment_method):
+            models = (ROOT / model.module for model in CONFIG.models.values())
+            fork_server.start(models, Path("logs/fork_server"))
 
 
 def artifacts():
@@ -61,103 +87,108 @@ def validations():
 
 
 def divergences():
-    """Reports of where the error arises, if the configuration wants them on the page."""
+    """Per-layer error reports of all builds, if the config asks for them on the page."""
     builds = CONFIG.builds if CONFIG.divergence else []
     return [f"results/divergence/{b.model}/{b.recipe}/{b.target}.json" for b in builds]
 
 
 @cache
-def seen_from_here(path):
-    """Relative, so that a project that moves with its results is not rebuilt."""
+def relative(path):
+    """The path from here: a project that moves with its results is not rebuilt."""
     return os.path.relpath(path)
 
 
-def sources(step):
-    """The file that a step starts in, and the lock file, for all to see. What else it imports is in
-    its `code`: as inputs of every job, some 60 files each, they took most of Snakemake's planning.
-    `ancient`, because touching a file is not a change."""
-    return ancient([seen_from_here(entry(step, ROOT)), seen_from_here(LOCK)])
+def code_files(stage):
+    """The file of a stage's command, and the lock file, for all to see. All other files that it
+    imports are in its `code`: as inputs of every job, some 60 files each, they took most of
+    Snakemake's planning. `ancient`, because touching a file is not a change."""
+    return ancient([relative(entry(stage)), relative(LOCK)])
 
 
-def code(step):
-    return STEPS.code(step)
+def code(stage):
+    return JOBS.code(stage)
 
 
-def module_file(wildcards):
-    return ancient(seen_from_here(ROOT / CONFIG.models[wildcards.model].module))
+def model_code(stage):
+    """The code of a stage and of the model that it runs."""
+    return lambda wildcards: JOBS.code(stage, wildcards.model)
 
 
-def model_code(step):
-    """The step's code and the model's, as a function of the wildcards."""
-
-    def of(wildcards):
-        return STEPS.code(step, wildcards.model)
-
-    return of
+def scheme_code(stage):
+    """The code of a stage, of the model that it runs, and of the recipe's scheme."""
+    return lambda wildcards: JOBS.code(stage, wildcards.model, wildcards.recipe)
 
 
-def slice_of(step, *names):
-    """What the step reads of the configuration about the wildcards ``names``, as canonical JSON."""
-
-    def of(wildcards):
-        return STEPS.slice(step, **{name: wildcards[name] for name in names})
-
-    return of
+def slice_of(stage, *names):
+    """What the stage reads of the config about the wildcards ``names``."""
+    return lambda wildcards: JOBS.slice(stage, **{name: wildcards[name] for name in names})
 
 
 def fetched(model, name, source):
     return f"results/fetch/{model}/{name}/{source.filename}"
 
 
-def weights_file(wildcards):
-    weights = CONFIG.models[wildcards.model].weights
+def weights_of(model):
+    weights = CONFIG.models[model].weights
     if weights.kind == "train":
-        return f"results/train/{wildcards.model}.safetensors"
-    return fetched(wildcards.model, "weights", weights)
+        return f"results/train/{model}.safetensors"
+    return fetched(model, "weights", weights)
 
 
-def data_files(wildcards):
-    data = CONFIG.models[wildcards.model].data
-    return [fetched(wildcards.model, name, data[name]) for name in sorted(data)]
+def data_of(model):
+    data = CONFIG.models[model].data
+    return {name: fetched(model, name, data[name]) for name in sorted(data)}
 
 
-def data_assignments(wildcards, input):
-    """The data files as the NAME=PATH that steps take."""
-    names = sorted(CONFIG.models[wildcards.model].data)
-    return [f"{name}={path}" for name, path in zip(names, input.data, strict=True)]
+def module_of(model):
+    return relative(ROOT / CONFIG.models[model].module)
 
 
-def pins(wildcards):
-    """The digests that the configuration gives to weights and data, as the NAME=DIGEST of steps."""
-    entry = CONFIG.models[wildcards.model]
-    pinned = {name: source.sha256 for name, source in entry.data.items()}
-    if entry.weights.kind != "train":
-        pinned["weights"] = entry.weights.sha256
-    return [f"{name}={digest}" for name, digest in sorted(pinned.items())]
+def paths_of(wildcards):
+    """Paths of a model's module, weights and data: what its commands read, and the manifest."""
+    model = wildcards.model
+    return canonical(
+        {"module": module_of(model), "weights": weights_of(model), "data": data_of(model)}
+    )
+
+
+def untrained_model(wildcards):
+    """The files behind a model without its weights. Of its module the meaning counts, in `code`."""
+    return {
+        "model": ancient(f"results/model/{wildcards.model}.json"),
+        "module": ancient(module_of(wildcards.model)),
+        "data": list(data_of(wildcards.model).values()),
+    }
+
+
+def model_files(wildcards):
+    return untrained_model(wildcards) | {"weights": weights_of(wildcards.model)}
+
+
+def sources_of_models():
+    """Weights and data of all models that are built."""
+    found = {file for model in MODELS for file in [weights_of(model), *data_of(model).values()]}
+    return sorted(found)
 
 
 def local_source(wildcards):
     """A source on this disk is an input like any other; one in a package or on the web is not."""
     model = CONFIG.models[wildcards.model]
     source = model.weights if wildcards.name == "weights" else model.data[wildcards.name]
-    return [seen_from_here(ROOT / source.file)] if source.kind == "file" else []
+    return [relative(ROOT / source.file)] if source.kind == "file" else []
 
 
 def calibration(wildcards):
-    """The activation statistics; recipes with the same activation settings share them."""
-    if not CONFIG.calibrates(wildcards.recipe):
+    """The activation ranges; recipes with the same activation settings share them."""
+    if not CONFIG.recipes[wildcards.recipe].calibrates:
         return []
-    key = STEPS.activation_key(wildcards.model, wildcards.recipe)
+    key = JOBS.activation_key(wildcards.model, wildcards.recipe)
     return [f"results/calibrate/{wildcards.model}/{key}.json"]
 
 
 def calibrate_slice(wildcards):
-    recipe = CONFIG.recipe_of(wildcards.model, wildcards.key)
-    return STEPS.slice("calibrate", model=wildcards.model, recipe=recipe)
-
-
-def statistics_option(wildcards, input):
-    return [f"--statistics={file}" for file in input.statistics]
+    recipe = JOBS.recipe_of(wildcards.model, wildcards.key)
+    return JOBS.slice("calibrate", model=wildcards.model, recipe=recipe)
 
 
 def program_of(recipe):
@@ -172,7 +203,7 @@ def torch_program(wildcards):
 
 
 def torch_outputs(wildcards):
-    """What the program to lower gives in PyTorch."""
+    """Outputs in PyTorch of the program that is lowered."""
     if program_of(wildcards.recipe) == FLOAT:
         return f"results/reference/{wildcards.model}.safetensors"
     return f"results/evaluate/{wildcards.model}/{wildcards.recipe}.safetensors"
@@ -180,94 +211,45 @@ def torch_outputs(wildcards):
 
 def lowered(wildcards):
     """The lowered program; targets that differ only in compute units share it."""
-    key = STEPS.lowering_key(wildcards.target)
+    key = JOBS.lowering_key(wildcards.target)
     return f"results/lower/{wildcards.model}/{wildcards.recipe}/{key}.pte"
+
+
+def debug_handles(wildcards):
+    return lowered(wildcards).removesuffix(".pte") + ".json"
 
 
 def edge_program(wildcards):
     """The edge program of a lowering; all targets share it, unless they skip other operators."""
-    key = STEPS.edge_key(CONFIG.target_of(wildcards.key))
+    key = JOBS.edge_key(JOBS.target_of(wildcards.key))
     return f"results/edge/{wildcards.model}/{program_of(wildcards.recipe)}/{key}.pt2"
 
 
-def edge_about(wildcards):
+def edge_metadata(wildcards):
     return edge_program(wildcards).removesuffix(".pt2") + ".json"
 
 
 def edge_slice(wildcards):
-    return STEPS.slice("edge", target=CONFIG.edge_target_of(wildcards.key))
+    return JOBS.slice("edge", target=JOBS.edge_target_of(wildcards.key))
 
 
 def lower_slice(wildcards):
-    return STEPS.slice("lower", target=CONFIG.target_of(wildcards.key))
+    return JOBS.slice("lower", target=JOBS.target_of(wildcards.key))
 
 
-def operator_sources(wildcards):
-    return lowered(wildcards).removesuffix(".pte") + ".json"
-
-
-# The steps whose code can change an artifact.
-FEEDING_BYTES = ["train", "export", "calibrate", "convert", "edge", "lower", "pte"]
-
-
-def matrix():
-    """The builds as targets by recipe by model."""
-    found = {}
-    for build in CONFIG.builds:
-        found.setdefault(build.model, {}).setdefault(build.recipe, []).append(build.target)
-    return found
-
-
-def named_files(model):
-    """Path of a model's module, weights and data, by role."""
-    wildcards = SimpleNamespace(model=model)
-    data = sorted(CONFIG.models[model].data)
-    return {
-        "module": seen_from_here(ROOT / CONFIG.models[model].module),
-        "weights": weights_file(wildcards),
-        **{f"data.{name}": path for name, path in zip(data, data_files(wildcards), strict=True)},
-    }
-
-
-def fetched_files():
-    files = [file for model in MODELS for file in named_files(model).items()]
-    return sorted({path for role, path in files if role != "module"})
-
-
-# What steps read about all builds at once: too long for a command line, see scripts/plans.py.
-PLANS = {
-    "summary": {"builds": matrix(), "devices": DEVICES},
-    "manifest": {
-        "builds": matrix(),
-        "code": {step: code(step) for step in FEEDING_BYTES},
-        "models": {
-            name: {**CONFIG.slice("sources", model=name), "files": named_files(name)}
-            for name in MODELS
-        },
-        "recipes": CONFIG.slice("recipes"),
-        "targets": CONFIG.slice("targets"),
-    },
-}
-
-
-def plan_file(step):
-    return f"results/plan/{step}.json"
-
-
-def write_plans():
-    """When a run begins. They are no outputs of a rule, because no rule could be told them."""
-    for step, plan in PLANS.items():
-        plans.write(Path(plan_file(step)), plan)
+def manifest_slice():
+    """The code of all stages that can change an artifact."""
+    return encoded({"code": {stage: code(stage) for stage in FEEDING_BYTES}})
 
 
 def structure_digest(wildcards):
-    return STEPS.structure_digest(wildcards.model)
+    return JOBS.structure_digest(wildcards.model)
 
 
 def check_structure():
     """Refuses recipes that do not fit their models, as far as the models' modules are known."""
     try:
-        CONFIG.check_structure(STEPS.known_modules(Path("results")))
+        CONFIG.check_structure(JOBS.known_modules(Path("results")))
     except FoundryError as error:
         raise WorkflowError(str(error)) from None
 

@@ -1,106 +1,74 @@
 rule calibrate:
     input:
-        module=module_file,
-        weights=weights_file,
-        data=data_files,
+        unpack(model_files),
         program="results/export/{model}.pt2",
-        sources=sources("calibrate"),
+        code=code_files("calibrate"),
     output:
-        "results/calibrate/{model}/{key}.json",
+        ranges="results/calibrate/{model}/{key}.json",
+        benchmark="benchmarks/calibrate/{model}/{key}.tsv",
     log:
         "logs/calibrate/{model}/{key}.log",
-    priority: 3  # see Snakefile
-    threads: 1
+    priority: priority("calibrate")
     resources:
         mem_mb=memory("calibrate"),
-        runtime=scaled(60),
+        runtime=runtime("calibrate"),
     params:
-        benchmark="benchmarks/calibrate/{model}/{key}.tsv",
         code=model_code("calibrate"),
         slice=calibrate_slice,
-        data=data_assignments,
-        pins=pins,
     message:
         "Calibrating the activations of {wildcards.model}"
     shell:
-        "python -m scripts.calibrate"
-        " --module {input.module:q}"
-        " --weights {input.weights:q}"
-        " --data {params.data:q}"
-        " --sha256 {params.pins:q}"
-        " --slice {params.slice:q}"
-        " --program {input.program:q}"
-        " --output {output:q}"
-        " --benchmark {params.benchmark:q}"
-        " --log {log:q}"
+        "python -P -m pte_foundry.steps.calibrate"
+        " --model {input.model:q} --slice {params.slice:q}"
+        " --program {input.program:q} --output {output.ranges:q}" + ENDS
 
 
 rule convert:
     input:
-        module=module_file,
-        weights=weights_file,
-        data=data_files,
+        unpack(model_files),
         program="results/export/{model}.pt2",
         modules="results/export/{model}.json",
         statistics=calibration,
-        sources=sources("convert"),
+        code=code_files("convert"),
     output:
-        "results/convert/{model}/{recipe}.pt2",
+        program="results/convert/{model}/{recipe}.pt2",
+        benchmark="benchmarks/convert/{model}/{recipe}.tsv",
     log:
         "logs/convert/{model}/{recipe}.log",
-    priority: 2  # see Snakefile
-    threads: 1
+    priority: priority("convert")
     resources:
         mem_mb=memory("convert"),
-        runtime=scaled(60),
+        runtime=runtime("convert"),
     params:
-        benchmark="benchmarks/convert/{model}/{recipe}.tsv",
-        code=model_code("convert"),
+        code=scheme_code("convert"),
         slice=slice_of("convert", "model", "recipe"),
-        data=data_assignments,
-        pins=pins,
-        statistics=statistics_option,
     message:
         "Quantizing {wildcards.model} as {wildcards.recipe}"
     shell:
-        "python -m scripts.convert"
-        " --module {input.module:q}"
-        " --weights {input.weights:q}"
-        " --data {params.data:q}"
-        " --sha256 {params.pins:q}"
-        " --slice {params.slice:q}"
-        " --model {wildcards.model:q}"
-        " --recipe {wildcards.recipe:q}"
-        " --program {input.program:q}"
-        " --modules {input.modules:q}"
-        " {params.statistics:q}"
-        " --output {output:q}"
-        " --benchmark {params.benchmark:q}"
-        " --log {log:q}"
+        "python -P -m pte_foundry.steps.convert"
+        " --model {input.model:q} --slice {params.slice:q} --recipe {wildcards.recipe:q}"
+        " --program {input.program:q} --modules {input.modules:q}"
+        " --statistics {input.statistics:q} --output {output.program:q}" + ENDS
 
 
 rule evaluate:
     input:
         program="results/convert/{model}/{recipe}.pt2",
         reference="results/reference/{model}.safetensors",
-        sources=sources("evaluate"),
+        code=code_files("evaluate"),
     output:
-        "results/evaluate/{model}/{recipe}.safetensors",
+        outputs="results/evaluate/{model}/{recipe}.safetensors",
+        benchmark="benchmarks/evaluate/{model}/{recipe}.tsv",
     log:
         "logs/evaluate/{model}/{recipe}.log",
-    threads: 1
     resources:
         mem_mb=memory("evaluate"),
-        runtime=scaled(60),
+        runtime=runtime("evaluate"),
     params:
-        benchmark="benchmarks/evaluate/{model}/{recipe}.tsv",
         code=code("evaluate"),
     message:
         "Running {wildcards.model} as {wildcards.recipe} in PyTorch"
     shell:
-        "python -m scripts.evaluate"
-        " --program {input.program:q}"
-        " --reference {input.reference:q}"
-        " --output {output:q}"
-        " --benchmark {params.benchmark:q}"
-        " --log {log:q}"
+        "python -P -m pte_foundry.steps.evaluate"
+        " --program {input.program:q} --reference {input.reference:q}"
+        " --output {output.outputs:q}" + ENDS

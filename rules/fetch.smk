@@ -1,58 +1,71 @@
+rule model:
+    input:
+        code=code_files("model"),
+    output:
+        "results/model/{model}.json",
+    log:
+        "logs/model/{model}.log",
+    localrule: True
+    resources:
+        mem_mb=memory("model"),
+        runtime=runtime("model"),
+    params:
+        code=code("model"),
+        slice=slice_of("model", "model"),
+        paths=paths_of,
+    message:
+        "Describing {wildcards.model}"
+    shell:
+        "python -P -m pte_foundry.steps.model"
+        " --slice {params.slice:q} --paths {params.paths:q}"
+        " --output {output:q}"
+        " --log {log:q}"
+
+
 rule fetch:
     input:
         source=local_source,
-        sources=sources("fetch"),
+        code=code_files("fetch"),
     output:
         "results/fetch/{model}/{name}/{file}",
     log:
         "logs/fetch/{model}/{name}/{file}.log",
     localrule: True  # where there is a network, also on a cluster
-    threads: 1
     resources:
         mem_mb=memory("fetch"),
-        runtime=scaled(30),
+        runtime=runtime("fetch"),
     params:
         code=code("fetch"),
         slice=slice_of("fetch", "model", "name"),
-        root=seen_from_here(ROOT),
+        root=relative(ROOT),
     message:
         "Fetching {wildcards.name} of {wildcards.model}"
     shell:
-        "python -m scripts.fetch"
-        " --slice {params.slice:q}"
-        " --root {params.root:q}"
+        "python -P -m pte_foundry.steps.fetch"
+        " --slice {params.slice:q} --root {params.root:q}"
         " --output {output:q}"
         " --log {log:q}"
 
 
 rule train:
     input:
-        module=module_file,
-        data=data_files,
-        sources=sources("train"),
+        unpack(untrained_model),
+        code=code_files("train"),
     output:
-        "results/train/{model}.safetensors",
+        weights="results/train/{model}.safetensors",
+        benchmark="benchmarks/train/{model}.tsv",
     log:
         "logs/train/{model}.log",
-    priority: 4  # see Snakefile
-    threads: 1
+    priority: priority("train")
     resources:
         mem_mb=memory("train"),
-        runtime=scaled(30),
+        runtime=runtime("train"),
     params:
-        benchmark="benchmarks/train/{model}.tsv",
         code=model_code("train"),
         slice=slice_of("train", "model"),
-        data=data_assignments,
-        pins=pins,
     message:
         "Training {wildcards.model}"
     shell:
-        "python -m scripts.train"
-        " --module {input.module:q}"
-        " --data {params.data:q}"
-        " --sha256 {params.pins:q}"
-        " --slice {params.slice:q}"
-        " --output {output:q}"
-        " --benchmark {params.benchmark:q}"
-        " --log {log:q}"
+        "python -P -m pte_foundry.steps.train"
+        " --model {input.model:q} --slice {params.slice:q}"
+        " --output {output.weights:q}" + ENDS

@@ -1,88 +1,75 @@
 rule edge:
     input:
         program=torch_program,
-        sources=sources("edge"),
+        code=code_files("edge"),
     output:
         program="results/edge/{model}/{program}/{key}.pt2",
-        about="results/edge/{model}/{program}/{key}.json",
+        metadata="results/edge/{model}/{program}/{key}.json",
+        benchmark="benchmarks/edge/{model}/{program}/{key}.tsv",
     log:
         "logs/edge/{model}/{program}/{key}.log",
-    priority: 1  # see Snakefile
-    threads: 1
+    priority: priority("edge")
     resources:
         mem_mb=memory("edge"),
-        runtime=scaled(60),
+        runtime=runtime("edge"),
     params:
-        benchmark="benchmarks/edge/{model}/{program}/{key}.tsv",
         code=code("edge"),
         slice=edge_slice,
     message:
         "Preparing {wildcards.model}/{wildcards.program} for lowering"
     shell:
-        "python -m scripts.edge"
-        " --slice {params.slice:q}"
-        " --program {input.program:q}"
-        " --output {output.program:q}"
-        " --about {output.about:q}"
-        " --benchmark {params.benchmark:q}"
-        " --log {log:q}"
+        "python -P -m pte_foundry.steps.edge"
+        " --slice {params.slice:q} --program {input.program:q}"
+        " --output {output.program:q} --metadata {output.metadata:q}" + ENDS
 
 
 rule lower:
     input:
         program=edge_program,
-        about=edge_about,
-        sources=sources("lower"),
+        metadata=edge_metadata,
+        code=code_files("lower"),
     output:
         pte="results/lower/{model}/{recipe}/{key}.pte",
-        operators="results/lower/{model}/{recipe}/{key}.json",
+        debug_handles="results/lower/{model}/{recipe}/{key}.json",
+        benchmark="benchmarks/lower/{model}/{recipe}/{key}.tsv",
     log:
         "logs/lower/{model}/{recipe}/{key}.log",
-    threads: 1
     resources:
         mem_mb=memory("lower"),
-        runtime=scaled(60),
+        runtime=runtime("lower"),
     params:
-        benchmark="benchmarks/lower/{model}/{recipe}/{key}.tsv",
         code=code("lower"),
         slice=lower_slice,
     message:
         "Lowering {wildcards.model}/{wildcards.recipe} for {wildcards.key}"
     shell:
-        "python -m scripts.lower"
+        "python -P -m pte_foundry.steps.lower"
         " --slice {params.slice:q}"
-        " --program {input.program:q}"
-        " --about {input.about:q}"
-        " --output {output.pte:q}"
-        " --sources {output.operators:q}"
-        " --benchmark {params.benchmark:q}"
-        " --log {log:q}"
+        " --program {input.program:q} --metadata {input.metadata:q}"
+        " --output {output.pte:q} --debug-handles {output.debug_handles:q}" + ENDS
 
 
 rule pte:
     input:
         lowered=lowered,
-        operators=operator_sources,
-        sources=sources("pte"),
+        debug_handles=debug_handles,
+        code=code_files("pte"),
     output:
         pte="results/pte/{model}/{recipe}/{target}.pte",
         digest="results/pte/{model}/{recipe}/{target}.pte.sha256",
+        benchmark="benchmarks/pte/{model}/{recipe}/{target}.tsv",
     log:
         "logs/pte/{model}/{recipe}/{target}.log",
-    threads: 1
     resources:
         mem_mb=memory("pte"),
-        runtime=scaled(10),
+        runtime=runtime("pte"),
     params:
         code=code("pte"),
         slice=slice_of("pte", "target"),
     message:
         "Writing {wildcards.model}/{wildcards.recipe}/{wildcards.target}.pte"
     shell:
-        "python -m scripts.pte"
+        "python -P -m pte_foundry.steps.pte"
         " --slice {params.slice:q}"
-        " --lowered {input.lowered:q}"
-        " --sources {input.operators:q}"
-        " --output {output.pte:q}"
-        " --digest {output.digest:q}"
-        " --log {log:q}"
+        " --lowered {input.lowered:q} --debug-handles {input.debug_handles:q}"
+        " --output {output.pte:q} --digest {output.digest:q}" + ENDS

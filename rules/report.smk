@@ -1,25 +1,45 @@
+rule plan:
+    input:
+        code=code_files("plan"),
+    output:
+        "results/plan/{model}.json",
+    log:
+        "logs/plan/{model}.log",
+    localrule: True
+    resources:
+        mem_mb=memory("plan"),
+        runtime=runtime("plan"),
+    params:
+        code=code("plan"),
+        slice=slice_of("plan", "model"),
+    message:
+        "Planning the builds of {wildcards.model}"
+    shell:
+        "python -P -m pte_foundry.steps.plan"
+        " --slice {params.slice:q} --output {output:q}"
+        " --log {log:q}"
+
+
 rule summary:
     input:
         reports=validations(),
-        sources=sources("summary"),
+        plans=collect("results/plan/{model}.json", model=MODELS),
+        code=code_files("summary"),
     output:
         "results/summary.json",
     log:
         "logs/summary.log",
-    threads: 1
     resources:
         mem_mb=memory("summary"),
-        runtime=scaled(10),
+        runtime=runtime("summary"),
     params:
         code=code("summary"),
-        slice=plans.digest(PLANS["summary"]),
-        plan=plan_file("summary"),
+        slice=JOBS.slice("summary"),
     message:
-        "Summing up all builds"
+        "Aggregating the validation reports"
     shell:
-        "python -m scripts.summary"
-        " --plan {params.plan:q}"
-        " --digest {params.slice}"
+        "python -P -m pte_foundry.steps.summary"
+        " --slice {params.slice:q} --plans {input.plans:q}"
         " --output {output:q}"
         " --log {log:q}"
 
@@ -28,29 +48,28 @@ rule manifest:
     input:
         artifacts=artifacts(),
         digests=[f"{artifact}.sha256" for artifact in artifacts()],
-        files=fetched_files(),
-        lock=seen_from_here(LOCK),
-        modules=[seen_from_here(ROOT / CONFIG.models[model].module) for model in MODELS],
-        sources=sources("manifest"),
+        plans=collect("results/plan/{model}.json", model=MODELS),
+        models=collect("results/model/{model}.json", model=MODELS),
+        sources=sources_of_models(),
+        modules=[module_of(model) for model in MODELS],
+        lock=relative(LOCK),
+        code=code_files("manifest"),
     output:
         "results/manifest.json",
     log:
         "logs/manifest.log",
-    threads: 1
     resources:
         mem_mb=memory("manifest"),
-        runtime=scaled(10),
+        runtime=runtime("manifest"),
     params:
         code=code("manifest"),
-        slice=plans.digest(PLANS["manifest"]),
-        plan=plan_file("manifest"),
+        slice=manifest_slice(),
     message:
-        "Writing down what every artifact was made from"
+        "Writing the manifest"
     shell:
-        "python -m scripts.manifest"
-        " --plan {params.plan:q}"
-        " --digest {params.slice}"
-        " --lock {input.lock:q}"
+        "python -P -m pte_foundry.steps.manifest"
+        " --slice {params.slice:q} --plans {input.plans:q}"
+        " --models {input.models:q} --lock {input.lock:q}"
         " --output {output:q}"
         " --log {log:q}"
 
@@ -60,7 +79,7 @@ rule report:
         summary="results/summary.json",
         manifest="results/manifest.json",
         divergences=divergences(),
-        sources=sources("report"),
+        code=code_files("report"),
     output:
         report(
             "results/report/index.html",
@@ -70,19 +89,17 @@ rule report:
         ),
     log:
         "logs/report.log",
-    threads: 1
     resources:
         mem_mb=memory("report"),
-        runtime=scaled(10),
+        runtime=runtime("report"),
     params:
         code=code("report"),
-        slice=slice_json({"divergence": CONFIG.divergence}),
+        slice=JOBS.slice("report"),
     message:
-        "Drawing the page"
+        "Rendering the HTML report"
     shell:
-        "python -m scripts.report"
+        "python -P -m pte_foundry.steps.report"
         " --slice {params.slice:q}"
-        " --summary {input.summary:q}"
-        " --manifest {input.manifest:q}"
+        " --summary {input.summary:q} --manifest {input.manifest:q}"
         " --output {output:q}"
         " --log {log:q}"

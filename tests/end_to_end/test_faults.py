@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pte_foundry.workflow.resume import is_snakemake, step_of
 
-from scripts.resume import is_snakemake, step_of
 from tests.project import CONFIG, Project
 
 pytestmark = pytest.mark.slow

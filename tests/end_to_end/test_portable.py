@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from scripts.portable import ENVIRONMENT
+from pte_foundry.job.deterministic_env import ENVIRONMENT
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ import shlex
 
 import numpy as np
 import pytest
+from pte_foundry.cli.program import main
+from pte_foundry.upstream.coremltools_protobuf import Model_pb2
 
-from scripts.mil.__main__ import main
-from scripts.mil.proto import Model_pb2
 from tests.mil.test_mil_program import mb, save, spec
 from tests.project import ROOT, Project
 
@@ -77,13 +77,13 @@ def small_package(folder):
 def test_the_interpreter_alone_answers_as_shown(tmp_path, monkeypatch, capsys):
     small_package(tmp_path)
     monkeypatch.chdir(tmp_path)
-    shown = block("$ python -m scripts.mil inspect")
-    for part in shown.split("$ python -m scripts.mil ")[1:]:
+    shown = block("$ python -m pte_foundry.mil inspect")
+    for part in shown.split("$ python -m pte_foundry.mil ")[1:]:
         command, *lines = part.strip().splitlines()
         assert main(shlex.split(command, comments=True)) == 0
         printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
         assert [line for line in printed if line] == [line for line in lines if line]
-    example = block("import numpy as np\nfrom scripts.mil")
+    example = block("import numpy as np\nfrom pte_foundry.mil")
     scope = {}
     exec(example, scope)  # the README's own text
     np.testing.assert_array_equal(scope["outputs"]["logits"], np.load("outputs.npz")["logits"])

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from pte_foundry.report.details import divergence_contents
+from pte_foundry.report.page import render
+from pte_foundry.steps.summary import summarize
 
-from scripts.report.details import divergence_contents
-from scripts.report.page import render
-from scripts.summary import summarize
 from tests.made_up_reports import divergence, path_of, report, reports
 
 ARGUMENTS = (

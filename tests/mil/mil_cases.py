@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from scripts.mil import ops  # noqa: F401  (registers the operations)
-from scripts.mil.registry import find
+from pte_foundry.mil import ops  # noqa: F401  (registers the operations)
+from pte_foundry.mil.registry import find
 
 HALF, SINGLE, INT = np.float16, np.float32, np.int32
 

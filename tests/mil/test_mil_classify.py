@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from pte_foundry.errors import ProgramError
+from pte_foundry.mil import Program
 
-from scripts.errors import ProgramError
-from scripts.mil import Program
 from tests.mil.mil_cases import SINGLE, coremltools
 from tests.mil.test_mil_program import changed
 

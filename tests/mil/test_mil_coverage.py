@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from pte_foundry.mil import Program
+from pte_foundry.mil.coverage import NOT_IMPLEMENTED, table
+from pte_foundry.mil.registry import OPSETS, find
+from pte_foundry.upstream.coremltools_protobuf import Model_pb2
 
-from scripts.mil import Program
-from scripts.mil.coverage import NOT_IMPLEMENTED, table
-from scripts.mil.proto import Model_pb2
-from scripts.mil.registry import OPSETS, find
 from tests.mil.mil_cases import coremltools
 
 

@@ -6,9 +6,9 @@ from the wrong image, and ends of boxes that rounding pushes out of the image.
 
 import numpy as np
 import pytest
+from pte_foundry.errors import ProgramError
+from pte_foundry.mil import Program
 
-from scripts.errors import ProgramError
-from scripts.mil import Program
 from tests.mil.mil_cases import HALF, INT, SINGLE, Case, check, compute
 from tests.mil.test_mil_program import mb, save, spec
 from tests.mil.test_mil_resizing import MODES

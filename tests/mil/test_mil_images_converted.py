@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from pte_foundry.mil import Program
 
-from scripts.mil import Program
 from tests.mil.mil_cases import coremltools
 
 

@@ -5,10 +5,10 @@ shapes inside a program that few models have: scalars and empty tensors.
 import numpy as np
 import pytest
 import torch
+from pte_foundry.errors import InputError, ProgramError
+from pte_foundry.mil import Program
+from pte_foundry.upstream.coremltools_protobuf import Model_pb2
 
-from scripts.errors import InputError, ProgramError
-from scripts.mil import Program
-from scripts.mil.proto import Model_pb2
 from tests.mil.mil_cases import HALF, INT, SINGLE, coremltools
 from tests.mil.test_mil_program import mb, save, spec
 

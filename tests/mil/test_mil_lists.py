@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from pte_foundry.errors import ProgramError
+from pte_foundry.mil import Program
 
-from scripts.errors import ProgramError
-from scripts.mil import Program
 from tests.mil.mil_cases import INT, SINGLE
 from tests.mil.test_mil_program import changed, mb, save, spec
 

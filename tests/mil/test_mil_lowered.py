@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-
-from scripts.mil import Program
+from pte_foundry.mil import Program
 
 pytestmark = pytest.mark.slow
 

@@ -9,11 +9,12 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from pte_foundry.formats import weight_blob
+from pte_foundry.formats.contents import weigh, weigh_decompressed
+from pte_foundry.mil import Program, values
+from pte_foundry.mil.ops import constexpr
+from pte_foundry.mil.program import read_package
 
-from scripts.mil import Program, blob, values
-from scripts.mil.ops import constexpr
-from scripts.mil.program import read_package
-from scripts.pte.contents import weigh, weigh_decompressed
 from tests.mil.mil_cases import HALF
 from tests.mil.test_mil_program import mb, save, spec
 
@@ -86,7 +87,7 @@ def test_what_is_only_gathered_from_stays_narrow(tmp_path):
 
 def test_a_mapped_file_is_read_right_after_its_pages_were_let_go(package, monkeypatch):
     expected = Program.load(package).run({"x": np.ones((1, 8), HALF)})["out"]
-    monkeypatch.setattr(blob, "_KEEP_BYTES", 0)
+    monkeypatch.setattr(weight_blob, "_KEEP_BYTES", 0)
     again = Program.load(package).run({"x": np.ones((1, 8), HALF)})["out"]
     np.testing.assert_array_equal(again, expected)
 

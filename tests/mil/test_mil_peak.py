@@ -27,8 +27,8 @@ pytestmark = pytest.mark.skipif(
 MEASURE = """
 import json, sys
 import numpy as np
-from scripts.bench import footprint
-from scripts.mil import Program
+from pte_foundry.bench import footprint
+from pte_foundry.mil import Program
 
 shape = json.loads(sys.argv[2])
 x = np.full(shape, 0.5, np.float16)

@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from pte_foundry.errors import InputError, ProgramError
+from pte_foundry.mil import Program
+from pte_foundry.upstream.coremltools_protobuf import Model_pb2
 
-from scripts.errors import InputError, ProgramError
-from scripts.mil import Program
-from scripts.mil.proto import Model_pb2
 from tests.mil.mil_cases import HALF, INT, SINGLE, coremltools
 
 

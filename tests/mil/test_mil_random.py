@@ -6,9 +6,9 @@ and the seeds are fixed, so these tests do not flicker.
 
 import numpy as np
 import pytest
+from pte_foundry.errors import ProgramError
+from pte_foundry.mil import Program
 
-from scripts.errors import ProgramError
-from scripts.mil import Program
 from tests.mil.mil_cases import HALF, INT, SINGLE, compute
 from tests.mil.test_mil_program import mb, save, spec
 

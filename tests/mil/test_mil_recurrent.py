@@ -7,8 +7,8 @@ bidirectional layer: a mistake in any gives plausible numbers.
 import numpy as np
 import pytest
 import torch
+from pte_foundry.mil import Program
 
-from scripts.mil import Program
 from tests.mil.mil_cases import HALF, SINGLE, compute, coremltools
 
 STEPS, BATCH, INPUT, HIDDEN = 4, 3, 5, 2

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pte_foundry.errors import ProgramError
+from pte_foundry.mil import Program
 
-from scripts.errors import ProgramError
-from scripts.mil import Program
 from tests.mil.mil_cases import HALF, INT, SINGLE, Case, check, compute
 from tests.mil.test_mil_program import mb, save, spec
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pte_foundry.mil import Program
 
-from scripts.mil import Program
 from tests.mil.mil_cases import HALF, SINGLE, Case, check, compute
 from tests.mil.test_mil_program import mb, save, spec
 from tests.mil.test_mil_resizing import image

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from pte_foundry.mil import Program, build
 
-from scripts.mil import Program, build
 from tests.mil.mil_cases import HALF, SINGLE, coremltools
 from tests.mil.test_mil_program import mb, save, spec
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pte_foundry.errors import InputError, ProgramError
+from pte_foundry.pte import Pte
 from torch import nn
 
-from scripts.errors import InputError, ProgramError
-from scripts.pte import Pte
 from tests.pte.programs import SMALL_INPUT, Branches, Counter, Sizes, Small, lower, lower_portable
 
 X = torch.linspace(-2, 2, 24)
@@ -46,8 +46,9 @@ def test_quantized_operators():
             q = ops.quantize_per_tensor(x, 0.05, 3, -128, 127, torch.int8)
             return ops.dequantize_per_tensor(q, 0.05, 3, -128, 127, torch.int8)
 
-    from scripts.pte import kernels, schema
-    from scripts.pte.memory import Memory
+    from pte_foundry.formats import schema
+    from pte_foundry.pte import kernels
+    from pte_foundry.pte.memory import Memory
 
     def value(kind: object) -> schema.EValue:
         return schema.EValue(kind)
@@ -216,13 +217,15 @@ def test_other_backends_are_named(small):
     ],
 )
 def test_operators_that_do_more_than_compute_are_refused(name, overload):
-    from scripts.pte import kernels, schema
+    from pte_foundry.formats import schema
+    from pte_foundry.pte import kernels
 
     assert kernels.find_kernel(schema.Operator(name, overload)) is None
 
 
 def test_programs_that_do_not_end_are_stopped(monkeypatch):
-    from scripts.pte import execute, schema
+    from pte_foundry.formats import schema
+    from pte_foundry.pte import execute
 
     program = Pte.load(lower_portable(Branches(), (X,)))
     plan = program._file.plans["forward"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pte_foundry.pte import Pte
 from torch import nn
 
-from scripts.pte import Pte
 from tests.pte.programs import SMALL_INPUT, Branches, Counter, Sizes, Small, lower_portable
 
 

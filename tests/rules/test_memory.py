@@ -1,11 +1,11 @@
 """Protects that the real Snakemake asks for the memory that a model of this size needs."""
 
 import pytest
+from pte_foundry.workflow.memory import MEBIBYTE, needed, weights_mb
 
-from scripts.memory import MEBIBYTE, needed, weights_mb
 from tests.project import ROOT, Project
 from tests.rules.test_rebuild import M
-from tests.unit.test_models_in_the_box import packaged
+from tests.unit.models.test_models_in_the_box import packaged
 
 pytestmark = pytest.mark.slow
 

@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import pytest
+from pte_foundry.bench import matrix
 
-from scripts.bench import matrix
 from tests.project import Project
 
 pytestmark = pytest.mark.slow
@@ -34,11 +34,15 @@ def test_commands_do_not_grow_with_the_number_of_builds(many):
         text=True,
         check=True,
     )
-    commands = [line for line in done.stdout.splitlines() if "python -m scripts." in line]
+    commands = [
+        line for line in done.stdout.splitlines() if "python -P -m pte_foundry.steps." in line
+    ]
     assert len(commands) > 300, done.stderr
     assert max(map(len, commands)) < 3_000
     for step in OF_ALL_BUILDS:
-        (command,) = (line for line in commands if f"python -m scripts.{step} " in line)
+        (command,) = (
+            line for line in commands if f"python -P -m pte_foundry.steps.{step} " in line
+        )
         assert "perceptron" not in command
 
 
@@ -53,5 +57,5 @@ def test_jobs_have_few_inputs(built):
     assert {"train", "convert", "lower", "pte", "validate", *OF_ALL_BUILDS} <= set(inputs_of)
     for rule, inputs in inputs_of.items():
         assert len(inputs) <= MOST_INPUTS or rule in OF_ALL_BUILDS, inputs
-        assert any(name.startswith(f"scripts/{rule}") for name in inputs), inputs
+        assert any(name.startswith(f"scripts/pte_foundry/steps/{rule}") for name in inputs), inputs
         assert "envs/requirements.lock" in inputs or sys.platform == "darwin", inputs

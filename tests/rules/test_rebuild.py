@@ -200,8 +200,8 @@ def test_comments_order_of_keys_and_layout_do_not_count(project):
         "{weight_per_channel: true, weight_dtype: qint8}",
         "{weight_dtype: qint8,   weight_per_channel: true}",
     )
-    text = project.read("scripts/lower.py")
-    project.write("scripts/lower.py", f"# A comment.\n{text}\n# Another.\n")
+    text = project.read("scripts/pte_foundry/steps/lower.py")
+    project.write("scripts/pte_foundry/steps/lower.py", f"# A comment.\n{text}\n# Another.\n")
     project.write("rules/lower.smk", project.read("rules/lower.smk") + "\n# A comment.\n")
     assert project.jobs() == set()
 
@@ -226,7 +226,9 @@ def test_switching_a_branch_there_and_back_does_not_count(project):
     git("add", "Snakefile", "rules", "scripts", "config", "envs", "profiles", "report")
     git("commit", "-m", "one")
     git("switch", "-c", "other")
-    project.replace("scripts/lowering.py", "Exception as error", "RuntimeError as error")
+    project.replace(
+        "scripts/pte_foundry/lowering/coreml.py", "Exception as error", "RuntimeError as error"
+    )
     project.replace(CONFIG, "weight_per_channel: false", "weight_per_channel: true")
     git("commit", "-am", "two")
     assert project.jobs() != set()
@@ -248,7 +250,8 @@ def test_swapping_the_values_of_two_options_counts(project):
 
 def test_a_source_that_a_step_imports_reruns_that_step_and_what_is_below(project):
     project.write(
-        "scripts/quantize/steps.py", project.read("scripts/quantize/steps.py") + "\nNEW = 1\n"
+        "scripts/pte_foundry/quantize/weight_only.py",
+        project.read("scripts/pte_foundry/quantize/weight_only.py") + "\nNEW = 1\n",
     )
     assert planned(project) == (
         conversion(*QUANTIZED)
@@ -259,7 +262,7 @@ def test_a_source_that_a_step_imports_reruns_that_step_and_what_is_below(project
 
 
 def test_a_source_edited_with_an_old_date_counts(project):
-    path = project.folder / "scripts/manifest.py"
+    path = project.folder / "scripts/pte_foundry/steps/manifest.py"
     before = path.stat()
     path.write_text(path.read_text() + "\nNEW = 1\n")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -270,9 +273,12 @@ def test_a_source_edited_with_an_old_date_counts(project):
 
 
 def test_a_source_that_no_step_imports_does_not_count(project):
-    project.write("scripts/nobody.py", "X = 1\n")
-    project.write("scripts/progress/snakemake_logger_plugin_foundry/more.py", "X = 1\n")
-    project.write("scripts/table.py", project.read("scripts/table.py") + "\nNEW = 1\n")
+    project.write("scripts/pte_foundry/nobody.py", "X = 1\n")
+    project.write("scripts/pte_foundry/progress/snakemake_logger_plugin_foundry/more.py", "X = 1\n")
+    project.write(
+        "scripts/pte_foundry/report/table.py",
+        project.read("scripts/pte_foundry/report/table.py") + "\nNEW = 1\n",
+    )
     assert project.jobs() == set()
 
 
@@ -319,7 +325,7 @@ def test_it_is_known_when_the_structure_of_a_model_is_known(project):
 
     def asked():
         return subprocess.run(
-            [sys.executable, "-m", "scripts.structure", CONFIG],
+            [sys.executable, "-m", "pte_foundry.workflow.structure", CONFIG],
             cwd=project.folder,
             env=os.environ | {"PYTHONPATH": str(project.folder)},
             capture_output=True,

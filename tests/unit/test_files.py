@@ -3,9 +3,8 @@
 import math
 
 import pytest
-
-from scripts import files
-from scripts.errors import DamagedError
+from pte_foundry import files
+from pte_foundry.errors import DamagedError
 
 
 def test_replacing_leaves_the_old_file_and_no_rubbish_after_an_error(tmp_path):

@@ -1,7 +1,0 @@
-"""Benchmarks: ours against upstream, side by side. ``python -m scripts.bench``, or ``make bench``.
-
-Each benchmark is a module with a ``TITLE``, a text ``HOW`` that says what is timed, and
-``comparisons()``, which yields :class:`scripts.bench.measure.Comparison` as they are measured. To
-add one, write such a module and name it in ``__main__``. What nothing upstream does too has no
-baseline, and its module may draw a picture of its own.
-"""

@@ -1,0 +1,1 @@
+"""Builds PyTorch models into verified, byte-reproducible Core ML programs for ExecuTorch."""

@@ -1,0 +1,141 @@
+"""The memory and the time that loading a program takes, measured in a process of its own.
+
+``python -m pte_foundry.bench.footprint A.pte samples.safetensors`` prints JSON, as does
+``python -m pte_foundry.bench.footprint --eager RESULTS MODEL`` of the model in torch.
+"""
+
+import ctypes
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def of(pte: Path, samples: Path) -> dict[str, Any]:
+    """Starts a process that loads ``pte`` and runs its first sample twice.
+
+    Returns:
+        ``load_s``: reading, checking and decompressing it; ``first_run_s``; ``weights_bytes``, of
+        its decompressed weights; ``peak_bytes``: the most memory it took beyond that of the
+        libraries (Linux counts it: elsewhere it is missing).
+    """
+    return _apart(pte, samples)
+
+
+def of_eager(results: Path, model: str) -> dict[str, Any]:
+    """Starts a process that runs the first sample of a built model in torch, in fp32.
+
+    Returns:
+        ``eager_run_bytes``: the most memory that a run took beyond the libraries' and the model's
+        own, that is for activations and what libraries compute with (only on Linux).
+    """
+    return _apart("--eager", results, model)
+
+
+def _apart(*arguments: str | Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", __name__, *map(str, arguments)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(pte: Path, samples: Path) -> dict[str, Any]:
+    """What :func:`of` returns, of this process: only true in a fresh one."""
+    import torch
+
+    from pte_foundry.formats.contents import weigh_decompressed
+    from pte_foundry.models.tensors import Samples
+    from pte_foundry.pte import Pte
+
+    sample = Samples.load(samples).inputs[0]
+    before = start()
+    began = time.perf_counter()
+    program = Pte.load(pte)
+    for delegate in program.delegates:
+        _ = delegate.program  # decoded when it is first asked for
+    loaded = time.perf_counter()
+    program.run(sample)
+    ran = time.perf_counter()
+    program.run(sample)
+    after = memory()
+    bodies = (
+        function.block_specializations[function.opset]
+        for delegate in program.delegates
+        for function in delegate.model.spec.mlProgram.functions.values()
+    )
+    return {
+        "load_s": loaded - began,
+        "first_run_s": ran - loaded,
+        "threads": torch.get_num_threads(),
+        "weights_bytes": sum(sum(weigh_decompressed(body).values()) for body in bodies),
+        **({"peak_bytes": after[1] - before[0]} if after and before else {}),
+    }
+
+
+def measure_eager(results: Path, model: str) -> dict[str, Any]:
+    """What :func:`of_eager` returns, of this process: only true in a fresh one."""
+    import torch
+
+    from pte_foundry.bench.interpreter import load_module, reference
+    from pte_foundry.models.tensors import Samples
+
+    network = load_module(results, model).build()
+    sample = Samples.load(reference(results, model)).inputs[0]
+    before = start()
+    with torch.inference_mode():
+        network(*sample)
+        network(*sample)
+    after = memory()
+    return {"eager_run_bytes": after[1] - before[0]} if after and before else {}
+
+
+def start() -> tuple[int, int] | None:
+    """What :func:`memory` returns when all is in memory that is no part of a program."""
+    from pte_foundry.mil.values import trim
+
+    _load_kernels()
+    _map_libraries()
+    trim()
+    return memory()
+
+
+def _load_kernels() -> None:
+    """Runs what libraries load lazily: they are no part of a program."""
+    import torch
+    from torch.nn import functional
+
+    from pte_foundry.mil import Program  # noqa: F401  (the interpreter itself)
+
+    functional.linear(torch.ones(8, 8), torch.ones(8, 8).half().float())
+    functional.conv2d(torch.ones(1, 8, 8, 8), torch.ones(8, 8, 3, 3))
+
+
+def _map_libraries() -> None:
+    """Has all pages of the libraries' files mapped: which a program touches first is chance."""
+    populate = 22  # MADV_POPULATE_READ, of Linux 5.14 and later; older ones refuse it
+    maps, libc = Path("/proc/self/maps"), ctypes.CDLL(None)
+    if not maps.exists():
+        return
+    for fields in (line.split(maxsplit=5) for line in maps.read_text().splitlines()):
+        if len(fields) == 6 and ".so" in Path(fields[5]).name and fields[1].startswith("r"):
+            start, end = (int(address, 16) for address in fields[0].split("-"))
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), populate)
+
+
+def memory() -> tuple[int, int] | None:
+    """Bytes in memory now and at most since the last call, if the system tells."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    reset.write_text("5")  # begins a new peak (proc(5))
+    return tuple(int(lines[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--eager":
+        facts = measure_eager(Path(sys.argv[2]), sys.argv[3])
+    else:
+        facts = measure(*map(Path, sys.argv[1:]))
+    print(json.dumps(facts))

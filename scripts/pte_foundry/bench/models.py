@@ -1,0 +1,79 @@
+"""The networks of the models in the box with random weights, for what does not look at weights.
+
+Each function returns the network, in eval mode, and the inputs of one call. Sizes are the real
+ones; tests take smaller ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pte_foundry.models.checks import Sample
+
+_MODULES = Path(__file__).parents[2] / "config" / "models"
+
+
+def digits_cnn() -> tuple[nn.Module, Sample]:
+    module = _module("digits_cnn")
+    return module.DigitsCnn().eval(), module.example_inputs()
+
+
+def mobilenet_v2() -> tuple[nn.Module, Sample]:
+    module = _module("mobilenet_v2")
+    return module.mobilenet_v2(weights=None).eval(), module.example_inputs()
+
+
+def minilm(
+    layers: int = 6, heads: int = 12, width: int = 384, tokens: int = 64
+) -> tuple[nn.Module, Sample]:
+    module = _module("minilm")
+    config = module.BertConfig(
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        attn_implementation="eager",
+    )
+    encoder = module.SentenceEncoder(module.BertModel(config), tokens)
+    return encoder.eval(), module.example_inputs(tokens)
+
+
+def smollm2(
+    layers: int = 30, heads: int = 9, width: int = 576, tokens: int = 128, vocabulary: int = 49152
+) -> tuple[nn.Module, Sample]:
+    module = _module("smollm2")
+    config = module.LlamaConfig(
+        vocab_size=vocabulary,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 3,
+        hidden_size=width,
+        intermediate_size=width * 8 // 3,
+        tie_word_embeddings=False,
+        attn_implementation="eager",
+    )
+    network = module.NextTokens(module.LlamaForCausalLM(config), tokens)
+    return network.eval(), module.example_inputs(tokens)
+
+
+def with_random_weights(
+    make: Callable[..., tuple[nn.Module, Sample]], **sizes: int
+) -> tuple[nn.Module, Sample]:
+    """What ``make`` returns, with the same weights each time."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make(**sizes)
+
+
+def _module(name: str) -> ModuleType:
+    from pte_foundry.models.module import ModelModule
+
+    return ModelModule.load(_MODULES / f"{name}.py", None, {}, {}).module

@@ -1,0 +1,29 @@
+"""A step that loads what steps of its kind load, and does nothing: a job's fixed cost."""
+
+from __future__ import annotations
+
+import sys
+
+from pte_foundry.job import command
+from pte_foundry.job.fork_server import KINDS, PORTABLE
+
+# What it prints first.
+LOADED_ALREADY, LOADS = "libraries are loaded already", "libraries must be loaded"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.parser(__doc__)
+    parser.add_argument("--kind", choices=KINDS, required=True)
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        print(LOADED_ALREADY if "torch" in sys.modules else LOADS)
+        from pte_foundry.job.fork_server.server import load_kind
+
+        load_kind(arguments.kind)
+
+    return command.run(arguments, step, portably=arguments.kind == PORTABLE, warm=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

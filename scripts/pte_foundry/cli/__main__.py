@@ -1,0 +1,3 @@
+from pte_foundry.cli.main import main
+
+raise SystemExit(main())

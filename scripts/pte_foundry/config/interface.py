@@ -1,0 +1,62 @@
+"""What a model's Python file offers, read from its source without running it."""
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FUNCTIONS = (
+    "build",
+    "example_inputs",
+    "evaluation",
+    "calibration",
+    "dynamic_shapes",
+    "score",
+    "agreement",
+    "train",
+)
+"""The functions that a model module may define: see ``models.module`` for the contract."""
+
+HANDED_IN = frozenset({"weights", "data", "outputs", "labels", "reference"})
+"""Parameters that the stages fill; an option cannot have such a name."""
+
+
+@dataclass
+class Interface:
+    """The functions of a module; ``None`` for one whose parameters its source does not show."""
+
+    functions: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    data: frozenset[str] = frozenset()
+
+    def options_of(self, functions: Iterable[str]) -> frozenset[str] | None:
+        """Returns the options that these functions take; ``None``: any."""
+        found = [self.functions[name] for name in functions if name in self.functions]
+        return None if None in found else frozenset().union(*found)
+
+
+def read_interface(file: Path) -> Interface:
+    """Read a module's source. Raises ``OSError``, ``SyntaxError``, ``ValueError``."""
+    tree = ast.parse(file.read_bytes(), filename=str(file))
+    interface = Interface()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            names = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]} - HANDED_IN
+            interface.functions[node.name] = None if node.args.kwarg else frozenset(names)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                interface.functions[(alias.asname or alias.name).split(".")[0]] = None
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    interface.functions[target.id] = None
+    interface.functions = {k: v for k, v in interface.functions.items() if k in FUNCTIONS}
+    interface.data = frozenset(
+        node.slice.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "data"
+        and isinstance(node.slice, ast.Constant)
+        and isinstance(node.slice.value, str)
+    )
+    return interface

@@ -1,0 +1,1 @@
+"""File formats: ``.pte``, delegate blobs, ``.mlpackage`` weights. Reads, inspects, writes canonically."""

@@ -1,0 +1,166 @@
+"""Makes the bytes of a ``.pte`` a function of what it computes.
+
+Two lowerings of one program differ in random identifiers, a date, and the order of map entries
+and files (executorch 1.4, coremltools 9.0). :func:`canonical` removes that from one Core ML blob;
+:func:`canonical_pte` does so for a whole program and sets the compute units, which upstream needs
+a new conversion for although they are only a note around the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from pte_foundry.errors import ProgramError
+from pte_foundry.formats import coreml
+from pte_foundry.formats.delegate_blob import read_blob, write_blob
+from pte_foundry.formats.read import read_pte
+
+if TYPE_CHECKING:
+    from executorch.exir._serialize._program import PTEFile
+    from executorch.exir.schema import BackendDelegate
+
+_DATE = "com.github.apple.coremltools.conversion_date"
+_SPEC = "compute_units"
+# Not what Core ML compiles: names for people, and the wrapping.
+_NOT_CONTENT = frozenset({coreml.METADATA, coreml.DEBUG_INFO, coreml.HANDLES, coreml.MANIFEST})
+
+
+def canonical(blob: bytes | memoryview) -> bytes:
+    """The canonical form of a Core ML delegate blob. Idempotent.
+
+    Versions of the tools stay in the model, the date goes. ``identifier`` in ``metadata.json`` is
+    the key of Core ML's compile cache on the device, so it is made of exactly what is compiled and
+    of how it is called: the model, the weights, the names of inputs and outputs. Debugging
+    information does not count: a module that is only renamed need not be compiled again.
+
+    A compiled model (``mlmodelc``) is kept as Apple's compiler wrote it.
+
+    Raises ProgramError if the blob is malformed.
+    """
+    unpacked = read_blob(blob)
+    model = coreml.CoreMLModel(unpacked.files)
+    files: dict[str, bytes | memoryview] = dict(unpacked.files)
+    if not model.compiled:
+        files[coreml.MODEL] = _canonical_model(model)
+    for path in (coreml.DEBUG_INFO, coreml.HANDLES):
+        if path in files:
+            files[path] = coreml.write_json(coreml.read_json(files[path], path))
+
+    metadata = {key: value for key, value in model.metadata.items() if key != "identifier"}
+    digest = hashlib.sha256(coreml.write_json(metadata))
+    for path in sorted(set(files) - _NOT_CONTENT):
+        digest.update(path.encode() + b"\0" + hashlib.sha256(files[path]).digest())
+    content = digest.digest()
+    metadata["identifier"] = f"executorch_{_uuid(content)}"
+    files[coreml.METADATA] = coreml.write_json(metadata)
+    if coreml.MANIFEST in files:
+        files[coreml.MANIFEST] = _canonical_manifest(files[coreml.MANIFEST], content)
+    return write_blob(files, unpacked.root)
+
+
+def canonical_pte(pte: bytes, compute_units: str) -> bytes:
+    """The canonical form of a ``.pte`` for these compute units. Idempotent.
+
+    Everything else about the program, other backends' delegates included, is kept.
+
+    Args:
+        pte: a program as executorch writes it.
+        compute_units: "all", "cpu_only", "cpu_and_gpu" or "cpu_and_ne".
+
+    Raises ProgramError if the program is malformed or the compute units are unknown.
+    """
+    if compute_units not in coreml.COMPUTE_UNITS:
+        allowed = ", ".join(coreml.COMPUTE_UNITS)
+        raise ProgramError(f"compute units {compute_units!r} are unknown; allowed are {allowed}")
+    checked = read_pte(pte)  # what upstream's reader below is given has passed our checks
+    in_segments = any(
+        delegate.processed.location == coreml.schema.SEGMENT
+        for plan in checked.program.execution_plan
+        for delegate in plan.delegates
+    )
+
+    # These two are what upstream's emitter and tools use to write and read a ``.pte``; executorch
+    # 1.4 has no public name for them. Imported here because that takes five seconds.
+    from executorch.exir._serialize._program import deserialize_pte_binary, serialize_pte_binary
+
+    parsed = deserialize_pte_binary(pte)
+    del pte, checked  # a copy of all weights
+    keys = _canonicalise_shared(parsed)
+    done: set[int] = set()
+    for plan in parsed.program.execution_plan:
+        for delegate in plan.delegates:
+            if delegate.id != coreml.BACKEND:
+                continue
+            _set_compute_units(delegate, compute_units)
+            if delegate.processed.index not in done:
+                done.add(delegate.processed.index)
+                held = parsed.program.backend_delegate_data[delegate.processed.index]
+                held.data = _canonical_data(held.data, keys)
+    return bytes(serialize_pte_binary(parsed, extract_delegate_segments=in_segments))
+
+
+def _canonical_data(data: bytes, keys: dict[str, str]) -> bytes:
+    reference = coreml.read_reference(memoryview(data))
+    if reference is None:
+        return canonical(data)
+    if reference.key not in keys:
+        raise ProgramError(f"shared Core ML model {reference.key!r} is not in the program")
+    return coreml.Reference(keys[reference.key], reference.function).to_bytes()
+
+
+def _canonicalise_shared(parsed: PTEFile) -> dict[str, str]:
+    """Rewrite the blobs in the named data; return their new keys by their old ones."""
+    if parsed.named_data is None:
+        return {}
+    from executorch.exir._serialize._named_data_store import NamedDataStore
+
+    entries: dict[str, tuple[bytes, int]] = {}
+    keys: dict[str, str] = {}
+    for key, entry in parsed.named_data.pte_data.items():
+        data, new = parsed.named_data.buffers[entry.buffer_index], key
+        if key.startswith(f"{coreml.NAMED_PREFIX}executorch_"):
+            data = canonical(data)
+            metadata = coreml.CoreMLModel(read_blob(data).files).metadata
+            new = keys[key] = f"{coreml.NAMED_PREFIX}{metadata['identifier']}"
+        entries[new] = (data, entry.alignment)
+    store = NamedDataStore()
+    for key, (data, alignment) in sorted(entries.items()):
+        store.add_named_data(key, data, alignment)
+    parsed.named_data = store.get_named_data_store_output()
+    return keys
+
+
+def _set_compute_units(delegate: BackendDelegate, compute_units: str) -> None:
+    from executorch.exir.backend.compile_spec_schema import CompileSpec
+
+    wanted = CompileSpec(_SPEC, compute_units.encode())
+    specs = [wanted if spec.key == _SPEC else spec for spec in delegate.compile_specs]
+    delegate.compile_specs = specs if wanted in specs else [*specs, wanted]
+
+
+def _canonical_model(model: coreml.CoreMLModel) -> bytes:
+    spec = coreml.parse_model(model.model)
+    spec.description.metadata.userDefined.pop(_DATE, None)
+    return spec.SerializeToString(deterministic=True)
+
+
+def _canonical_manifest(manifest: bytes | memoryview, content: bytes) -> bytes:
+    """``Manifest.json`` with its items' random identifiers made from content and path."""
+    fields = coreml.read_json(manifest, coreml.MANIFEST)
+    items, root = fields.get("itemInfoEntries"), fields.get("rootModelIdentifier")
+    if not isinstance(items, dict) or not all(isinstance(item, dict) for item in items.values()):
+        raise ProgramError(f"{coreml.MANIFEST} lists no items")
+    names = {old: _uuid(content + str(item.get("path")).encode()) for old, item in items.items()}
+    if root not in names or len(set(names.values())) != len(names):
+        raise ProgramError(f"{coreml.MANIFEST} is inconsistent")
+    renamed: dict[str, Any] = {names[old]: item for old, item in items.items()}
+    return coreml.write_json(
+        {**fields, "itemInfoEntries": renamed, "rootModelIdentifier": names[root]}
+    )
+
+
+def _uuid(content: bytes) -> str:
+    """128 bits of a digest, written as upstream writes its random ones."""
+    return str(uuid.UUID(bytes=hashlib.sha256(content).digest()[:16], version=5))

@@ -1,0 +1,1 @@
+"""What the commands share: arguments, log, errors, environment, fork server."""

@@ -1,0 +1,25 @@
+"""The lock file of the environment: which version of every package a build runs with."""
+
+import re
+import sys
+from functools import cache
+from pathlib import Path
+
+LIBRARY = Path(__file__).resolve().parent
+
+
+def lock_file() -> Path:
+    """Returns the lock file of this system: of the clone, or the copy in an installed library.
+
+    Both Linux builds of torch have the same versions, so one file speaks for both.
+    """
+    clone = LIBRARY.parents[1] / "envs"
+    folder = clone if clone.is_dir() else LIBRARY / "locks"
+    return folder / f"requirements{'-macos' if sys.platform == 'darwin' else ''}.lock"
+
+
+@cache
+def locked_versions(lock: Path) -> dict[str, str]:
+    """Returns the version of every package in a lock file, by its normalised name (PEP 503)."""
+    found = re.findall(r"^([\w.-]+)==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in sorted(found)}

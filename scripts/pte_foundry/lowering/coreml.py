@@ -1,0 +1,99 @@
+"""Lowers an edge program to Core ML inside an ExecuTorch program.
+
+Compute units are left at their default: they change nothing in the Core ML program, only a compile
+spec around it, which the ``pte`` step writes.
+"""
+
+import ctypes
+import gc
+
+import coremltools
+import torch
+from executorch.backends.apple.coreml.compiler import CoreMLBackend
+from executorch.backends.apple.coreml.compiler.coreml_preprocess import (
+    MULTIMETHOD_WEIGHT_SHARING_STRATEGY,
+)
+from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+from executorch.exir.backend.compile_spec_schema import CompileSpec
+from executorch.exir.backend.utils import is_same_node
+from torch._subclasses import FakeTensorMode
+
+from pte_foundry.errors import FoundryError
+from pte_foundry.lowering.edge_program import EdgeProgram
+from pte_foundry.upstream.coremltools_passes import checked_once, sound_reshapes
+
+
+class LoweringError(FoundryError):
+    """Upstream could not turn this program into a Core ML program for this target."""
+
+
+def compile_specs(target: dict, program: torch.export.ExportedProgram) -> list[CompileSpec]:
+    """The Core ML compile specs that a target's slice of the configuration asks for."""
+    specs = CoreMLBackend.generate_compile_specs(
+        compute_unit=coremltools.ComputeUnit.ALL,
+        minimum_deployment_target=coremltools.target(target["specification_version"]),
+        compute_precision=coremltools.precision(target["compute_precision"]),
+        model_type=CoreMLBackend.MODEL_TYPE(target["model_type"]),
+        op_linear_quantizer_config=target["op_linear_quantizer_config"],
+        pass_names=target["pass_pipeline"],
+    )
+    if target["enumerated_shapes"]:
+        specs.append(
+            CoreMLBackend.generate_enumerated_shapes_compile_spec(
+                program, target["enumerated_shapes"]
+            )
+        )
+    if target["multimethod_weight_sharing_strategy"]:
+        strategy = MULTIMETHOD_WEIGHT_SHARING_STRATEGY(
+            target["multimethod_weight_sharing_strategy"]
+        )
+        specs.append(
+            CoreMLBackend.generate_multimethod_weight_sharing_strategy_compile_spec(strategy)
+        )
+    return specs
+
+
+def lower(edge: EdgeProgram, target: dict) -> bytes:
+    """The ``.pte`` of an edge program, as upstream writes it.
+
+    Raises LoweringError with upstream's reason.
+    """
+    options = target["partitioner"]
+    partitioner = CoreMLPartitioner(
+        compile_specs=compile_specs(target, edge.program),
+        skip_ops_for_coreml_delegation=options["skip_ops_for_coreml_delegation"],
+        take_over_mutable_buffer=options["take_over_mutable_buffer"],
+        take_over_constant_data=options["take_over_constant_data"],
+        lower_full_graph=options["lower_full_graph"],
+    )
+    try:
+        with sound_reshapes(), checked_once():
+            lowered = edge.manager().to_backend(partitioner)
+        # Copies of the weights would stay beside those that follow: SmolLM2 in fp32 took 4.1 GB
+        # for weights of 0.63 GB.
+        del edge
+        _forget()
+        written = lowered.to_executorch().buffer
+        del lowered
+        _forget()
+        return written
+    except Exception as error:
+        raise LoweringError(
+            f"upstream cannot lower this program to Core ML specification "
+            f"{target['specification_version']} in {target['compute_precision']}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _forget() -> None:
+    """Frees the programs that nothing refers to any more.
+
+    Two caches (torch 2.13, executorch 1.4.1) have arguments that lead to a lowered program, and the
+    program has its weights and the delegate's bytes; it refers to itself in circles, too. glibc
+    keeps what is freed in pieces below 32 MB, as most weights are, until it is asked for it.
+    """
+    FakeTensorMode.cache_clear()
+    is_same_node.cache_clear()
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)

@@ -1,0 +1,144 @@
+"""Convolutions in one to three dimensions (``iOS15`` and ``iOS17/conv.py``)."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from pte_foundry.mil.ops.activation import per_channel
+from pte_foundry.mil.parameters import Ints, Wide
+from pte_foundry.mil.registry import op
+
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def paddings(
+    pad_type: str, sizes: Ints, kernels: Ints, strides: Ints, pad: Ints | None
+) -> list[tuple[int, int]]:
+    """The (before, after) padding of each spatial dimension.
+
+    ``same`` pads so that the output has ``ceil(size / stride)`` elements; what cannot be halved
+    goes behind, with ``same_lower`` in front (coremltools, ``_utils.py``, ``aggregated_pad``). The
+    documentation of ``conv`` gives a formula of the kernel alone, which is right for stride 1 only.
+
+    Args:
+        kernels: kernel sizes with dilation.
+        pad: before and after each dimension in turn, for ``custom``.
+    """
+    if pad_type == "valid":
+        return [(0, 0)] * len(sizes)
+    if pad_type == "custom":
+        pad = pad if pad is not None else [0] * (2 * len(sizes))
+        return list(zip(pad[::2], pad[1::2], strict=True))
+    if pad_type not in ("same", "same_lower"):
+        raise ValueError(f"unknown pad_type {pad_type!r}")
+    result = []
+    for size, kernel, stride in zip(sizes, kernels, strides, strict=True):
+        total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
+        less, more = total // 2, total - total // 2
+        result.append((less, more) if pad_type == "same" else (more, less))
+    return result
+
+
+def pad_spatial(x: Tensor, pads: list[tuple[int, int]], value: float = 0.0) -> Tensor:
+    """Pads the last dimensions; F.pad wants them last to first. A negative padding crops."""
+    if not any(before or after for before, after in pads):
+        return x
+    return F.pad(x, [amount for pair in reversed(pads) for amount in pair], value=value)
+
+
+def _dilated(kernels: Ints, dilations: Ints) -> Ints:
+    return [(k - 1) * d + 1 for k, d in zip(kernels, dilations, strict=True)]
+
+
+@op("conv")
+def conv(
+    *,
+    x: Wide,
+    weight: Wide,
+    bias: Wide | None = None,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> Tensor:
+    rank = x.ndim - 2
+    strides, dilations = strides or [1] * rank, dilations or [1] * rank
+    kernels = _dilated(list(weight.shape[2:]), dilations)
+    pads = paddings(pad_type, list(x.shape[2:]), kernels, strides, pad)
+    both_sides = [before for before, _ in pads]
+    if any(before != after for before, after in pads):
+        x, both_sides = pad_spatial(x, pads), 0
+    return _CONV[rank](x, weight, bias, strides, both_sides, dilations, groups)
+
+
+@op("conv_quantized")
+def conv_quantized(
+    *,
+    x: Wide,
+    weight: Tensor,
+    quantization_type: str,
+    quant_scale: Wide,
+    quant_bias: Wide,
+    bias: Tensor | None = None,
+    nbits: int = 8,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> Tensor:
+    # The weights come as whole bytes, however many of the bits `nbits` says are in use.
+    if quantization_type != "linear":
+        raise ValueError(
+            f"quantization_type {quantization_type!r}: only 'linear' can be computed, since the "
+            "operation has no parameter for the values of a lookup table"
+        )
+    # One scale for all or one an output channel (LinearQuantizationParams, NeuralNetwork.proto).
+    # The bias, which coremltools only takes as uint8, is used as it is: its lowering to that format
+    # (backend/nn/op_mapping.py, conv_helper) quantizes the weights alone.
+    per_output = (-1, *[1] * (weight.ndim - 1))
+    return conv(
+        x=x,
+        weight=weight * quant_scale.reshape(per_output) + quant_bias.reshape(per_output),
+        bias=None if bias is None else bias.float(),
+        strides=strides,
+        pad_type=pad_type,
+        pad=pad,
+        dilations=dilations,
+        groups=groups,
+    )
+
+
+@op("conv_transpose")
+def conv_transpose(
+    *,
+    x: Wide,
+    weight: Wide,
+    bias: Wide | None = None,
+    pad: Ints | None = None,
+    output_shape: Ints | None = None,
+    pad_type: str = "valid",
+    strides: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> Tensor:
+    rank = x.ndim - 2
+    strides, dilations = strides or [1] * rank, dilations or [1] * rank
+    kernels = _dilated(list(weight.shape[2:]), dilations)
+    full = _CONV_TRANSPOSE[rank](x, weight, None, strides, groups=groups, dilation=dilations)
+    # The padding of the convolution that this one transposes is cropped; `same` refers to one whose
+    # input, our output, has size * stride elements.
+    sizes = [n * s for n, s in zip(x.shape[2:], strides, strict=True)]
+    pads = paddings(pad_type, sizes, kernels, strides, pad)
+    outputs = (output_shape or [])[2:] or [
+        size if pad_type.startswith("same") else n - before - after
+        for size, n, (before, after) in zip(sizes, full.shape[2:], pads, strict=True)
+    ]
+    crops = [
+        (-before, want - (n - before))
+        for want, n, (before, _) in zip(outputs, full.shape[2:], pads, strict=True)
+    ]
+    # Elements that no input reaches hold the bias alone, hence the bias comes after the padding.
+    result = pad_spatial(full, crops)
+    return result if bias is None else result + per_channel(bias, result)

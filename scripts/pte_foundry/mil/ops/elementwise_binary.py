@@ -1,0 +1,57 @@
+"""Elementwise operations on two tensors, with broadcasting (``iOS15/elementwise_binary.py``)."""
+
+import torch
+from torch import Tensor
+
+from pte_foundry.mil.parameters import Wide
+from pte_foundry.mil.registry import op
+
+_FUNCTIONS = {
+    "add": torch.add,
+    "equal": torch.eq,
+    "greater": torch.gt,
+    "greater_equal": torch.ge,
+    "less": torch.lt,
+    "less_equal": torch.le,
+    "logical_and": torch.logical_and,
+    "logical_or": torch.logical_or,
+    "logical_xor": torch.logical_xor,
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
+    "mul": torch.mul,
+    "not_equal": torch.ne,
+    "sub": torch.sub,
+}
+
+
+def _register(name: str, function) -> None:
+    @op(name)
+    def kernel(*, x: Tensor, y: Tensor) -> Tensor:
+        return function(x, y)
+
+
+for _name, _function in _FUNCTIONS.items():
+    _register(_name, _function)
+
+
+@op("floor_div")
+def floor_div(*, x: Wide, y: Wide) -> Tensor:
+    return torch.div(x, y, rounding_mode="floor")
+
+
+@op("mod")
+def mod(*, x: Wide, y: Wide) -> Tensor:
+    # The sign of the divisor, as Python's % in coremltools' value_inference.
+    return torch.remainder(x, y)
+
+
+@op("pow")
+def power(*, x: Wide, y: Wide) -> Tensor:
+    return torch.pow(x, y)
+
+
+@op("real_div")
+def real_div(*, x: Tensor, y: Tensor) -> Tensor:
+    # int32 is declared to give int32. The documentation does not say how it rounds: towards zero
+    # here, as C does.
+    return torch.div(x, y, rounding_mode=None if x.is_floating_point() else "trunc")

@@ -1,0 +1,78 @@
+"""Random tensors (``iOS15/random.py``): of the documented distributions, not Apple's numbers.
+
+Core ML does not say which generator it uses, so no other machine gives its numbers. Here every run
+of a program gives the same ones, on every machine: a reference that differs from itself is none.
+
+- With a seed, an operation gives the same numbers whenever it is executed.
+- Without one (-1, the default), it continues one stream that begins anew with every run of a
+  function, so that operations, and the iterations of a loop, differ from one another.
+"""
+
+from contextvars import ContextVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pte_foundry.mil.parameters import Ints, Wide
+from pte_foundry.mil.registry import op
+
+_ZERO, _HALF, _ONE = torch.zeros(()), torch.tensor(0.5), torch.ones(())
+_UNSEEDED = -1
+
+_stream: ContextVar[np.random.Generator] = ContextVar("_stream")
+
+
+def restart_stream() -> None:
+    """Begins the stream of this run's operations without a seed."""
+    _stream.set(np.random.Generator(np.random.PCG64(0)))
+
+
+def _generator(seed: int) -> np.random.Generator:
+    if seed == _UNSEEDED:
+        return _stream.get()
+    return np.random.Generator(np.random.PCG64(seed % 2**32))
+
+
+def _tensor(values: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(np.asarray(values)).to(like.dtype)
+
+
+@op("random_bernoulli")
+def random_bernoulli(*, shape: Ints, prob: Tensor = _HALF, seed: int = _UNSEEDED) -> Tensor:
+    return _tensor(_generator(seed).random(shape) < prob.item(), prob)
+
+
+@op("random_categorical")
+def random_categorical(
+    *, x: Wide, mode: str = "logits", size: int = 1, seed: int = _UNSEEDED
+) -> Tensor:
+    if mode not in ("logits", "probs"):
+        raise ValueError(f"unknown mode {mode!r}")
+    shares = (x.double().softmax(-1) if mode == "logits" else x.double()).cumsum(-1)
+    total = shares[..., -1:]
+    if not (total > 0).all():
+        raise ValueError("the probabilities of a distribution have no positive sum")
+    drawn = torch.from_numpy(_generator(seed).random((*x.shape[:-1], size)))
+    # The first class whose share of the sum, with all before it, exceeds the number drawn.
+    return torch.searchsorted(shares / total, drawn, right=True).to(x.dtype)
+
+
+@op("random_normal")
+def random_normal(
+    *, shape: Ints, mean: Tensor = _ZERO, stddev: Tensor = _ONE, seed: int = _UNSEEDED
+) -> Tensor:
+    normal = _generator(seed).standard_normal(shape)
+    return _tensor(normal * stddev.item() + mean.item(), mean)
+
+
+@op("random_uniform")
+def random_uniform(
+    *, shape: Ints, low: Tensor = _ZERO, high: Tensor = _ONE, seed: int = _UNSEEDED
+) -> Tensor:
+    if high < low:
+        raise ValueError(f"the interval [{low.item()}, {high.item()}) is undefined")
+    drawn = _generator(seed).random(shape)
+    values = _tensor(low.item() + (high.item() - low.item()) * drawn, low)
+    # Rounding may reach `high`, above all in fp16; the interval excludes it, unless it is empty.
+    return torch.where(values >= high, torch.nextafter(high, low), values)

@@ -1,0 +1,192 @@
+"""Recurrent layers (``iOS15``, ``iOS17`` and ``iOS18/recurrent.py``; iOS17 only adds fp16).
+
+A whole layer runs in fp32 and rounds its results once: so do the states between its steps.
+
+``reverse`` reads the sequence from its end, and gives its outputs in the order in which it computes
+them: the last one is the final state, as in coremltools' tests of these operations against Core ML
+(``ops/tests/iOS14/test_recurrent.py``). The backward half of a bidirectional layer gives each
+output at the place of its input, as torch does.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pte_foundry.mil.parameters import Wide
+from pte_foundry.mil.registry import op
+
+# The constants are those of Core ML's specification (``NeuralNetwork.proto``, "Recurrent Layers").
+# MIL writes the hard sigmoid's name one way for `lstm` and the other way for `rnn`.
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0, 1),
+    "linear": lambda x: x,
+    "relu": torch.relu,
+    "scaled_tanh": lambda x: 1.7159 * torch.tanh(2 / 3 * x),
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
+_ACTIVATIONS["sigmoid_hard"] = _ACTIVATIONS["hard_sigmoid"]
+
+# A step takes a time's projected input and the states before it, and gives the states after it.
+States = tuple[Tensor, ...]
+Step = Callable[[Tensor, States], States]
+
+
+def _activation(name: str) -> Callable[[Tensor], Tensor]:
+    if name.lower() not in _ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}; known: {', '.join(sorted(_ACTIVATIONS))}")
+    return _ACTIVATIONS[name.lower()]
+
+
+def _is_reverse(direction: str) -> bool:
+    if direction not in ("forward", "reverse"):
+        raise ValueError(f"unknown direction {direction!r}")
+    return direction == "reverse"
+
+
+def _scan(inputs: Tensor, reverse: bool, states: States, step: Step) -> tuple[Tensor, States]:
+    """Steps through ``inputs``, and gives all hidden states in computed order, and the last ones.
+
+    Args:
+        inputs: ``[steps, batch, gates * hidden]``.
+        states: the initial ones, each ``[batch, hidden]``; the hidden state comes first.
+    """
+    outputs = []
+    for x in inputs.flip(0) if reverse else inputs:
+        states = step(x, states)
+        outputs.append(states[0])
+    return torch.stack(outputs), states
+
+
+@op("rnn")
+def rnn(
+    *,
+    x: Wide,
+    initial_h: Wide,
+    weight_ih: Wide,
+    weight_hh: Wide,
+    bias: Wide | None = None,
+    direction: str = "forward",
+    output_sequence: bool = False,
+    activation: str = "tanh",
+) -> tuple[Tensor, Tensor]:
+    act = _activation(activation)
+
+    def step(projected: Tensor, states: States) -> States:
+        return (act(projected + F.linear(states[0], weight_hh)),)
+
+    projected = F.linear(x, weight_ih, bias)
+    outputs, (h,) = _scan(projected, _is_reverse(direction), (initial_h,), step)
+    return outputs if output_sequence else outputs[-1:], h
+
+
+@op("gru")
+def gru(
+    *,
+    x: Wide,
+    initial_h: Wide,
+    weight_ih: Wide,
+    weight_hh: Wide,
+    bias: Wide | None = None,
+    direction: str = "forward",
+    output_sequence: bool = False,
+    recurrent_activation: str = "sigmoid",
+    activation: str = "tanh",
+    reset_after: bool = False,
+    input_bias: Wide | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The gates lie in the order reset, output, update.
+
+    The documented formula leaves open whether the reset gate acts before or after the product with
+    the hidden state. Before, unless ``reset_after`` (iOS18): so have it ``NeuralNetwork.proto`` and
+    coremltools' tests against Core ML. After, ``input_bias`` and ``bias`` are torch's two biases.
+    """
+    gate, act = _activation(recurrent_activation), _activation(activation)
+    hidden = initial_h.shape[-1]
+    bias = weight_hh.new_zeros(3 * hidden) if bias is None else bias
+    (w_r, w_o, w_z), (b_r, b_o, b_z) = weight_hh.split(hidden), bias.split(hidden)
+    w_rz, b_rz = torch.cat([w_r, w_z]), torch.cat([b_r, b_z])
+
+    def step(projected: Tensor, states: States) -> States:
+        (h,) = states
+        x_r, x_o, x_z = projected.split(hidden, -1)
+        r, z = gate(torch.cat([x_r, x_z], -1) + F.linear(h, w_rz, b_rz)).split(hidden, -1)
+        recurrent = r * F.linear(h, w_o, b_o) if reset_after else F.linear(r * h, w_o, b_o)
+        return ((1 - z) * act(x_o + recurrent) + z * h,)
+
+    projected = F.linear(x, weight_ih, input_bias)
+    outputs, (h,) = _scan(projected, _is_reverse(direction), (initial_h,), step)
+    return outputs if output_sequence else outputs[-1:], h
+
+
+def _lstm(
+    inputs: Tensor,
+    reverse: bool,
+    states: States,
+    weight_hh: Tensor,
+    peephole: Tensor | None,
+    activations: tuple[str, str, str],
+    clip: float | None,
+) -> tuple[Tensor, States]:
+    """One direction; the gates lie in the order input, forget, output, cell."""
+    gate, cell, act = map(_activation, activations)
+    hidden = weight_hh.shape[1]
+    peephole = weight_hh.new_zeros(3 * hidden) if peephole is None else peephole
+    p_i, p_f, p_o = peephole.split(hidden)
+
+    def step(projected: Tensor, states: States) -> States:
+        h, c = states
+        i, f, o, z = (projected + F.linear(h, weight_hh)).split(hidden, -1)
+        c = gate(f + p_f * c) * c + gate(i + p_i * c) * cell(z)
+        # The cell state, not the gate that the documentation names: ``NeuralNetwork.proto``
+        # (cellClipThreshold) and coremltools' tests. What is clipped is what the next step gets.
+        c = c if clip is None else c.clamp(-clip, clip)
+        return gate(o + p_o * c) * act(c), c
+
+    return _scan(inputs, reverse, states, step)
+
+
+@op("lstm")
+def lstm(
+    *,
+    x: Wide,
+    initial_h: Wide,
+    initial_c: Wide,
+    weight_ih: Wide,
+    weight_hh: Wide,
+    bias: Wide | None = None,
+    peephole: Wide | None = None,
+    weight_ih_back: Wide | None = None,
+    weight_hh_back: Wide | None = None,
+    bias_back: Wide | None = None,
+    peephole_back: Wide | None = None,
+    direction: str = "forward",
+    output_sequence: bool = False,
+    recurrent_activation: str = "sigmoid",
+    cell_activation: str = "tanh",
+    activation: str = "tanh",
+    clip: float | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    activations = (recurrent_activation, cell_activation, activation)
+    forward = F.linear(x, weight_ih, bias)
+    if direction != "bidirectional":
+        outputs, (h, c) = _lstm(forward, _is_reverse(direction), (initial_h, initial_c), weight_hh,
+                                peephole, activations, clip)  # fmt: skip
+        return outputs if output_sequence else outputs[-1:], h, c
+    if weight_ih_back is None or weight_hh_back is None:
+        raise ValueError("a bidirectional layer needs weight_ih_back and weight_hh_back")
+    backward = F.linear(x, weight_ih_back, bias_back)
+    # Of the initial states the first half is for the forward direction, the second for the other.
+    (h_ahead, h_back), (c_ahead, c_back) = initial_h.chunk(2, -1), initial_c.chunk(2, -1)
+    ahead, ahead_states = _lstm(forward, False, (h_ahead, c_ahead), weight_hh, peephole,
+                                activations, clip)  # fmt: skip
+    back, back_states = _lstm(backward, True, (h_back, c_back), weight_hh_back, peephole_back,
+                              activations, clip)  # fmt: skip
+    if output_sequence:
+        outputs = torch.cat([ahead, back.flip(0)], -1)
+    else:
+        outputs = torch.cat([ahead[-1:], back[-1:]], -1)
+    h, c = (torch.cat(pair, -1) for pair in zip(ahead_states, back_states, strict=True))
+    return outputs, h, c

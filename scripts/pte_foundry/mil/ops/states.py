@@ -1,0 +1,18 @@
+"""States (``iOS18/states.py``). coremltools writes ``coreml_update_state`` as write and read."""
+
+from torch import Tensor
+
+from pte_foundry.mil.registry import op
+
+
+@op("read_state", since="iOS18")
+def read_state(*, input: Tensor) -> Tensor:
+    return input.clone()
+
+
+@op("write_state", since="iOS18")
+def write_state(*, input: Tensor, data: Tensor) -> tuple[()]:
+    if data.shape != input.shape or data.dtype != input.dtype:
+        raise ValueError(f"{data.dtype}{list(data.shape)} written to a state of another type")
+    input.copy_(data)
+    return ()

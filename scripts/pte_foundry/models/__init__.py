@@ -1,0 +1,1 @@
+"""Model modules, their weights and data, and torch programs on disk."""

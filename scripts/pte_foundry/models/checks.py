@@ -1,0 +1,128 @@
+"""What the functions of a model module must return: see ``pte_foundry.models.module`` for the contract.
+
+Each check raises ModelError with what is wrong and the fix. The loader puts file and function
+before it, which only it knows.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pte_foundry.errors import ModelError
+
+Sample = tuple[Tensor, ...]
+
+INPUT_DTYPES = (torch.float32, torch.int32, torch.int64, torch.bool)
+
+
+def check_model(model: Any) -> None:
+    """A module in eval mode, its floating point parameters and buffers in fp32 and finite."""
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"returned {_kind(model)}; return a torch.nn.Module")
+    training = [name or "the model" for name, part in model.named_modules() if part.training]
+    if training:
+        raise ModelError(f"left {training[0]} in training mode; end with `.eval()`")
+    check_weights({**dict(model.named_parameters()), **dict(model.named_buffers())})
+
+
+def check_weights(state: Any) -> None:
+    """A dict of tensors, not empty, in fp32 where they are floating point, and finite."""
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ModelError(f"returned {_kind(state)}; return a state dict of tensors")
+    if not state:
+        raise ModelError("gave no tensors; there is nothing to compress without weights")
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise ModelError(f"gave {name} as {tensor.dtype}; keep fp32, the target rounds")
+        if not _is_finite(tensor):
+            raise ModelError(f"gave {name} with nan or inf; look at the weights")
+
+
+def check_sample(sample: Any, what: str = "the sample") -> None:
+    """A tuple of tensors that a program can take as inputs."""
+    if not isinstance(sample, tuple) or not sample or not _are_tensors(sample):
+        raise ModelError(f"gave {what} as {_kind(sample)}; give a tuple of tensors")
+    for position, tensor in enumerate(sample):
+        if tensor.dtype not in INPUT_DTYPES:
+            allowed = ", ".join(str(dtype) for dtype in INPUT_DTYPES)
+            raise ModelError(
+                f"gave input {position} of {what} as {tensor.dtype}; allowed: {allowed}"
+            )
+        if not _is_finite(tensor):
+            raise ModelError(f"gave input {position} of {what} with nan or inf; remove them")
+
+
+def check_samples(samples: Any, example: Sample, dynamic: bool) -> None:
+    """A list of samples alike ``example``: same dtypes, same shapes (same ranks if dynamic)."""
+    if not isinstance(samples, list):
+        raise ModelError(f"gave its samples as {_kind(samples)}; give a list")
+    if not samples:
+        raise ModelError("gave no samples; at least one is needed")
+    expected = _layout(example, dynamic)
+    for index, sample in enumerate(samples):
+        check_sample(sample, f"sample {index}")
+        layout = _layout(sample, dynamic)
+        if layout != expected:
+            raise ModelError(
+                f"gave sample {index} as {layout}, but example_inputs() is {expected}; "
+                "make them alike"
+            )
+
+
+def check_labels(labels: Any, samples: list[Sample]) -> None:
+    """None, or a tensor with one label for each sample."""
+    if labels is None:
+        return
+    if not isinstance(labels, Tensor) or not labels.dim():
+        raise ModelError(f"gave labels as {_kind(labels)}; give a tensor, one row for each sample")
+    if len(labels) != len(samples):
+        raise ModelError(
+            f"gave {len(samples)} samples and {len(labels)} labels; give one label each"
+        )
+
+
+def check_metrics(metrics: Any) -> None:
+    """A dict of finite numbers by name."""
+    if not isinstance(metrics, dict) or not metrics:
+        raise ModelError(f"returned {_kind(metrics)}; return a dict of numbers by name")
+    for name, value in metrics.items():
+        if not isinstance(name, str) or not isinstance(value, int | float):
+            raise ModelError(f"returned {name!r}: {_kind(value)}; return plain numbers")
+        if not math.isfinite(value):
+            raise ModelError(f"returned {name!r}: {value}; return a finite number")
+
+
+def check_outputs(outputs: Any) -> None:
+    """A tuple of finite tensors, not empty."""
+    if not isinstance(outputs, tuple) or not outputs or not _are_tensors(outputs):
+        raise ModelError(f"returned {_kind(outputs)}; return a tensor or a tuple of tensors")
+    for position, output in enumerate(outputs):
+        if not _is_finite(output):
+            raise ModelError(
+                f"returned nan or inf in output {position}; look at weights, masks and divisions"
+            )
+
+
+def _are_tensors(values: Any) -> bool:
+    return all(isinstance(value, Tensor) for value in values)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def _layout(sample: Sample, dynamic: bool) -> str:
+    """Dtypes and shapes as text; with dynamic shapes only the ranks are fixed."""
+    shapes = (["?"] * tensor.dim() if dynamic else list(tensor.shape) for tensor in sample)
+    parts = (f"{tensor.dtype} {shape}" for tensor, shape in zip(sample, shapes, strict=True))
+    return f"({', '.join(parts)})"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, tuple | list | dict):
+        items = value.values() if isinstance(value, dict) else value
+        inside = sorted({type(item).__name__ for item in items})
+        return f"a {type(value).__name__} of {', '.join(inside) or 'nothing'}"
+    return "None" if value is None else f"a {type(value).__name__}"

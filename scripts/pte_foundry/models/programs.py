@@ -1,0 +1,64 @@
+"""Torch programs on disk: what ``torch.export`` saves."""
+
+import hashlib
+import importlib
+import io
+import zipfile
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+
+import torch
+from torch.export import ExportedProgram
+
+from pte_foundry.errors import DamagedError
+from pte_foundry.files import replacing
+
+# Reading a quantized program needs its operators and tensor types, which these modules register.
+# torchao takes seconds to import, so a program's graph is searched for its operators' names.
+REGISTERED_BY = {
+    b"quantized_decomposed": "torch.ao.quantization.fx._decomposed",
+    b"torchao": "torchao.quantization",
+    b"codebook": "torchao.prototype.quantization.codebook_coreml",
+}
+
+# An archive's comment holds the SHA-256 of everything before it, in hexadecimal.
+DIGEST_SIZE = 64
+
+
+def forget_history(program: ExportedProgram) -> None:
+    """Drops what differs between equal programs: a node's history names graphs by their address."""
+    for node in program.graph.nodes:
+        node.meta.pop("from_node", None)
+
+
+def save(program: ExportedProgram, path: Path) -> None:
+    """Writes a program; the same program gives the same bytes."""
+    forget_history(program)
+    # In memory first: on a full disk torch's own writer aborts the process.
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    parts = [buffer.getbuffer()[:-2], DIGEST_SIZE.to_bytes(2, "little")]  # was: no comment
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.writelines([*parts, digest.hexdigest().encode()])
+
+
+def load(path: Path) -> ExportedProgram:
+    """Reads a program that :func:`save` wrote, quantized or not. Raises DamagedError."""
+    try:
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            end = len(content) - DIGEST_SIZE
+            with memoryview(content)[:end] as archived:
+                if content[end:] != hashlib.sha256(archived).hexdigest().encode():
+                    raise DamagedError(path, "its content is not that of its digest")
+            with zipfile.ZipFile(file) as archive:
+                names = [name for name in archive.namelist() if name.endswith("model.json")]
+                graphs = [archive.read(name) for name in names]
+    except (OSError, ValueError) as error:  # no file, or an empty one
+        raise DamagedError(path, error) from error
+    for name, module in REGISTERED_BY.items():
+        if any(name in graph for graph in graphs):
+            importlib.import_module(module)
+    return torch.export.load(path)

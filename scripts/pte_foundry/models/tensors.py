@@ -1,0 +1,84 @@
+"""Tensors on disk: trained weights, and the samples that one stage hands to the next."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from pte_foundry.errors import DamagedError
+from pte_foundry.files import replacing
+
+Sample = tuple[torch.Tensor, ...]
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Writes safetensors with a ``checksum`` of the tensors in their metadata."""
+    save_file(dict(tensors), path, {"checksum": _checksum(tensors)})
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Reads what :func:`save_tensors` wrote. Raises DamagedError if it is something else."""
+    try:
+        with safe_open(path, "pt") as file:
+            # keys() is the library's way to the names; the file is no mapping.
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            checksum = (file.metadata() or {}).get("checksum")
+    except (SafetensorError, OSError) as error:
+        raise DamagedError(path, error) from error
+    if checksum != _checksum(tensors):
+        raise DamagedError(path, "its tensors are not those of its checksum")
+    return tensors
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What was run: for each sample its inputs and its outputs, and the labels if there are any."""
+
+    inputs: list[Sample]
+    outputs: list[Sample]
+    labels: torch.Tensor | None
+
+    def save(self, path: Path) -> None:
+        """Writes one safetensors file with the keys ``input.<sample>.<position>`` and so on."""
+        tensors = {} if self.labels is None else {"labels": self.labels}
+        for kind, samples in (("input", self.inputs), ("output", self.outputs)):
+            for index, sample in enumerate(samples):
+                for position, tensor in enumerate(sample):
+                    # A clone, because safetensors refuses tensors that share memory.
+                    tensors[f"{kind}.{index}.{position}"] = tensor.detach().contiguous().clone()
+        with replacing(path) as temporary:
+            save_tensors(tensors, temporary)
+
+    @classmethod
+    def load(cls, path: Path) -> "Samples":
+        tensors = load_tensors(path)
+        labels = tensors.pop("labels", None)
+        found: dict[str, dict[int, dict[int, torch.Tensor]]] = {"input": {}, "output": {}}
+        for key, tensor in tensors.items():
+            kind, index, position = key.split(".")
+            found[kind].setdefault(int(index), {})[int(position)] = tensor
+        inputs, outputs = (
+            [
+                tuple(sample[i] for i in range(len(sample)))
+                for _, sample in sorted(found[kind].items())
+            ]
+            for kind in ("input", "output")
+        )
+        return cls(inputs, outputs, labels)
+
+
+def as_sample(outputs: torch.Tensor | Sequence[torch.Tensor]) -> Sample:
+    """A module's outputs as a tuple, also when it returns one tensor."""
+    return (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs)

@@ -1,0 +1,184 @@
+"""Snakemake's messages for a person who waits: one line a finished job, and how long is left.
+
+Chosen with ``--logger foundry`` when ``scripts/pte_foundry/progress`` is on PYTHONPATH, as `make` does. On a
+terminal the last line moves; in a file or in CI every finished job is one plain line.
+"""
+
+import logging
+import re
+import signal
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job under way."""
+
+    rule: str
+    message: str
+    log: str
+    began: float
+
+
+class Pace:
+    """How far a run is, and how long the rest will take at the pace seen so far."""
+
+    def __init__(self, jobs: dict[str, int], now: float) -> None:
+        self.left = Counter(jobs)
+        self.total = sum(jobs.values())
+        self._began = now
+        self._seconds: dict[str, list[float]] = defaultdict(list)
+
+    @property
+    def done(self) -> int:
+        return self.total - sum(self.left.values())
+
+    def finish(self, rule: str, seconds: float) -> None:
+        self.left[rule] -= 1
+        self._seconds[rule].append(seconds)
+
+    def seconds_left(self, now: float) -> float | None:
+        """None until a job has finished; jobs of a rule not seen yet count as the mean of all."""
+        seen = [s for of_rule in self._seconds.values() for s in of_rule]
+        if not seen or now <= self._began:
+            return None
+        mean = sum(seen) / len(seen)
+        work = sum(
+            count
+            * (sum(self._seconds[rule]) / len(self._seconds[rule]) if self._seconds[rule] else mean)
+            for rule, count in self.left.items()
+        )
+        at_once = max(1.0, sum(seen) / (now - self._began))
+        return work / at_once
+
+
+def clock(seconds: float) -> str:
+    """``4:05`` or ``1:02:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def died_of(message: str) -> str:
+    """What killed a step, from the message of subprocess's CalledProcessError; empty if nothing."""
+    found = re.search(r"died with <Signals\.(\w+)|non-zero exit status (\d+)", message)
+    if found is None:
+        return ""
+    name, status = found.groups()
+    if status and int(status) > 128:  # how a shell reports a signal
+        name = signal.Signals(int(status) - 128).name
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    return f"error: the step was ended by {name}{hint}" if name else ""
+
+
+class LogHandler(LogHandlerBase):
+    """The plugin's entry point; Snakemake finds it by this name."""
+
+    def __post_init__(self) -> None:
+        self.console = Console(stderr=not self.common_settings.stdout, highlight=False)
+        self.jobs: dict[int, Job] = {}
+        self.pace: Pace | None = None
+        self.status: Status | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._handle(record)
+        except Exception:
+            self.handleError(record)
+
+    def _handle(self, record: logging.LogRecord) -> None:
+        event = getattr(record, "event", None)
+        if event == LogEvent.RUN_INFO:
+            jobs = {rule: n for rule, n in record.stats.items() if rule not in ("total", "all")}
+            self.pace = Pace(jobs, time.monotonic())
+        elif event == LogEvent.JOB_INFO:
+            message = record.rule_msg or record.rule_name
+            log = ", ".join(map(str, record.log))
+            self.jobs[record.jobid] = Job(record.rule_name, message, log, time.monotonic())
+            if self.common_settings.dryrun and record.rule_name != "all":
+                self.console.print(f"would be done: {escape(message)}", soft_wrap=True)
+        elif event == LogEvent.JOB_FINISHED:
+            self._finished(record.job_id)
+        elif event == LogEvent.JOB_ERROR:
+            job = self.jobs.pop(record.jobid, None)
+            if job:
+                failed = f"[red]FAILED[/]  {escape(job.message)}: see {escape(job.log)}"
+                self.console.print(failed, soft_wrap=True)
+        elif event == LogEvent.ERROR or (event is None and record.levelno >= logging.WARNING):
+            self._speak(record)
+        elif event is None and record.getMessage().startswith("Nothing to be done"):
+            self.console.print("Everything is up to date.")
+        self._show()
+
+    def _speak(self, record: logging.LogRecord) -> None:
+        text = record.getMessage().strip()
+        if text.startswith("RuleException:\nCalledProcessError"):
+            # The step has said what is wrong, unless it was not given the time.
+            text = died_of(text)
+        # What failed has been said above, job by job.
+        if text and not text.startswith(
+            ("Error in rule", "Exiting because a job execution failed")
+        ):
+            # Also in a dry run, whose jobs go to standard output.
+            Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _finished(self, jobid: int) -> None:
+        job = self.jobs.pop(jobid, None)
+        if job is None or self.pace is None or job.rule == "all":
+            return
+        seconds = time.monotonic() - job.began
+        self.pace.finish(job.rule, seconds)
+        left = self.pace.seconds_left(time.monotonic())
+        count = f"{self.pace.done:>{len(str(self.pace.total))}}/{self.pace.total}"
+        ending = "" if self.pace.done == self.pace.total else f", about {clock(left)} left"
+        self.console.print(
+            f"[green]{count}[/]  {escape(job.message)}  [dim]{clock(seconds)}{ending}[/]",
+            soft_wrap=True,
+        )
+
+    def _show(self) -> None:
+        if not self.console.is_terminal or self.common_settings.dryrun:
+            return
+        running = [job.message for job in self.jobs.values() if job.rule != "all"]
+        if running:
+            text = escape(" · ".join(running))
+            if self.status is None:
+                self.status = self.console.status(text)
+                self.status.start()
+            self.status.update(text)
+        elif self.status is not None:
+            self.status.stop()
+            self.status = None
+
+    def close(self) -> None:
+        if self.status is not None:
+            self.status.stop()
+        super().close()
+
+    @property
+    def writes_to_stream(self) -> bool:
+        return True
+
+    @property
+    def writes_to_file(self) -> bool:
+        return False
+
+    @property
+    def has_filter(self) -> bool:
+        return True
+
+    @property
+    def has_formatter(self) -> bool:
+        return True
+
+    @property
+    def needs_rulegraph(self) -> bool:
+        return False

@@ -1,0 +1,207 @@
+"""Runs ExecuTorch programs on any machine: Core ML delegates by the reference interpreter.
+
+A method is a list of instructions over a table of values. Kernel calls are computed by torch,
+delegate calls by :mod:`pte_foundry.mil`: together they run the exact bytes that ship.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pte_foundry.errors import InputError, ProgramError
+from pte_foundry.formats import coreml, schema
+from pte_foundry.formats.read import PteFile, read_pte
+from pte_foundry.pte.delegate import Delegate
+from pte_foundry.pte.kernels import Kernel, find_kernel
+from pte_foundry.pte.memory import Memory, Slot
+
+Tap = Callable[[Delegate, str, torch.Tensor], None]
+
+MAX_STEPS = 10_000_000
+"""A run that executes more instructions than this is taken for an endless loop."""
+
+
+class Pte:
+    """An ExecuTorch program. Make one with :meth:`load`.
+
+    Attributes:
+        delegates: all delegates, method by method, in the order of the program.
+    """
+
+    def __init__(self, file: PteFile) -> None:
+        self._file = file
+        self._methods: dict[str, _Method] = {}
+        self.delegates = [
+            Delegate(file, plan.name, number, delegate)
+            for plan in file.program.execution_plan
+            for number, delegate in enumerate(plan.delegates)
+        ]
+
+    @classmethod
+    def load(cls, source: str | Path | bytes) -> Pte:
+        """Read a program from a path or from its bytes.
+
+        Raises ProgramError if it is malformed; OSError if it cannot be read.
+        """
+        return cls(read_pte(Path(source) if isinstance(source, str) else source))
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods."""
+        return list(self._file.plans)
+
+    def run(
+        self, inputs: Sequence[Any], method: str = "forward", tap: Tap | None = None
+    ) -> tuple[Any, ...]:
+        """Execute a method. Buffers keep their state for the next run.
+
+        Args:
+            inputs: tensors in order, and the numbers that the method was exported with.
+            method: the method's name.
+            tap: called with the delegate, name and tensor of every value computed inside of a
+                Core ML delegate, as it is computed.
+
+        Returns: the outputs in order, in memory of their own.
+
+        Raises:
+            InputError: the method does not exist or does not take these inputs.
+            ProgramError: the program does something wrong or unsupported.
+        """
+        return self._method(method).run(inputs, tap)
+
+    def reset(self) -> None:
+        """Put the state of every method, delegates included, back to the start."""
+        for method in self._methods.values():
+            method.reset()
+
+    def _method(self, name: str) -> _Method:
+        if name not in self._file.plans:
+            known = ", ".join(self.methods) or "none"
+            raise InputError(f"there is no method {name!r}; the program has {known}")
+        if name not in self._methods:
+            delegates = [delegate for delegate in self.delegates if delegate.method == name]
+            self._methods[name] = _Method(self._file, self._file.plans[name], delegates)
+        return self._methods[name]
+
+
+class _Method:
+    def __init__(
+        self, file: PteFile, plan: schema.ExecutionPlan, delegates: list[Delegate]
+    ) -> None:
+        self._plan = plan
+        self._delegates = delegates
+        self._kernels = _find_kernels(plan, delegates)
+        self._memory = Memory(file, plan)
+        if len(plan.chains) > 1:
+            raise ProgramError(f"method {plan.name!r} has several chains, which is not supported")
+        self._instructions = [
+            instruction.instr_args for chain in plan.chains for instruction in chain.instructions
+        ]
+
+    def reset(self) -> None:
+        self._memory.reset()
+        for delegate in self._delegates:
+            delegate.reset()
+
+    def run(self, inputs: Sequence[Any], tap: Tap | None) -> tuple[Any, ...]:
+        memory, plan = self._memory, self._plan
+        memory.begin()
+        self._take(inputs)
+        position = steps = 0
+        while position < len(self._instructions):
+            if (steps := steps + 1) > MAX_STEPS:
+                raise ProgramError(f"method {plan.name!r} does not end within {MAX_STEPS} steps")
+            call = self._instructions[position]
+            position += 1
+            match call:
+                case schema.KernelCall():
+                    self._call(call, position - 1)
+                case schema.DelegateCall():
+                    self._delegate(call, tap)
+                case schema.MoveCall():
+                    memory.values[call.move_to] = memory.values[call.move_from]
+                case schema.JumpFalseCall():
+                    if not bool(memory.get(call.cond_value_index)):
+                        position = call.destination_instruction
+                case schema.FreeCall():
+                    memory.values[call.value_index] = None
+        return tuple(_own(memory.get(index)) for index in plan.outputs)
+
+    def _delegate(self, call: schema.DelegateCall, tap: Tap | None) -> None:
+        memory, delegate = self._memory, self._delegates[call.delegate_index]
+        arguments = [(memory.slot(index), memory.get(index)) for index in call.args]
+        for index, value in delegate.call(arguments, tap):
+            memory.set(call.args[index], value)
+
+    def _call(self, call: schema.KernelCall, position: int) -> None:
+        operator = self._plan.operators[call.op_index]
+        try:
+            self._kernels[call.op_index](self._memory, call.args)
+        except Exception as error:
+            raise ProgramError(
+                f"instruction {position} of {self._plan.name!r}, {_name(operator)}: "
+                f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            ) from error
+
+    def _take(self, inputs: Sequence[Any]) -> None:
+        wanted = self._plan.inputs
+        if len(inputs) != len(wanted):
+            raise InputError(
+                f"method {self._plan.name!r} takes {len(wanted)} inputs, {len(inputs)} were given"
+            )
+        findings = []
+        for number, (index, given) in enumerate(zip(wanted, inputs, strict=True)):
+            slot = self._memory.slots.get(index)
+            problem = (
+                _not_number(self._memory.get(index), given)
+                if slot is None
+                else _not_tensor(slot, given)
+            )
+            if problem:
+                findings.append(f"input {number}: {problem}")
+        if findings:
+            raise InputError("; ".join(findings))
+        for index, given in zip(wanted, inputs, strict=True):
+            self._memory.set(index, _own(given))
+
+
+def _find_kernels(plan: schema.ExecutionPlan, delegates: list[Delegate]) -> list[Kernel]:
+    kernels = [find_kernel(operator) for operator in plan.operators]
+    missing = [
+        f"operator {_name(operator)}"
+        for operator, kernel in zip(plan.operators, kernels, strict=True)
+        if kernel is None
+    ]
+    foreign = {d.backend_id for d in delegates if d.backend_id != coreml.BACKEND}
+    missing += [f"delegate {backend}" for backend in sorted(foreign)]
+    if missing:
+        raise ProgramError(f"method {plan.name!r} needs unsupported {', '.join(missing)}")
+    return [kernel for kernel in kernels if kernel is not None]
+
+
+def _name(operator: schema.Operator) -> str:
+    return f"{operator.name}.{operator.overload}" if operator.overload else operator.name
+
+
+def _not_tensor(slot: Slot, given: object) -> str | None:
+    if not isinstance(given, torch.Tensor):
+        return f"{type(given).__name__} given, {slot.describe()} wanted"
+    if given.dtype != slot.dtype or not slot.allows(tuple(given.shape)):
+        name = str(given.dtype).removeprefix("torch.")
+        return f"{name} of shape {tuple(given.shape)} given, {slot.describe()} wanted"
+    return None
+
+
+def _not_number(exported: object, given: object) -> str | None:
+    # Numbers are built into the exported program: another one would silently be ignored.
+    if type(given) is not type(exported) or given != exported:
+        return f"{given!r} given, {exported!r} wanted as when the program was exported"
+    return None
+
+
+def _own(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value

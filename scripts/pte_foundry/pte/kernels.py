@@ -1,0 +1,222 @@
+"""The operators that a program calls outside of its delegates, computed by torch.
+
+ExecuTorch calls the ``out`` variants of ATen operators, a few in-place ones, and operators of its
+own on shapes and scalars (executorch 1.4: ``exir/emit/_emitter.py`` for the order of arguments,
+``kernels/prim_ops/register_prim_ops.cpp`` for its own operators).
+
+A program is untrusted, so an operator may only compute: what reads a file or takes a device,
+storage or generator is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+
+from pte_foundry.errors import ProgramError
+from pte_foundry.formats import schema
+from pte_foundry.pte.types import DTYPES
+
+
+class Frame(Protocol):
+    """The values of a running method, by index."""
+
+    def get(self, index: int) -> Any:
+        """A value as torch wants it: a tensor, number, text, None, or list of these."""
+
+    def set(self, index: int, value: Any) -> None:
+        """Store a result. A tensor goes into the memory planned for it."""
+
+    def alias(self, index: int, tensor: torch.Tensor) -> None:
+        """Let a value be a view of another one."""
+
+    def room(self, index: int) -> torch.Tensor | list[torch.Tensor]:
+        """An empty tensor of the declared dtype for a result; a list for a list of tensors."""
+
+    def reserve(self, index: int, sizes: list[int]) -> torch.Tensor:
+        """The memory planned for a tensor, which becomes this large; its contents are kept."""
+
+
+Kernel = Callable[[Frame, list[int]], None]
+
+_TEXTS = frozenset({"approximate", "mode", "padding_mode", "reduce", "rounding_mode"})
+_TYPES = frozenset({"Tensor", "number", "int", "float", "bool", "ScalarType", "MemoryFormat"})
+_TYPES |= {"Layout"}
+_IN_PLACE = frozenset({"copy_", "index_put_"})
+_MEMORY_FORMATS = (torch.contiguous_format, torch.preserve_format, torch.channels_last)
+
+
+def find_kernel(op: schema.Operator) -> Kernel | None:
+    """The kernel of an operator, or None if it is not supported."""
+    namespace, _, name = op.name.partition("::")
+    own = _OWN.get((op.name, op.overload))
+    if own is not None:
+        return own
+    if namespace == "quantized_decomposed":
+        return _quantized(name, op.overload)
+    if namespace == "aten":
+        return _aten(name, op.overload)
+    return None
+
+
+def _aten(name: str, overload: str) -> Kernel | None:
+    packet = getattr(torch.ops.aten, name, None)
+    function = getattr(packet, overload or "default", None)
+    if not isinstance(function, torch._ops.OpOverload):
+        return None
+    arguments = function._schema.arguments
+    writes = any(argument.is_out for argument in arguments) or name in _IN_PLACE
+    return _call(function) if writes and all(map(_computes, arguments)) else None
+
+
+def _computes(argument: torch.Argument) -> bool:
+    kind = str(argument.real_type)
+    for wrapper in ("Optional", "List", "Optional"):
+        kind = kind.removeprefix(f"{wrapper}[").removesuffix("]")
+    return kind in _TYPES or (kind == "str" and argument.name in _TEXTS)
+
+
+def _call(function: torch._ops.OpOverload) -> Kernel:
+    """Call an operator with arguments in the order of its schema."""
+    arguments = function._schema.arguments
+    converters = [_converter(str(argument.real_type)) for argument in arguments]
+
+    def kernel(frame: Frame, indices: list[int]) -> None:
+        # What follows the schema's arguments are the results: the same values as its outs.
+        positional, keywords, outs = [], {}, []
+        for argument, convert, index in zip(arguments, converters, indices, strict=False):
+            if argument.is_out:
+                value = keywords[argument.name] = frame.room(index)
+                outs.append((index, value))
+            elif argument.kwarg_only:
+                keywords[argument.name] = convert(frame.get(index))
+            else:
+                positional.append(convert(frame.get(index)))
+        result = function(*positional, **keywords)
+        for index, value in outs:
+            frame.set(index, value)
+        if not outs:
+            frame.set(indices[len(arguments)], result)
+
+    return _counted(kernel, len(arguments))
+
+
+def _counted(kernel: Kernel, count: int) -> Kernel:
+    def checked(frame: Frame, indices: list[int]) -> None:
+        if len(indices) <= count:
+            raise ProgramError(f"{count + 1} values are needed, {len(indices)} are given")
+        kernel(frame, indices)
+
+    return checked
+
+
+def _converter(kind: str) -> Callable[[Any], Any]:
+    """Numbers stand for torch's enumerations in a program."""
+    if "ScalarType" in kind:
+        return lambda value: None if value is None else DTYPES[value]
+    if "MemoryFormat" in kind:
+        return lambda value: None if value is None else _MEMORY_FORMATS[value]
+    if "Layout" in kind:
+        return lambda value: None if value is None else (torch.strided,)[value]
+    return lambda value: value
+
+
+def _quantized(name: str, overload: str) -> Kernel | None:
+    """The quantization operators: upstream has their ``out`` variants in C++ only."""
+    import torch.ao.quantization.fx._decomposed  # registers them
+
+    packet = getattr(torch.ops.quantized_decomposed, name, None)
+    wanted = {"out": "default", "Tensor_out": "tensor"}.get(overload, "")
+    function = getattr(packet, wanted, None)
+    if not isinstance(function, torch._ops.OpOverload):
+        return None
+    arguments = function._schema.arguments
+    converters = [_converter(str(argument.real_type)) for argument in arguments]
+    count, results = len(arguments), len(function._schema.returns)
+
+    def kernel(frame: Frame, indices: list[int]) -> None:
+        positional, keywords = [], {}
+        for argument, convert, index in zip(arguments, converters, indices, strict=False):
+            value = convert(frame.get(index))
+            if argument.kwarg_only:
+                keywords[argument.name] = value
+            else:
+                positional.append(value)
+        result = function(*positional, **keywords)
+        outs = indices[count : count + results]
+        for index, value in zip(outs, result if results > 1 else (result,), strict=True):
+            frame.set(index, value)
+
+    return _counted(kernel, count + results - 1)
+
+
+def _scalar(function: Callable[..., Any], count: int) -> Kernel:
+    def kernel(frame: Frame, indices: list[int]) -> None:
+        frame.set(indices[-1], function(*map(frame.get, indices[:-1])))
+
+    return _counted(kernel, count)
+
+
+def _view(frame: Frame, indices: list[int]) -> None:
+    source, size, out = indices[:3]
+    frame.alias(out, frame.get(source).view(frame.get(size)))
+
+
+def _copy_index(frame: Frame, indices: list[int]) -> None:
+    """Append a slice: of a loop's result, which grows with every turn."""
+    out, source, position = indices[0], frame.get(indices[1]), frame.get(indices[2])
+    frame.reserve(out, [position + 1, *source.shape])[position].copy_(source)
+
+
+def _copy(frame: Frame, indices: list[int]) -> None:
+    """Copies whose only purpose is another dtype or memory format: those of the result."""
+    source, out = frame.get(indices[0]), indices[3]
+    frame.set(out, source.to(frame.room(out).dtype))
+
+
+def _empty(frame: Frame, indices: list[int]) -> None:
+    out = indices[2]
+    frame.set(out, torch.zeros(frame.get(indices[0]), dtype=frame.room(out).dtype))
+
+
+_BINARY = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "floordiv": operator.floordiv,
+    "truediv": operator.truediv,
+    "mod": operator.mod,
+    "eq": operator.eq,
+    "gt": operator.gt,
+    "lt": operator.lt,
+    "ge": operator.ge,
+    "le": operator.le,
+    "sym_max": max,
+    "sym_min": min,
+}
+_UNARY = {
+    "sym_float": float,
+    "sym_int": int,
+    "neg": operator.neg,
+    "ceil": math.ceil,
+    "round": round,
+    "trunc": math.trunc,
+    "sym_not": operator.not_,
+}
+_OWN: dict[tuple[str, str], Kernel] = {
+    **{(f"executorch_prim::{n}", "Scalar"): _scalar(f, 2) for n, f in _BINARY.items()},
+    **{(f"executorch_prim::{n}", "Scalar"): _scalar(f, 1) for n, f in _UNARY.items()},
+    ("executorch_prim::sym_ite", "Scalar"): _scalar(lambda c, a, b: a if c else b, 3),
+    ("executorch_prim::et_view", "default"): _counted(_view, 2),
+    ("executorch_prim::et_copy_index", "tensor"): _counted(_copy_index, 2),
+    ("aten::sym_size", "int"): _scalar(lambda tensor, dim: tensor.shape[dim], 2),
+    ("aten::sym_numel", ""): _scalar(lambda tensor: tensor.numel(), 1),
+    ("aten::_local_scalar_dense", ""): _scalar(lambda tensor: tensor.item(), 1),
+    ("dim_order_ops::_to_dim_order_copy", "out"): _counted(_copy, 3),
+    ("dim_order_ops::_clone_dim_order", "out"): _counted(_copy, 3),
+    ("dim_order_ops::_empty_dim_order", "out"): _counted(_empty, 2),
+}

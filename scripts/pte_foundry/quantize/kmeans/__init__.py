@@ -1,0 +1,1 @@
+"""Exact one-dimensional k-means for look-up tables (palettization)."""

@@ -1,0 +1,205 @@
+"""Quantization by PT2E (torchao 0.18, ``CoreMLQuantizer`` of executorch 1.4.1), in two stages.
+
+Upstream calibrates and converts in one go. Here calibration is a stage with a file, so that an
+edit of weight settings does not calibrate again. For that, the statistics of activations must not
+depend on weights' settings. Upstream's observers do not have that property: they sit in
+``FakeQuantize`` modules, so that each of them sees activations computed from already quantized
+weights and activations. ``calibrate`` observes the float model instead, which also spares the
+statistics the noise of the first, badly scaled samples.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e import FakeQuantize, disable_fake_quant
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+from pte_foundry.errors import ModelError
+from pte_foundry.models.programs import forget_history
+from pte_foundry.quantize.annotate import Quantizer
+from pte_foundry.quantize.settings import activation_slice
+
+# Statistics of one activation: its range as ``float.hex``, so that files keep every bit.
+Statistics = dict[str, dict[str, str]]
+
+_WEIGHTED = ("conv1d", "conv2d", "conv3d", "linear")
+
+
+def prepare(program: ExportedProgram, settings: dict[str, Any]) -> GraphModule:
+    """The program as a module with observers in it; the program itself stays as it is.
+
+    Args:
+        program: a float program; metadata that was through a file is as good as fresh.
+        settings: ``global_config``, ``module_type_configs`` and ``module_name_configs`` with the
+            fields of coremltools' ``LinearQuantizerConfig``; see ``annotate.Settings``.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        ModelError: a name or type in the settings occurs nowhere in the program.
+    """
+    quantizer = Quantizer(settings)
+    quantizer.settings.check_used(program.graph)
+    return prepare_pt2e(program.module(), quantizer)
+
+
+def calibrate(
+    program: ExportedProgram, settings: dict[str, Any], samples: Iterable[tuple[Any, ...]]
+) -> Statistics:
+    """Ranges of all activations that are going to be quantized.
+
+    The default observer is a moving average, so the order of the samples is part of the result.
+
+    Args:
+        program: a float program.
+        settings: of which only ``activation_slice`` has an effect.
+        samples: positional arguments of one call each.
+
+    Returns:
+        ``{activation: {"min": hex, "max": hex}}``, empty if no activation is quantized.
+
+    Raises:
+        ModelError: there are no samples, the model does not take one, or a range is not finite.
+    """
+    prepared = prepare(program, activation_slice(settings))
+    activations = _observers(prepared)
+    if not activations:
+        return {}
+    for name, child in list(prepared.named_modules(remove_duplicate=False)):
+        if isinstance(child, FakeQuantize):  # its observer alone: nothing is quantized meanwhile
+            setattr(prepared, name, child.activation_post_process)
+    count = 0
+    with torch.no_grad():
+        for count, sample in enumerate(samples, start=1):
+            try:
+                prepared(*sample)
+            except Exception as error:
+                raise ModelError(f"calibration sample {count}: {error}") from error
+    if count == 0:
+        raise ModelError("calibration() yields no sample; quantizing activations needs at least 1")
+    return {name: _range(name, observer) for name, observer in activations.items()}
+
+
+def convert(
+    program: ExportedProgram,
+    settings: dict[str, Any],
+    statistics: Statistics | None,
+    example_inputs: tuple[Any, ...],
+    dynamic_shapes: Any = None,
+) -> ExportedProgram:
+    """The quantized program.
+
+    Args:
+        program: the float program that was calibrated.
+        settings: see ``prepare``.
+        statistics: what ``calibrate`` returned for the same activation settings; may be None or
+            empty if only weights are quantized.
+        example_inputs: positional arguments to export with; their values have no effect.
+        dynamic_shapes: as for ``torch.export.export``.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        ModelError: the statistics are not those of this program and these settings, or a weight
+            that is computed from the model's inputs would have to be quantized, or is not finite.
+    """
+    for name, value in program.state_dict.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ModelError(f"{name!r} holds values that are not finite")
+    prepared = prepare(program, settings)
+    activations = _observers(prepared)
+    _load(activations, statistics or {})
+    prepared.apply(disable_fake_quant)
+    for observer in activations.values():
+        observer.disable_observer()
+    with torch.no_grad():
+        prepared(*example_inputs)  # shows weights and other constants to their observers
+    converted = convert_pt2e(prepared)
+    _drop_unused_parameters(converted)
+    result = torch.export.export(converted, example_inputs, dynamic_shapes=dynamic_shapes)
+    forget_history(result)
+    return result
+
+
+def _drop_unused_parameters(module: GraphModule) -> None:
+    """Removes what conversion leaves behind: the float weights beside the quantized ones."""
+    used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
+    for name, _ in list(module.named_parameters(remove_duplicate=False)):
+        if name not in used:
+            owner, _, attribute = name.rpartition(".")
+            delattr(module.get_submodule(owner), attribute)
+
+
+def _load(activations: Mapping[str, FakeQuantize], statistics: Statistics) -> None:
+    if activations.keys() != statistics.keys():
+        missing = sorted(activations.keys() - statistics.keys())
+        surplus = sorted(statistics.keys() - activations.keys())
+        raise ModelError(
+            "the calibration does not belong to this program and these settings: "
+            f"activations without statistics {missing}, statistics without activation {surplus}; "
+            "calibrate again"
+        )
+    for name, observer in activations.items():
+        ranges = observer.activation_post_process
+        ranges.min_val.copy_(torch.tensor(float.fromhex(statistics[name]["min"])))
+        ranges.max_val.copy_(torch.tensor(float.fromhex(statistics[name]["max"])))
+
+
+def _range(name: str, observer: FakeQuantize) -> dict[str, str]:
+    ranges = observer.activation_post_process
+    low, high = ranges.min_val.item(), ranges.max_val.item()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ModelError(
+            f"activation {name!r} ranges from {low} to {high} on the calibration samples; "
+            "only finite values can be quantized"
+        )
+    return {"min": low.hex(), "max": high.hex()}
+
+
+def _observers(prepared: GraphModule) -> dict[str, FakeQuantize]:
+    """Observers of what depends on the inputs, by a name that weight settings do not change.
+
+    torchao numbers its observer modules through, those of weights included. The name here is that
+    of the first value that is observed, with a number if it has several observers. The other
+    observers see weights and other constants: they need no samples.
+    """
+    modules = dict(prepared.named_modules(remove_duplicate=False))
+    varying = _varying(prepared.graph)
+    activations: dict[str, FakeQuantize] = {}
+    constant: list[FakeQuantize] = []
+    for node in prepared.graph.nodes:
+        observer = modules[node.target] if node.op == "call_module" else None
+        if not isinstance(observer, FakeQuantize):
+            continue
+        observed = node.args[0]
+        while observed.op == "call_module":  # an observer of what another one passes on
+            observed = observed.args[0]
+        if node not in varying:
+            constant.append(observer)
+        elif any(_takes_as_weight(user, node) for user in node.users):
+            raise ModelError(
+                f"{observed.name!r} is used as a weight but depends on the inputs; leave the "
+                "module that does so unquantized: module_name_configs: {<name>: null}"
+            )
+        elif observer not in activations.values():
+            taken = sum(name.partition(":")[0] == observed.name for name in activations)
+            activations[f"{observed.name}:{taken}" if taken else observed.name] = observer
+    if shared := [name for name, observer in activations.items() if observer in constant]:
+        raise ModelError(f"activations {shared} share their quantization with a constant")
+    return activations
+
+
+def _varying(graph: torch.fx.Graph) -> set[Node]:
+    """Nodes whose value depends on the inputs of the program."""
+    found: set[Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _takes_as_weight(user: Node, observer: Node) -> bool:
+    packet = getattr(user.target, "overloadpacket", None)
+    return packet is not None and packet.__name__ in _WEIGHTED and user.args[1] is observer

@@ -1,0 +1,29 @@
+"""The compression schemes, one module each, named like the scheme in a recipe.
+
+A scheme module defines ``findings``, which checks a recipe against the modules of a model, and
+``convert``, which quantizes the model. It imports nothing heavy at its top, because planning calls
+``findings``. The code digest of a conversion contains the module of its recipe's scheme only.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+Module = Mapping[str, Any]
+"""A row of ``models.module.modules_table``: ``name`` (fully qualified), ``type`` (dotted name),
+``types`` (dotted names of the class and its bases, aliases included), ``weight`` (shape or None)."""
+
+Modules = Sequence[Module]
+
+
+def name_of(scheme: str) -> str:
+    """Returns the dotted name of a scheme's module."""
+    return f"{__name__}.{scheme}"
+
+
+def load(scheme: str) -> ModuleType:
+    """Imports the module of a scheme."""
+    return importlib.import_module(name_of(scheme))

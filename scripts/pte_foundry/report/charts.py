@@ -1,0 +1,239 @@
+"""The plots: size against fidelity, one for each model, and the layers of a build."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pte_foundry.report import text
+
+# Ten hues that keep apart on white and on near-black.
+PALETTE = (
+    "#4c78d8",
+    "#e8a317",
+    "#e4593f",
+    "#2fa38c",
+    "#9a5fe0",
+    "#e86fa4",
+    "#6b9e2e",
+    "#3aa7d6",
+    "#a8734b",
+    "#8a8f98",
+)
+
+
+def scheme_of(build: Mapping[str, Any]) -> str:
+    return build["scheme"] or build["build"]["recipe"]
+
+
+def colours(builds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """A colour for every scheme, the same in all plots; hues repeat after ten schemes."""
+    schemes = sorted({scheme_of(build) for build in builds})
+    return {scheme: PALETTE[i % len(PALETTE)] for i, scheme in enumerate(schemes)}
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the points that no other beats, by rising cost.
+
+    Args:
+        points: pairs of a cost, to be small, and a worth, to be large.
+
+    A point is beaten by one that costs no more and is worth no less, unless the two are equal;
+    of equal points the first stands for all.
+    """
+    front: list[int] = []
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i)):
+        if not front or points[index][1] > points[front[-1]][1]:
+            front.append(index)
+    return front
+
+
+def size_against_sqnr(
+    builds: Sequence[tuple[int, Mapping[str, Any]]], colour_of: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """The Vega-Lite specification of one model's plot, or ``None`` if there is nothing to draw.
+
+    Args:
+        builds: the builds of one model with their numbers on the page.
+        colour_of: the colour of every scheme.
+    """
+    import altair as alt
+
+    drawn = [(i, b) for i, b in builds if b["metrics"].get("sqnr_db") is not None]
+    if not drawn:
+        return None
+    front = pareto_front([(b["bytes"], b["metrics"]["sqnr_db"]) for _, b in drawn])
+    largest = max(build["bytes"] for _, build in drawn)
+    unit, scale = ("MB", 1e6) if largest >= 1e6 else ("kB", 1e3)
+    values = [_point(index, build, scale) for index, build in drawn]
+    for position in front:
+        values[position]["front"] = True
+    _name([values[position] for position in front])
+    # Schemes differ by factors, so equal distances are equal factors; ticks are at powers of two.
+    doubling = alt.Scale(type="log", base=2, nice=False, padding=24)
+    title = f"size in {unit}, log scale"
+    x = alt.X("size:Q", title=title, scale=doubling, axis=alt.Axis(format="~r"))
+    y = alt.Y("sqnr:Q", title="SQNR, dB", scale=alt.Scale(zero=False, nice=True, padding=12))
+    base = alt.Chart(alt.Data(values=values)).encode(x=x, y=y)
+    on_front = base.transform_filter("datum.front")
+    # A step, not a slope: between two builds there is none, so the best is the smaller one.
+    line = on_front.mark_line(interpolate="step-after", strokeWidth=1.5, aria=False).encode(
+        order="size:Q", color=alt.value("#8a8f98")
+    )
+    points = base.mark_point(size=90, filled=True, opacity=0.9, cursor="pointer").encode(
+        color=alt.Color(
+            "scheme:N",
+            scale=alt.Scale(domain=list(colour_of), range=list(colour_of.values())),
+            legend=None,
+        ),
+        shape=alt.Shape(
+            "status:N",
+            scale=alt.Scale(domain=["pass", "fail"], range=["circle", "cross"]),
+            legend=None,
+        ),
+        tooltip=[
+            alt.Tooltip(f"{field}:N", title=title)
+            for field, title in (
+                ("build", "build"),
+                ("scheme", "scheme"),
+                ("sizeText", "size"),
+                ("sqnrText", "SQNR"),
+                ("worstText", "worst sample"),
+                ("task", "task"),
+                ("status", "status"),
+            )
+        ],
+        description="build:N",
+    )
+    names = [
+        on_front.transform_filter(f"datum.side == '{side}'")
+        .mark_text(align=align, dx=dx, dy=dy, fontSize=11, aria=False)
+        .encode(text="recipe:N")
+        for side, align, dx, dy in (("above", "right", -9, -5), ("below", "left", 9, 9))
+        if any(value["side"] == side for value in values)  # Vega warns of layers without points
+    ]
+    chart = alt.layer(line, points, *names).properties(
+        width="container", height=300, autosize=alt.AutoSizeParams(type="fit", contains="padding")
+    )
+    return chart.to_dict()
+
+
+def _name(front: Sequence[dict[str, Any]]) -> None:
+    """Decide which points of the front bear their recipe's name, and on which side.
+
+    A rising staircase leaves room above to the left and below to the right. A name goes where the
+    last one is farther off, and is left out where neither side has a line's height of room.
+    """
+    heights = [point["sqnr"] for point in front]
+    line = 0.06 * (max(heights) - min(heights))
+    last = {"below": -math.inf, "above": -math.inf}
+    named: set[str] = set()
+    for point in front:
+        room = {side: point["sqnr"] - height for side, height in last.items()}
+        side = max(room, key=room.__getitem__)
+        if point is front[-1] and len(front) > 1:
+            side = "above"  # below would run over the plot's edge
+        if room[side] >= line and point["recipe"] not in named:
+            point["side"] = side
+            last[side] = point["sqnr"]
+            named.add(point["recipe"])
+
+
+def _point(index: int, build: Mapping[str, Any], scale: float) -> dict[str, Any]:
+    metrics = build["metrics"]
+    worst = (metrics.get("worst") or {}).get("sqnr_db")
+    return {
+        "index": index,
+        "build": text.build_name(build["build"]),
+        "recipe": build["build"]["recipe"],
+        "scheme": scheme_of(build),
+        "size": build["bytes"] / scale,
+        "sizeText": text.size(build["bytes"]),
+        "sqnr": metrics["sqnr_db"],
+        "sqnrText": text.metric("sqnr_db", metrics["sqnr_db"]),
+        "worstText": text.metric("sqnr_db", worst),
+        "task": text.task(metrics),
+        "status": build["status"],
+        "front": False,
+        "side": None,
+    }
+
+
+LAYER_FIELDS = (
+    "position",
+    "layer",
+    "introduced",
+    "accumulated",
+    "introducedText",
+    "accumulatedText",
+)
+_LAYER, _CARRIED = "#e4593f", "#8a8f98"
+
+
+def layer_values(layers: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """The layers of a divergence report, each as ``LAYER_FIELDS``; none if all are exact.
+
+    No noise has no number. Infinite noise has one below all others, to be drawn at.
+    """
+    sides = ("introduced_sqnr_db", "accumulated_sqnr_db")
+    words = [[text.noise(layer[side]) for side in sides] for layer in layers]
+    numbers = [
+        [None if word == text.EXACT else layer[side] for side, word in zip(sides, own, strict=True)]
+        for layer, own in zip(layers, words, strict=True)
+    ]
+    infinite = text.noise(None)
+    floor = min((v for own in numbers for v in own if v is not None), default=0.0) - 10
+    heights = [
+        [floor if word == infinite else v for v, word in zip(*pair, strict=True)]
+        for pair in zip(numbers, words, strict=True)
+    ]
+    if all(height is None for own in heights for height in own):
+        return []
+    return [
+        [
+            position,
+            text.layer(layer["layer"]),
+            *(v if v is None else round(v, 1) for v in own),
+            *said,
+        ]
+        for position, (layer, own, said) in enumerate(zip(layers, heights, words, strict=True))
+    ]
+
+
+def layers() -> dict[str, Any]:
+    """The Vega-Lite specification of a build's layers, without data: all builds share it."""
+    import altair as alt
+
+    axis = alt.Axis(labels=False, ticks=False, grid=False)
+    x = alt.X(
+        "position:Q",
+        title="layers in the order of the network",
+        axis=axis,
+        scale=alt.Scale(nice=False, padding=10),
+    )
+    y = {"title": "SQNR, dB", "scale": alt.Scale(zero=False, nice=True, padding=12)}
+    base = alt.Chart(alt.Data(values=[])).encode(x=x)
+    line = base.mark_line(strokeWidth=1.5, color=_CARRIED, aria=False).encode(
+        y=alt.Y("accumulated:Q", **y)
+    )
+    shown = [
+        alt.Tooltip(f"{field}:N", title=title)
+        for field, title in (
+            ("layer", "layer"),
+            ("introducedText", "introduced, dB"),
+            ("accumulatedText", "accumulated, dB"),
+        )
+    ]
+    infinite = alt.datum.introducedText == text.noise(None)
+    points = base.mark_point(filled=True, opacity=0.9, color=_LAYER).encode(
+        y=alt.Y("introduced:Q", **y),
+        shape=alt.condition(infinite, alt.value("cross"), alt.value("circle")),
+        size=alt.condition(infinite, alt.value(110), alt.value(45)),
+        tooltip=shown,
+        description="layer:N",
+    )
+    chart = alt.layer(line, points).properties(
+        width="container", height=200, autosize=alt.AutoSizeParams(type="fit", contains="padding")
+    )
+    return chart.to_dict()

@@ -1,0 +1,33 @@
+"""Observes a model's activations on its calibration samples (PT2E static quantization)."""
+
+from pathlib import Path
+
+from pte_foundry.files import write_json
+from pte_foundry.job import command
+from pte_foundry.job.arguments import add_model, model_of
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.parser(__doc__)
+    add_model(parser)
+    parser.add_argument("--program", type=Path, required=True, help="the exported program, .pt2")
+    parser.add_argument("--output", type=Path, required=True, help="the activation ranges, .json")
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        from pte_foundry.upstream.coremltools_imports import load_coremltools
+
+        load_coremltools()
+        from pte_foundry.models import programs
+        from pte_foundry.quantize import pt2e
+
+        settings = arguments.slice
+        samples = model_of(arguments).calibration(limit=settings["calibration_samples"])
+        program = programs.load(arguments.program)
+        write_json(arguments.output, pt2e.calibrate(program, settings["activations"], samples))
+
+    return command.run(arguments, step, deterministic=True, fork=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,39 @@
+"""Quantizes a model under a recipe. The result is still a torch program."""
+
+from pathlib import Path
+
+from pte_foundry.errors import ConfigError
+from pte_foundry.files import read_json
+from pte_foundry.job import command
+from pte_foundry.job.arguments import add_model, model_of
+from pte_foundry.quantize import schemes
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.parser(__doc__)
+    add_model(parser)
+    parser.add_argument("--recipe", required=True, help="the recipe's name, for messages")
+    parser.add_argument("--program", type=Path, required=True, help="the exported program, .pt2")
+    parser.add_argument("--modules", type=Path, required=True, help="the model's modules, .json")
+    parser.add_argument("--statistics", type=Path, nargs="*", help="the activation ranges, .json")
+    parser.add_argument("--output", type=Path, required=True, help="the quantized program, .pt2")
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        recipe = arguments.slice["recipe"]
+        scheme = schemes.load(recipe["scheme"])
+        name, modules = arguments.model.stem, read_json(arguments.modules)["modules"]
+        if findings := scheme.findings(arguments.recipe, recipe, name, modules):
+            raise ConfigError("\n".join(map(str, findings)))
+
+        from pte_foundry.models import programs
+
+        statistics = next(iter(arguments.statistics or []), None)
+        converted = scheme.convert(model_of(arguments), recipe, arguments.program, statistics)
+        programs.save(converted, arguments.output)
+
+    return command.run(arguments, step, deterministic=True, fork=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,39 @@
+"""Attributes an artifact's error to its layers: each one against the fp32 program."""
+
+from pathlib import Path
+
+from pte_foundry.files import check_noted, read_json, write_json
+from pte_foundry.job import command
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.parser(__doc__)
+    parser.add_argument("--pte", type=Path, required=True, help="the artifact")
+    parser.add_argument("--digest", type=Path, required=True, help="its digest, for sha256sum")
+    parser.add_argument("--program", type=Path, required=True, help="the fp32 program, .pt2")
+    parser.add_argument("--reference", type=Path, required=True, help="samples, .safetensors")
+    parser.add_argument("--debug-handles", type=Path, required=True, help="of the lowering, .json")
+    parser.add_argument("--output", type=Path, required=True, help="the report, .json")
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        from pte_foundry.models import programs
+        from pte_foundry.models.tensors import Samples
+        from pte_foundry.pte import Pte
+        from pte_foundry.validate.divergence import SAMPLES, diverge
+
+        digest = check_noted(arguments.pte, arguments.digest)
+        report = diverge(
+            Pte.load(arguments.pte),
+            programs.load(arguments.program),
+            read_json(arguments.debug_handles)["operators"],
+            Samples.load(arguments.reference).inputs[:SAMPLES],
+        )
+        artifact = {"path": arguments.pte.as_posix(), "sha256": digest}
+        write_json(arguments.output, report | {"artifact": artifact})
+
+    return command.run(arguments, step, fork=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

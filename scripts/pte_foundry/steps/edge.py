@@ -1,0 +1,35 @@
+"""Makes the edge program of a torch program: the part of lowering that all targets share."""
+
+from pathlib import Path
+
+from pte_foundry.files import write_json
+from pte_foundry.job import command
+from pte_foundry.job.arguments import add_slice
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.parser(__doc__)
+    add_slice(parser)
+    parser.add_argument("--program", type=Path, required=True, help="the torch program, .pt2")
+    parser.add_argument("--output", type=Path, required=True, help="the edge program, .pt2")
+    parser.add_argument(
+        "--metadata", type=Path, required=True, help="preserved operators and debug handles, .json"
+    )
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        from pte_foundry.upstream.coremltools_imports import load_coremltools
+
+        load_coremltools()
+        from pte_foundry.lowering import edge_program
+        from pte_foundry.models import programs
+
+        skip = arguments.slice["skip_ops_for_coreml_delegation"]
+        edge = edge_program.make(programs.load(arguments.program), skip)
+        write_json(arguments.metadata, edge_program.save(edge, arguments.output))
+
+    return command.run(arguments, step, deterministic=True, fork=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,27 @@
+"""Runs a quantized program in PyTorch on the evaluation samples: the loss of quantization alone."""
+
+from pathlib import Path
+
+from pte_foundry.job import command
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.parser(__doc__)
+    parser.add_argument("--program", type=Path, required=True, help="the quantized program, .pt2")
+    parser.add_argument("--reference", type=Path, required=True, help="samples, .safetensors")
+    parser.add_argument("--output", type=Path, required=True, help="outputs, .safetensors")
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        from pte_foundry.models import programs
+        from pte_foundry.models.inference import evaluate
+        from pte_foundry.models.tensors import Samples
+
+        program = programs.load(arguments.program)
+        evaluate(program, Samples.load(arguments.reference)).save(arguments.output)
+
+    return command.run(arguments, step, fork=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,33 @@
+"""Exports a model to a torch program, and lists its modules for the checks of recipes."""
+
+from pathlib import Path
+
+from pte_foundry.files import write_json
+from pte_foundry.job import command
+from pte_foundry.job.arguments import add_model, model_of
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.parser(__doc__)
+    add_model(parser)
+    parser.add_argument("--digest", required=True, help="of everything that the table depends on")
+    parser.add_argument("--program", type=Path, required=True, help="output: .pt2")
+    parser.add_argument("--modules", type=Path, required=True, help="output: .json")
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        from pte_foundry.models import programs
+        from pte_foundry.models.export import export
+        from pte_foundry.models.module import modules_table
+
+        model = model_of(arguments)
+        module = model.build()
+        programs.save(export(model, module), arguments.program)
+        table = {"digest": arguments.digest, "modules": modules_table(module)}
+        write_json(arguments.modules, table)
+
+    return command.run(arguments, step, deterministic=True, fork=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,42 @@
+"""Lowers an edge program to Core ML inside an ExecuTorch program, in its canonical form."""
+
+from pathlib import Path
+
+from pte_foundry.files import read_json, write_bytes, write_json
+from pte_foundry.job import command
+from pte_foundry.job.arguments import add_slice
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.parser(__doc__)
+    add_slice(parser)
+    parser.add_argument("--program", type=Path, required=True, help="the edge program, .pt2")
+    parser.add_argument("--metadata", type=Path, required=True, help="the edge program's, .json")
+    parser.add_argument("--output", type=Path, required=True, help="the lowered program, .pte")
+    parser.add_argument(
+        "--debug-handles", type=Path, required=True, help="the operator behind each handle, .json"
+    )
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        from pte_foundry.upstream.coremltools_imports import load_coremltools
+
+        load_coremltools()
+        from pte_foundry.formats.canonical import canonical_pte
+        from pte_foundry.lowering import edge_program
+        from pte_foundry.lowering.coreml import lower
+
+        metadata = read_json(arguments.metadata)
+        # No variables for intermediate programs: each holds all weights until it is released.
+        lowered = canonical_pte(
+            lower(edge_program.load(arguments.program, metadata), arguments.slice), "all"
+        )
+        digest = write_bytes(arguments.output, lowered)
+        handles = {"pte_sha256": digest, "operators": metadata["operators"]}
+        write_json(arguments.debug_handles, handles)
+
+    return command.run(arguments, step, deterministic=True, fork=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

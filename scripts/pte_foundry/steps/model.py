@@ -1,0 +1,25 @@
+"""Writes where a model's module, weights and data are, and their digests: what its steps read."""
+
+from pathlib import Path
+
+from pte_foundry.canonical_json import decoded
+from pte_foundry.files import write_json
+from pte_foundry.job import command
+from pte_foundry.job.arguments import add_slice
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.parser(__doc__)
+    add_slice(parser)
+    parser.add_argument("--paths", type=decoded, required=True, help="module, weights and data")
+    parser.add_argument("--output", type=Path, required=True, help="the entry, .json")
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        write_json(arguments.output, arguments.slice | arguments.paths)
+
+    return command.run(arguments, step)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,23 @@
+"""Writes what to build of a model, and from what: the input of the summary and the manifest."""
+
+from pathlib import Path
+
+from pte_foundry.files import write_json
+from pte_foundry.job import command
+from pte_foundry.job.arguments import add_slice
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.parser(__doc__)
+    add_slice(parser)
+    parser.add_argument("--output", type=Path, required=True, help="the plan, .json")
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        write_json(arguments.output, arguments.slice)
+
+    return command.run(arguments, step)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,44 @@
+"""Renders the HTML report: one self-contained page."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pte_foundry import files
+from pte_foundry.files import read_json
+from pte_foundry.job import command
+from pte_foundry.job.arguments import add_slice
+from pte_foundry.report.page import render
+
+
+def divergence_of(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The divergence reports of all builds, by the paths of their artifacts."""
+    reports = {}
+    for build in summary["builds"]:
+        model, recipe, target = (build["build"][part] for part in ("model", "recipe", "target"))
+        path = Path(f"results/divergence/{model}/{recipe}/{target}.json")
+        reports[build["paths"]["pte"]] = read_json(path)
+    return reports
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.parser(__doc__)
+    parser.add_argument("--summary", type=Path, required=True, help="results/summary.json")
+    parser.add_argument("--manifest", type=Path, required=True, help="results/manifest.json")
+    add_slice(parser)
+    parser.add_argument("--output", type=Path, required=True, help="the page to write (HTML)")
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        manifest = read_json(arguments.manifest)
+        summary = read_json(arguments.summary)
+        divergence = divergence_of(summary) if arguments.slice["divergence"] else None
+        page = render(summary, manifest, divergence)
+        with files.replacing(arguments.output) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+
+    return command.run(arguments, step)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,24 @@
+"""Makes a model's weights with the model's own deterministic ``train()``."""
+
+from pathlib import Path
+
+from pte_foundry.job import command
+from pte_foundry.job.arguments import add_model, model_of
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.parser(__doc__)
+    add_model(parser)
+    parser.add_argument("--output", type=Path, required=True, help="the weights, .safetensors")
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        from pte_foundry.models.train import train
+
+        train(model_of(arguments, trained=False), arguments.slice["sha256"], arguments.output)
+
+    return command.run(arguments, step, deterministic=True, fork=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

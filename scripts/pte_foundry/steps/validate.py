@@ -1,0 +1,65 @@
+"""Validates an artifact: executes it and compares it with the fp32 model and the quantized one."""
+
+import platform
+from pathlib import Path
+
+from pte_foundry.files import check_noted, read_json, write_json
+from pte_foundry.job import command
+from pte_foundry.job.arguments import add_model, model_of
+from pte_foundry.validate.gates import judge
+
+ENGINES = {"interpreter": "mil-reference"}
+"""By the kind of device: what executes the artifact."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.parser(__doc__)
+    add_model(parser)
+    for name in ("recipe", "target", "device"):
+        parser.add_argument(f"--{name}", required=True, help=f"the {name}'s name, for the report")
+    parser.add_argument("--pte", type=Path, required=True, help="the artifact")
+    parser.add_argument("--digest", type=Path, required=True, help="its digest, for sha256sum")
+    parser.add_argument("--reference", type=Path, required=True, help="samples and fp32 outputs")
+    parser.add_argument("--quantized", type=Path, required=True, help="outputs before lowering")
+    parser.add_argument("--debug-handles", type=Path, required=True, help="of the lowering, .json")
+    parser.add_argument("--output", type=Path, required=True, help="the report, .json")
+    arguments = parser.parse_args(argv)
+
+    def step() -> None:
+        from pte_foundry.models.tensors import Samples
+        from pte_foundry.validate.report import gated, validate
+
+        report = validate(
+            arguments.pte,
+            check_noted(arguments.pte, arguments.digest),
+            model_of(arguments),
+            Samples.load(arguments.reference),
+            Samples.load(arguments.quantized),
+            read_json(arguments.debug_handles)["operators"],
+        )
+        gates, status = judge(gated(report), arguments.slice["gates"])
+        kind = arguments.slice["device"]["kind"]
+        report |= {
+            "build": {
+                "model": arguments.model.stem,
+                "recipe": arguments.recipe,
+                "target": arguments.target,
+            },
+            "scheme": arguments.slice["scheme"],
+            "target_details": arguments.slice["target"],
+            "device": {
+                "name": arguments.device,
+                "kind": kind,
+                "engine": ENGINES[kind],
+                "host": platform.machine(),
+            },
+            "gates": gates,
+            "status": status,
+        }
+        write_json(arguments.output, report)
+
+    return command.run(arguments, step, fork=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Patches of torch, torchao, executorch and coremltools, and what we use of their private names."""

@@ -1,0 +1,94 @@
+"""The source files a stage depends on, and the digest that changes when their meaning does.
+
+A stage's code is an input like any other. Its files come from the import graph of the library; the
+digest covers their syntax trees without docstrings, so comments and formatting do not count.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import grimp
+
+from pte_foundry.lock import LIBRARY, locked_versions
+
+PACKAGE = LIBRARY.name
+ROOT = LIBRARY.parent
+
+
+@cache
+def _graph() -> grimp.ImportGraph:
+    return grimp.build_graph(PACKAGE, cache_dir=None)
+
+
+def command_of(stage: str) -> str:
+    """Returns the module that runs a stage: ``python -m <module>``."""
+    return f"{PACKAGE}.steps.{stage}"
+
+
+def entry(stage: str) -> Path:
+    """Returns the file of the command that runs a stage."""
+    return _file(command_of(stage))
+
+
+def closure(*modules: str) -> list[Path]:
+    """Returns the files of the library that these modules can import, themselves included, sorted.
+
+    Importing ``a.b`` runs ``a/__init__.py`` too, so the packages on the way belong to it, and so do
+    the files in their ``assets`` folders (templates, styles).
+    """
+    graph = _graph()
+    waiting = list(modules)
+    seen: set[str] = set()
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        waiting += graph.find_modules_directly_imported_by(module)
+        parent = module.rpartition(".")[0]
+        waiting += [parent] if parent else []
+    files = {_file(module) for module in seen}
+    assets = {path for file in files for path in file.parent.glob("assets/*") if path.is_file()}
+    return sorted(files | assets)
+
+
+def _file(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@cache
+def _meaning(path: Path) -> str:
+    if path.suffix != ".py":
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    tree = ast.parse(path.read_bytes(), filename=str(path))
+    _drop_docstrings(tree)
+    return ast.dump(tree)
+
+
+def _drop_docstrings(block: ast.AST) -> None:
+    """Empties the docstrings of statements; expressions, most of a tree, cannot hold any."""
+    match getattr(block, "body", None):
+        case [ast.Expr(value=ast.Constant(value=str()) as docstring), *_]:
+            docstring.value = ""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for statement in getattr(block, name, ()):
+            _drop_docstrings(statement)
+
+
+def digest(sources: Iterable[Path], lock: Path) -> str:
+    """Returns a digest that changes with the code or a locked version, not with a comment or folder.
+
+    Args:
+        sources: files of the library, and of models, which count by their file name.
+        lock: the lock file; only names and versions count, because the two Linux builds of torch
+            differ in their digests and give the same bytes.
+    """
+    total = hashlib.sha256(repr(sorted(locked_versions(lock).items())).encode())
+    for source in sources:
+        name = source.relative_to(ROOT).as_posix() if source.is_relative_to(ROOT) else source.name
+        total.update(f"\n{name}\n{_meaning(source)}".encode())
+    return total.hexdigest()

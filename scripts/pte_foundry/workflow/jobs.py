@@ -1,0 +1,124 @@
+"""What the rules need to know about a job: its code digest, its slice, its place in the results.
+
+Thousands of jobs share few answers, so each is computed once.
+"""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pte_foundry.canonical_json import canonical, encoded
+from pte_foundry.config.config import Config
+from pte_foundry.errors import DamagedError
+from pte_foundry.files import read_json
+from pte_foundry.lock import lock_file
+from pte_foundry.quantize import schemes
+from pte_foundry.workflow import slices
+from pte_foundry.workflow.code import closure, command_of, digest
+from pte_foundry.workflow.stages import STAGES
+
+
+class Jobs:
+    """The jobs of one configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.code = cache(self._code)
+        self.part = cache(self._part)
+        self.slice = cache(self._slice)
+        self.activation_key = cache(self._activation_key)
+        self.edge_key = cache(self._edge_key)
+        self.lowering_key = cache(self._lowering_key)
+        pairs = dict.fromkeys((build.model, build.recipe) for build in config.builds)
+        self._recipes = {
+            (model, self.activation_key(model, recipe)): recipe
+            for model, recipe in pairs
+            if config.recipes[recipe].calibrates
+        }
+        self._edges = {self.edge_key(name): name for name in config.targets}
+        self._lowered = {self.lowering_key(name): name for name in config.targets}
+
+    def _code(self, stage: str, model: str | None = None, recipe: str | None = None) -> str:
+        """Returns the digest of a stage's code and, where it runs them, of the model's and scheme's.
+
+        Args:
+            stage: the stage, as in ``STAGES``.
+            model: the model, for a stage that calls functions of its module.
+            recipe: the recipe, for the stage that converts.
+        """
+        modules = [command_of(stage)]
+        if recipe is not None:
+            modules.append(schemes.name_of(self.config.recipes[recipe].scheme))
+        files = closure(*modules)
+        if model is not None:
+            files.append(self.config.root / self.config.models[model].module)
+        return digest(files, lock_file())
+
+    def _part(self, stage: str, **names: str) -> dict[str, Any]:
+        entry = STAGES[stage]
+        part = dict(entry.slice(self.config, **names))
+        if entry.functions:
+            part["options"] = self.config.options(names["model"], entry.functions)
+        return part
+
+    def _slice(self, stage: str, **names: str) -> str:
+        """Returns what a stage reads of the config as a command-line argument."""
+        return encoded(self.part(stage, **names))
+
+    def _activation_key(self, model: str, recipe: str) -> str:
+        """Names the output of ``calibrate``: equal for recipes that differ in weight settings only.
+
+        Raises ValueError if the recipe quantizes no activations.
+        """
+        entry = self.config.recipes[recipe]
+        if not entry.calibrates:
+            raise ValueError(f"recipe {recipe} quantizes no activations: it has no calibration")
+        samples = entry.calibration_samples or "all"
+        return slices.key(f"samples-{samples}", self.part("calibrate", model=model, recipe=recipe))
+
+    def _edge_key(self, target: str) -> str:
+        """Names an edge program after the operators that the target keeps out of the delegate."""
+        part = self.part("edge", target=target)
+        return slices.key("skip", part) if any(part.values()) else "default"
+
+    def _lowering_key(self, target: str) -> str:
+        """Names what of a target shapes the Core ML program, e.g. ``ios18-float16-1a2b3c4d``."""
+        entry = self.config.targets[target]
+        readable = f"{entry.oldest_ios.lower()}-{entry.compute_precision}"
+        return slices.key(readable, self.part("lower", target=target))
+
+    def recipe_of(self, model: str, activation_key: str) -> str:
+        """Returns a recipe with this activation key; any will do, their slices are equal."""
+        return self._recipes[model, activation_key]
+
+    def target_of(self, lowering_key: str) -> str:
+        """Returns a target with this lowering key; any will do, their slices are equal."""
+        return self._lowered[lowering_key]
+
+    def edge_target_of(self, edge_key: str) -> str:
+        """Returns a target with this edge key; any will do, their slices are equal."""
+        return self._edges[edge_key]
+
+    def structure_digest(self, model: str) -> str:
+        """Returns a digest that tells a current table of modules from an outdated one."""
+        sources = canonical(
+            {key: self.part("plan", model=model)[key] for key in ("weights", "data", "options")}
+        )
+        parts = [self.code("export", model), self.slice("export", model=model), sources]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    def known_modules(self, results: Path) -> dict[str, list[Any]]:
+        """Returns the current tables of modules of the built models, by model.
+
+        ``results`` is the folder of results; see ``Config.check_structure``.
+        """
+        known = {}
+        for model in self.config.built_models:
+            try:
+                found = read_json(results / f"export/{model}.json")
+            except DamagedError:
+                continue  # missing, or the step that reads it will report it
+            if found["digest"] == self.structure_digest(model):
+                known[model] = found["modules"]
+        return known

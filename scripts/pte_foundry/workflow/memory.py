@@ -1,0 +1,63 @@
+"""How much memory a stage needs, from the size of its model: the rules' ``mem_mb``."""
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from math import prod
+from pathlib import Path
+
+from pte_foundry.workflow.stages import STAGES
+
+MEBIBYTE = 2**20
+
+# At most so many bytes of fp32 for each byte of a quantized GGUF file (4-bit types: 6 to 7).
+_GGUF_EXPANSION = 8
+
+NEEDS = {
+    f"{stage}, {case}" if case else stage: need
+    for stage, entry in STAGES.items()
+    for case, need in entry.memory.items()
+}
+"""By stage, and after a comma a case in which the stage needs something else."""
+
+
+def needed(name: str, size: float = 0.0) -> int:
+    """Returns the memory in MB to request for an entry of ``NEEDS`` and a size in MB."""
+    need = NEEDS[name]
+    return round(need.base + need.factor * size)
+
+
+def weights_mb(files: Iterable[Path]) -> float:
+    """Returns MB of a model's weights in fp32, from the first of ``files`` that exists, else 0.
+
+    Args:
+        files: exported programs or files of weights, the most reliable first.
+    """
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            continue
+        return _fp32_bytes(file, status.st_size, status.st_mtime_ns) / MEBIBYTE
+    return 0.0
+
+
+@cache
+def _fp32_bytes(file: Path, size: int, _changed: int) -> int:
+    """Returns the bytes of a file's numbers in fp32; unknown formats are assumed to be fp32."""
+    if file.suffix == ".gguf":
+        return _GGUF_EXPANSION * size
+    if file.suffix != ".safetensors":
+        return size
+    try:
+        return 4 * _safetensors_elements(file)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return size  # damaged; the step that reads it reports it
+
+
+def _safetensors_elements(file: Path) -> int:
+    """https://huggingface.co/docs/safetensors: the length of a JSON header, and the header."""
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(min(length, file.stat().st_size)))
+    return sum(prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__")

@@ -1,0 +1,128 @@
+"""What each stage reads of the config: plain data, which decides whether the stage runs again.
+
+The rules compare slices, not the config. So a slice has no names in it that the stage could do
+without, and nothing else that the stage does not need. ``workflow.stages`` says which function
+belongs to which stage, and adds the options that its functions of the model module take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from pte_foundry.canonical_json import digest
+from pte_foundry.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pte_foundry.config.config import Config
+
+
+def key(readable: str, part: Mapping[str, Any]) -> str:
+    """Returns a file name for what a slice shapes: readable, with a digest of the slice."""
+    return f"{readable}-{digest(part)[:8]}"
+
+
+def plain(entry: BaseModel) -> dict[str, Any]:
+    """Returns an entry of the config as JSON-able data."""
+    return entry.model_dump(mode="json")
+
+
+def nothing(config: Config, **names: str) -> dict[str, Any]:
+    return {}
+
+
+def model(config: Config, model: str) -> dict[str, Any]:
+    """The model's pins; the rule adds the paths, which it knows."""
+    entry = config.models[model]
+    pins = {name: source.sha256 for name, source in entry.data.items()}
+    if entry.weights.kind != "train":
+        pins["weights"] = entry.weights.sha256
+    return {"sha256": pins}
+
+
+def fetch(config: Config, model: str, name: str) -> dict[str, Any]:
+    entry = config.models[model]
+    return plain(entry.weights if name == "weights" else entry.data[name])
+
+
+def train(config: Config, model: str) -> dict[str, Any]:
+    return plain(config.models[model].weights)
+
+
+def calibrate(config: Config, model: str, recipe: str) -> dict[str, Any]:
+    return config.recipes[recipe].calibration()
+
+
+def convert(config: Config, model: str, recipe: str) -> dict[str, Any]:
+    return {"recipe": config.recipe(recipe)}
+
+
+def edge(config: Config, target: str) -> dict[str, Any]:
+    skipped = config.targets[target].partitioner.skip_ops_for_coreml_delegation
+    return {"skip_ops_for_coreml_delegation": sorted(skipped)}
+
+
+def lower(config: Config, target: str) -> dict[str, Any]:
+    entry = config.targets[target]
+    part = plain(entry)
+    del part["compute_units"], part["minimum_os"]
+    part["specification_version"] = entry.specification_version
+    part["partitioner"]["take_over_mutable_buffer"] = entry.takes_over_mutable_buffer
+    return part
+
+
+def pte(config: Config, target: str) -> dict[str, Any]:
+    entry = config.targets[target]
+    return {
+        "compute_units": entry.compute_units,
+        "compute_precision": entry.compute_precision,
+        "model_type": entry.model_type,
+        "specification_version": entry.specification_version,
+        "states": entry.takes_over_mutable_buffer,
+    }
+
+
+def validate(config: Config, model: str, recipe: str, target: str, device: str) -> dict[str, Any]:
+    """Raises ConfigError if the config asks for no such build."""
+    build = config.by_names.get((model, recipe, target))
+    if build is None:
+        raise ConfigError(
+            f"{model}/{recipe}/{target} is not among the builds, so it has no gates to be "
+            "validated by; add it to `builds`"
+        )
+    shown = ("minimum_os", "compute_precision", "compute_units")
+    return {
+        "gates": {metric: plain(gate) for metric, gate in build.gates.items()},
+        "scheme": config.recipes[recipe].scheme,
+        "target": {name: getattr(config.targets[target], name) for name in shown},
+        "device": plain(config.devices[device]),
+    }
+
+
+def plan(config: Config, model: str) -> dict[str, Any]:
+    """What to build of a model, and from what: for the summary and the manifest."""
+    entry = config.models[model]
+    builds: dict[str, list[str]] = {}
+    for build in config.builds:
+        if build.model == model:
+            builds.setdefault(build.recipe, []).append(build.target)
+    targets = sorted({target for named in builds.values() for target in named})
+    return {
+        "model": model,
+        "builds": builds,
+        "weights": plain(entry.weights),
+        "data": {name: plain(source) for name, source in entry.data.items()},
+        "options": entry.options,
+        "recipes": {recipe: config.recipe(recipe) for recipe in sorted(builds)},
+        "targets": {name: lower(config, name) | pte(config, name) for name in targets},
+    }
+
+
+def summary(config: Config) -> dict[str, Any]:
+    return {"devices": sorted(config.devices)}
+
+
+def report(config: Config) -> dict[str, Any]:
+    return {"divergence": config.divergence}

@@ -1,0 +1,126 @@
+"""The stages of the workflow: one entry each, read by the rules, the digests and the scheduler.
+
+To add a stage: a command ``steps/<stage>.py``, a rule of the same name, and an entry here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pte_foundry.workflow import slices
+
+
+class Need(NamedTuple):
+    """Memory in MB: ``base`` for libraries and samples, plus ``factor`` times a size in MB.
+
+    The size is that of the weights in fp32, for ``pte`` that of the lowered program. Recipes
+    differ by up to a factor of two: the request is above the hungriest and below twice the most
+    frugal one. Peaks are those of getrusage(2), as in ``benchmarks/``, on x86-64 Linux with models
+    of 0.3, 15, 86 and 626 MB of weights; ``make bench`` compares them with what is requested here.
+    """
+
+    base: float
+    factor: float = 0.0
+
+
+FLOOR = 500
+"""Below this many MB the libraries decide, and what a model adds is noise."""
+
+# Functions of a model module that several stages call.
+_SAMPLES = ("example_inputs", "dynamic_shapes")
+_BUILD = ("build", *_SAMPLES)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the workflow knows about a stage.
+
+    Attributes:
+        slice: returns what the stage reads of the config, given the config and wildcards by name.
+            What a slice does not contain cannot cause the stage to run again.
+        memory: by case; ``""`` is the usual one.
+        minutes: run time to request from a scheduler.
+        feeds_bytes: whether its code can change an artifact.
+        functions: functions of the model module that it calls; only their options reach it.
+        priority: stages with a higher one start first. Without priorities Snakemake may start the
+            longest way to an artifact last, and then all cores but one wait for it.
+    """
+
+    slice: Callable[..., Mapping[str, Any]]
+    memory: Mapping[str, Need]
+    minutes: int
+    feeds_bytes: bool = False
+    functions: tuple[str, ...] = ()
+    priority: int = 0
+
+
+STAGES: dict[str, Stage] = {
+    "model": Stage(slices.model, {"": Need(100)}, 10),
+    "fetch": Stage(slices.fetch, {"": Need(100)}, 30),
+    "train": Stage(
+        slices.train,
+        {"": Need(FLOOR)},
+        30,
+        feeds_bytes=True,
+        functions=("train",),
+        priority=4,
+    ),
+    "export": Stage(
+        slices.nothing,
+        {"": Need(500, 3.1)},
+        30,
+        feeds_bytes=True,
+        functions=_BUILD,
+        priority=4,
+    ),
+    "reference": Stage(slices.nothing, {"": Need(500, 2.6)}, 30, functions=(*_BUILD, "evaluation")),
+    "calibrate": Stage(
+        slices.calibrate,
+        {"": Need(550, 1.6)},
+        60,
+        feeds_bytes=True,
+        functions=(*_BUILD, "calibration"),
+        priority=3,
+    ),
+    "convert": Stage(
+        slices.convert,
+        {"": Need(700, 2.4)},
+        60,
+        feeds_bytes=True,
+        functions=_BUILD,
+        priority=2,
+    ),
+    "evaluate": Stage(slices.nothing, {"": Need(600, 3)}, 60),
+    "edge": Stage(
+        slices.edge,
+        {"": Need(550, 2.6), "compressed": Need(550, 1.2)},
+        60,
+        feeds_bytes=True,
+        priority=1,
+    ),
+    "lower": Stage(
+        slices.lower,
+        {"": Need(700, 4), "compressed": Need(700, 2.8)},
+        60,
+        feeds_bytes=True,
+    ),
+    "pte": Stage(
+        slices.pte,
+        {"": Need(100, 1.2), "rewritten": Need(450, 4.2)},
+        10,
+        feeds_bytes=True,
+    ),
+    "validate": Stage(
+        slices.validate,
+        {"": Need(500, 2.9)},
+        60,
+        functions=(*_SAMPLES, "evaluation", "score", "agreement"),
+    ),
+    "diverge": Stage(slices.nothing, {"": Need(500, 3.6)}, 60),
+    "plan": Stage(slices.plan, {"": Need(100)}, 10),
+    "summary": Stage(slices.summary, {"": Need(100)}, 10),
+    "manifest": Stage(slices.nothing, {"": Need(100)}, 10),
+    "report": Stage(slices.report, {"": Need(FLOOR)}, 10),
+}
+
+FEEDING_BYTES = tuple(name for name, stage in STAGES.items() if stage.feeds_bytes)

@@ -1,0 +1,387 @@
+"""Every configuration that must be refused before any work is, with file, key, value and fix.
+
+Each row of the table is a sound configuration with one slip in it. The finding must be at the
+slip's key, alone, and must say what matters.
+"""
+
+import copy
+import re
+
+import pytest
+from pte_foundry.config.config import Config, check
+from pte_foundry.errors import ConfigError
+
+MODULE = """
+def build(weights, width=8): ...
+def example_inputs(): ...
+def calibration(data): return data["samples"]
+def evaluation(data, count=3): ...
+"""
+SOURCE = {"file": "samples.bin", "sha256": "0" * 64}
+SOUND = {
+    "models": {
+        "net": {
+            "module": "net.py",
+            "weights": dict(SOURCE),
+            "data": {"samples": dict(SOURCE)},
+            "options": {"width": 4},
+        }
+    },
+    "recipes": {
+        "plain": {"scheme": "none"},
+        "static": {"scheme": "pt2e", "global_config": {}},
+        "rows": {"scheme": "quantize", "steps": [{"affine": {}}]},
+    },
+    "targets": {"ios17": {"minimum_os": "iOS17"}, "ios18": {"minimum_os": "iOS18"}},
+    "builds": [{"models": "*", "recipes": "*", "targets": "*"}],
+}
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "net.py").write_text(MODULE)
+    (tmp_path / "samples.bin").write_bytes(b"")
+    return tmp_path
+
+
+def with_change(path: str, value):
+    """Return the sound configuration with one value set (or removed, with ``...``)."""
+    data = copy.deepcopy(SOUND)
+    *parents, last = path.split("/")
+    node = data
+    for key in parents:
+        node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
+    if isinstance(node, list):
+        node.append(value)
+    elif value is ...:
+        del node[last]
+    else:
+        node[last] = value
+    return data
+
+
+def found(data, root, platform="linux"):
+    return [str(finding) for finding in check(data, [], root, platform)[1]]
+
+
+def codebook(**fields):
+    return {"scheme": "quantize", "steps": [{"codebook": fields}]}
+
+
+def affine(**fields):
+    return {"scheme": "quantize", "steps": [{"affine": fields}]}
+
+
+PT2E = "recipes/static/global_config/"
+STATES = "targets/ios17/partitioner/take_over_mutable_buffer"
+FULL = {"lower_full_graph": True}
+REFUSED = {
+    "unknown section": ("modles", {}, "modles", "did you mean models?"),
+    "unknown key": ("models/net/wieghts", 1, "models.net.wieghts", "did you mean weights?"),
+    "unknown deep key": (PT2E + "weight_type", 1, "global_config.weight_type", "weight_dtype"),
+    "missing key": ("models/net/module", ..., "models.net.module", "required key is missing"),
+    "no mapping": ("recipes/plain", 3, "recipes.plain = 3", "this is not a mapping"),
+    "quoted number": (PT2E + "weight_per_channel", "yes", "weight_per_channel", "true, false"),
+    "section is null": ("gates", None, "gates = null", "no mapping"),
+    "dot name": ("recipes/..", {"scheme": "none"}, 'recipes.".."', "cannot be one"),
+    "space in name": ("recipes/a b", {"scheme": "none"}, 'recipes."a b"', "a_b"),
+    "long name": ("recipes/" + "a" * 101, {"scheme": "none"}, "recipes.a", "at most 100"),
+    "same in another case": ("recipes/PLAIN", {"scheme": "none"}, "recipes.PLAIN", "only in case"),
+    "bad digest": ("models/net/weights/sha256", "A" * 64, "weights.sha256", "lower-case"),
+    "ftp": (
+        "models/net/weights",
+        {"url": "ftp://h/x", "sha256": "0" * 64},
+        'weights.url = "ftp://h/x"',
+        "http",
+    ),
+    "no such file": ("models/net/weights/file", "nope", 'weights.file = "nope"', "no such file"),
+    "no such package": (
+        "models/net/weights",
+        {"package": "pydantik", "file": "x", "sha256": "0" * 64},
+        "models.net.weights.file",
+        "did you mean pydantic?",
+    ),
+    "no such file in a package": (
+        "models/net/weights",
+        {"package": "pydantic", "file": "pydantic/mian.py", "sha256": "0" * 64},
+        "models.net.weights.file",
+        "did you mean pydantic/main.py?",
+    ),
+    "escaping a package": (
+        "models/net/weights",
+        {"package": "pydantic", "file": "../x", "sha256": "0" * 64},
+        'weights.file = "../x"',
+        "leaves the package",
+    ),
+    "data from training": ("models/net/data/d", {"train": True}, "data.d", "file, url, package"),
+    "no train()": ("models/net/weights", {"train": True}, "models.net.module", "`train`"),
+    "no module": ("models/net/module", "nett.py", "models.net.module", "did you mean net.py?"),
+    "missing data": ("models/net/data/samples", ..., "models.net.data.samples", "does not give"),
+    "unknown option": ("models/net/options/widht", 1, "options.widht", "did you mean width?"),
+    "nan option": ("models/net/options/width", float("nan"), "options.width", "nan"),
+    "unknown scheme": ("recipes/plain/scheme", "pt2", "plain.scheme", "did you mean pt2e?"),
+    "no scheme": ("recipes/plain/scheme", ..., "plain.scheme", "required key is missing"),
+    "dynamic flag": (PT2E + "dynamic", True, "global_config.dynamic", "no dynamic quantization"),
+    "dynamic scheme": (
+        "recipes/plain/scheme",
+        "int8_dynamic_activation_int4_weight",
+        "recipes.plain.scheme",
+        "no dynamic quantization",
+    ),
+    "dynamic dtype": (
+        PT2E + "activation_dtype",
+        "int8_dynamic",
+        "global_config.activation_dtype",
+        "no dynamic quantization",
+    ),
+    "4-bit pt2e": (PT2E + "weight_dtype", "qint4", "weight_dtype", "only 8-bit"),
+    "ema observer": (PT2E + "weight_observer", "ema_min_max", "weight_observer", "moving_average"),
+    "no samples": (
+        "recipes/static/calibration_samples",
+        0,
+        "calibration_samples = 0",
+        "at least 1",
+    ),
+    "milestones": (PT2E + "milestones", [1, 2], "milestones", "at least 4"),
+    "nothing quantized": ("recipes/static/global_config", None, "recipes.static", "nothing"),
+    "float weights": (PT2E + "weight_dtype", "float32", "recipes.static", "quantizes nothing"),
+    "two schemes in one": (
+        "recipes/static/module_name_configs",
+        {"a": {"quantization_scheme": "affine"}},
+        "recipes.static",
+        "disagree on quantization_scheme",
+    ),
+    "short type": (
+        "recipes/static/module_type_configs",
+        {"Linear": None},
+        "module_type_configs.Linear",
+        "did you mean torch.nn.Linear?",
+    ),
+    "pattern as a name": (
+        "recipes/static/module_name_configs",
+        {"a.*": None},
+        "module_name_configs",
+        "not patterns",
+    ),
+    "3-bit affine": ("recipes/rows", affine(weight_dtype="int3"), "weight_dtype", "3 bits"),
+    "column scales": ("recipes/rows", affine(granularity={"axis": 1}), "granularity.axis", "0"),
+    "empty group": ("recipes/rows", affine(granularity={"group_size": 0}), "group_size", "least 1"),
+    "bfloat16": ("recipes/rows", affine(scale_dtype="bfloat16"), "scale_dtype", "no bfloat16"),
+    "hqq with zero points": (
+        "recipes/rows",
+        affine(mapping_type="asymmetric", intx_choose_qparams_algorithm="hqq_scale_only"),
+        "affine.mapping_type",
+        "hqq_scale_only has no zero points",
+    ),
+    "no step": ("recipes/rows/steps", [], "recipes.rows.steps", "at least 1"),
+    "empty step": ("recipes/rows/steps", [{}], "recipes.rows.steps[0]", "no config"),
+    "two configs": (
+        "recipes/rows/steps",
+        [{"affine": {}, "codebook": {"dtype": "uint4", "block_size": [-1, -1]}}],
+        "recipes.rows.steps[0]",
+        "both configs",
+    ),
+    "no gate": ("gates/sqnr_db", {}, "gates.sqnr_db", "no limit"),
+    "impossible gate": ("gates/sqnr_db", {"min": 3, "max": 1}, "gates.sqnr_db", "nothing can pass"),
+    "infinite gate": ("gates/x", {"min": float("inf")}, "gates.x.min", "finite"),
+    "metric": ("builds/0/gates", {"a b": {"min": 1}}, 'gates."a b"', "no metric's name"),
+    "divergence": ("divergence", "always", "divergence", "neither yes nor no"),
+    "device kind": ("devices", {"p": {"kind": "ssh"}}, "devices.p.kind", "no devices of this kind"),
+    "typo of a system": ("targets/ios18/minimum_os", "ios18", "minimum_os", "did you mean iOS18?"),
+    "system below the runtime": ("targets/ios18/minimum_os", "iOS15", "minimum_os", "crashes"),
+    "units": ("targets/ios18/compute_units", "ne", "compute_units", "cpu_and_ne"),
+    "compiled away from a Mac": (
+        "targets/ios18/model_type",
+        "compiled_model",
+        "targets.ios18.model_type",
+        "only a Mac",
+    ),
+    "states below iOS18": (STATES, True, "take_over_mutable_buffer = true", "iOS18 / macOS15"),
+    "full graph below iOS18": ("targets/ios17/partitioner", FULL, "ios17.minimum_os", "iOS18"),
+    "full graph with a skip list": (
+        "targets/ios18/partitioner",
+        FULL | {"skip_ops_for_coreml_delegation": ["aten.mm.default"]},
+        "skip_ops_for_coreml_delegation",
+        "contradicts",
+    ),
+    "full graph without constants": (
+        "targets/ios18/partitioner",
+        FULL | {"take_over_constant_data": False},
+        "take_over_constant_data = false",
+        "contradicts",
+    ),
+    "full graph without states": (
+        "targets/ios18/partitioner",
+        FULL | {"take_over_mutable_buffer": False},
+        "take_over_mutable_buffer = false",
+        "contradicts",
+    ),
+    "shapes without the full graph": (
+        "targets/ios18/enumerated_shapes",
+        {"x": [[1], [2]]},
+        "targets.ios18.enumerated_shapes",
+        "lower_full_graph",
+    ),
+    "4 bits after the conversion": (
+        "targets/ios17/op_linear_quantizer_config",
+        {"dtype": "int4"},
+        "op_linear_quantizer_config.dtype",
+        "iOS18",
+    ),
+    "blocks after the conversion": (
+        "targets/ios17/op_linear_quantizer_config",
+        {"granularity": "per_block"},
+        "op_linear_quantizer_config.granularity",
+        "iOS18",
+    ),
+    "pass name": ("targets/ios18/pass_pipeline", ["dce"], "pass_pipeline[0]", "::"),
+    "nothing to build": ("builds", [], "builds = []", "nothing to build"),
+    "empty list": ("builds/0/models", [], "builds[0].models", "at least one name"),
+    "a name alone": ("builds/0/models", "net", "builds[0].models", r"write \[net\]"),
+    "unknown model": ("builds/0/models", ["nett"], "builds[0].models[0]", "did you mean net?"),
+    "unknown recipe": ("builds/0/recipes", ["plian"], "recipes[0]", "did you mean plain?"),
+    "unknown target": ("builds/0/targets", ["ios81"], "targets[0]", "did you mean ios18?"),
+    "unknown exclusion": (
+        "builds/0/exclude",
+        [{"target": "ios19"}],
+        "builds[0].exclude[0].target",
+        "did you mean ios1[78]",
+    ),
+    "exclusion of all": ("builds/0/exclude", [{}], "builds[0].exclude[0]", "everything"),
+    "same build twice": ("builds/1", SOUND["builds"][0], "builds[1]", "is asked for by builds.0."),
+    "same build, other gates": (
+        "builds/1",
+        {"models": ["net"], "recipes": ["plain"], "targets": ["ios17"], "gates": {"a": {"min": 1}}},
+        "builds[1]",
+        "with other gates",
+    ),
+    "same name twice": ("builds/0/models", ["net", "net"], "builds[0]", "listed twice"),
+    "int4 on iOS17": ("recipes/rows", affine(weight_dtype="int4"), "builds[0].targets", "4-bit"),
+    "groups on iOS17": (
+        "recipes/rows",
+        affine(granularity={"group_size": 32}),
+        'builds[0].targets = "ios17"',
+        "raise targets.ios17.minimum_os to iOS18",
+    ),
+    "codebook on iOS17": (
+        "recipes/rows",
+        codebook(dtype="uint6", block_size=[-1, -1]),
+        'builds[0].targets = "ios17"',
+        "codebook",
+    ),
+    "pt2e on iOS16": ("targets/ios17/minimum_os", "iOS16", "builds[0].targets", "by PT2E"),
+    "pt2e on macOS13": ("targets/ios17/minimum_os", "macOS13", "builds[0]", "to macOS14"),
+    "block of nothing": (
+        "recipes/rows",
+        codebook(dtype="uint6", block_size=[0, -1]),
+        "codebook.block_size",
+        "not a block",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_with_key_and_fix(case, project):
+    path, value, key, words = REFUSED[case]
+    findings = found(with_change(path, value), project)
+    assert any(key in text and re.search(words, text) for text in findings), "\n".join(findings)
+    several = {"same build twice", "same name twice", "two configs"}  # more than one is right
+    assert len(findings) == 1 or case in several, "\n".join(findings)
+
+
+def test_the_sound_configuration_is_sound(project):
+    assert found(SOUND, project) == []
+    assert len(Config.parse(SOUND, [], project).builds) == 6
+
+
+def test_a_mac_may_compile(project):
+    assert found(with_change("targets/ios18/model_type", "compiled_model"), project, "darwin") == []
+
+
+def test_path_separators_in_names_are_refused(project):
+    for name in ("../../etc", "/tmp", "a/b", "", "-rf", "a\nb", "é", "a\x00"):
+        data = copy.deepcopy(SOUND)
+        data["targets"][name] = {"minimum_os": "iOS18"}
+        assert any("file name" in text for text in found(data, project)), name
+
+
+def test_names_that_are_not_text(project):
+    data = copy.deepcopy(SOUND)
+    data["recipes"] |= {4: {"scheme": "none"}, True: {"scheme": "none"}, None: {"scheme": "none"}}
+    assert sum("not text" in text for text in found(data, project)) == 3
+
+
+@pytest.mark.parametrize("data", [None, [], "text", 3, {}])
+def test_not_a_configuration_at_all(data, project):
+    assert found(data, project)
+
+
+@pytest.mark.parametrize("junk", [None, [], "x", 3, True, {}, {"x": None}, [[]], float("nan")])
+@pytest.mark.parametrize("section", [*SOUND, "gates", "devices", "models/net", "recipes/static"])
+def test_junk_in_any_place_gives_findings_not_tracebacks(section, junk, project):
+    findings = found(with_change(section, junk), project)
+    allowed = (section == "gates" and junk in ({}, {"x": None})) or (
+        section == "devices" and junk == {}
+    )
+    assert bool(findings) != allowed
+
+
+def test_all_errors_come_in_one_message(project):
+    """Structural and semantic findings do not hide one another."""
+    data = with_change("models/net/module", "gone.py")
+    data["recipes"]["rows"]["steps"][0]["affine"] = {"weight_dtype": "int4"}
+    data["recipes"]["static"]["bogus"] = 1
+    data["targets"]["ios18"]["compute_units"] = "gpu"
+    data["builds"][0]["exclude"] = [{"model": "nothing"}]
+    with pytest.raises(ConfigError) as caught:
+        Config.parse(data, [], project)
+    message = str(caught.value)
+    for words in ("gone.py", "4-bit weights", "bogus", '"gpu"', '"nothing"', "5 errors"):
+        assert words in message
+
+
+def test_modules_are_read_without_running_them(project):
+    (project / "net.py").write_text("raise SystemExit('run')\ndef build(weights): ...\n")
+    findings = found(SOUND, project)
+    assert sum("defines no" in text for text in findings) == 3
+    (project / "net.py").write_text("def build(:\n")
+    assert any("line 1" in text for text in found(SOUND, project))
+    (project / "net.py").write_bytes(b"a = '\x00'")
+    assert any("is not Python" in text for text in found(SOUND, project))
+
+
+def test_imported_functions_count(project):
+    (project / "net.py").write_text(
+        "from other import build, example_inputs, calibration\nevaluation = print\n"
+    )
+    assert found(SOUND, project) == []
+
+
+def test_calibration_is_needed_by_pt2e_only(project):
+    (project / "net.py").write_text(MODULE.replace("def calibration", "def other"))
+    assert any("`calibration`" in text for text in found(SOUND, project))
+    data = with_change("builds/0/recipes", ["plain", "rows"])
+    assert found(data, project) == []
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        ({"x": [[1, 2]]}, "single shape"),
+        ({"x": [[1, 2], [3]]}, "ranks differ"),
+        ({"x": [[1], [2]], "y": [[1], [2], [3]]}, "numbers differ"),
+        ({"x": [[1], [1]]}, "listed twice"),
+        ({}, "no input"),
+        ({"x": [[0], [1]]}, "at least 1"),
+    ],
+)
+def test_enumerated_shapes(shapes, words, project):
+    data = with_change("targets/ios18", {"minimum_os": "iOS18", "partitioner": FULL})
+    data["targets"]["ios18"]["enumerated_shapes"] = shapes
+    assert any(words in text for text in found(data, project))
+
+
+def test_enumerated_shapes_of_several_inputs(project):
+    data = with_change("targets/ios18", {"minimum_os": "iOS18", "partitioner": FULL})
+    data["targets"]["ios18"]["enumerated_shapes"] = {"x": [[1], [2]], "y": [[3], [3]]}
+    assert found(data, project) == []

@@ -1,0 +1,285 @@
+"""What reaches which stage of the configuration: this decides what is rebuilt after an edit.
+
+An edit must change the slices of the stages that it matters to, and no other.
+"""
+
+import copy
+import json
+
+import pytest
+from pte_foundry.config.config import Config
+from pte_foundry.config.slices import slice_json
+from pte_foundry.errors import ConfigError
+
+MODULE = """
+def build(weights, width=8): ...
+def example_inputs(): ...
+def calibration(data, shots=2): return data["samples"]
+def evaluation(data, count=3): ...
+def train(data, epochs=1): ...
+"""
+DATA = {
+    "models": {
+        "net": {
+            "module": "net.py",
+            "weights": {"train": True},
+            "data": {"samples": {"file": "samples.bin", "sha256": "0" * 64}},
+            "options": {"width": 4, "count": 2, "epochs": 9, "shots": 1},
+        }
+    },
+    "recipes": {
+        "plain": {"scheme": "none"},
+        "static": {"scheme": "pt2e", "global_config": {}, "module_name_configs": {"a": {}}},
+        "weights": {"scheme": "pt2e", "global_config": {"activation_dtype": "float32"}},
+        "rows": {"scheme": "quantize", "steps": [{"affine": {}}]},
+    },
+    "targets": {
+        "phone": {"minimum_os": "iOS18"},
+        "desk": {"minimum_os": "macOS15", "compute_units": "cpu_only"},
+        "old": {"minimum_os": "iOS17"},
+    },
+    "builds": [{"models": "*", "recipes": "*", "targets": "*"}],
+}
+
+
+@pytest.fixture
+def parsed(tmp_path):
+    """A function that parses the configuration above after an edit."""
+    (tmp_path / "net.py").write_text(MODULE)
+    (tmp_path / "samples.bin").write_bytes(b"")
+
+    def parse(edit=lambda data: None):
+        data = copy.deepcopy(DATA)
+        edit(data)
+        return Config.parse(data, [], tmp_path)
+
+    return parse
+
+
+def everything(config):
+    """All slices and keys of a configuration, by stage and names."""
+    net = {"model": "net"}
+    slices = {
+        "fetch": config.slice("fetch", **net, name="samples"),
+        **{stage: config.slice(stage, **net) for stage in ("train", "export", "reference")},
+    }
+    for name in config.recipes:
+        slices[f"convert {name}"] = config.slice("convert", **net, recipe=name)
+        if config.calibrates(name):
+            slices[f"calibrate {name}"] = config.slice("calibrate", **net, recipe=name)
+            slices[f"activation_key {name}"] = config.activation_key("net", name)
+    for name in config.targets:
+        slices[f"lower {name}"] = config.slice("lower", target=name)
+        slices[f"lowering_key {name}"] = config.lowering_key(name)
+        slices[f"pte {name}"] = config.slice("pte", target=name)
+    for build in config.builds:
+        names = {"model": build.model, "recipe": build.recipe, "target": build.target}
+        slices["validate " + "/".join(names.values())] = config.slice("validate", **names)
+    return {name: json.dumps(part, sort_keys=True) for name, part in slices.items()}
+
+
+def changed(parsed, edit):
+    before, after = everything(parsed()), everything(parsed(edit))
+    return {name.split(" ")[0] for name in before if after.get(name) != before[name]} | {
+        f"new {name.split(' ')[0]}" for name in after if name not in before
+    }
+
+
+def setting(*path, value):
+    def edit(data):
+        node = data
+        for key in path[:-1]:
+            node = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
+        node[path[-1]] = value
+
+    return edit
+
+
+STATIC = ("recipes", "static", "global_config")
+NET = ("models", "net", "options")
+ROWS = ("recipes", "rows", "steps", 0, "affine")
+PHONE = ("targets", "phone")
+STATES = (*PHONE, "partitioner", "take_over_mutable_buffer")
+LOWERING = {"lower", "lowering_key"}
+CALIBRATION = {"calibrate", "activation_key", "convert"}
+
+
+@pytest.mark.parametrize(
+    ("edit", "stages"),
+    [
+        (setting(*STATIC, "weight_per_channel", value=False), {"convert"}),
+        (setting(*STATIC, "weight_observer", value="min_max"), {"convert"}),
+        (setting(*STATIC, "activation_observer", value="min_max"), CALIBRATION),
+        (setting("recipes", "static", "calibration_samples", value=3), CALIBRATION),
+        (setting("recipes", "static", "module_name_configs", "a", value=None), CALIBRATION),
+        (
+            setting("recipes", "rows", "steps", 0, "affine", "scale_dtype", value="float16"),
+            {"convert"},
+        ),
+        (setting("recipes", "static", "gates", value={"cosine": {"min": 0}}), {"validate"}),
+        (setting("gates", value={"cosine": {"min": 0, "on_fail": "warn"}}), {"validate"}),
+        (setting("builds", 0, "gates", value={"cosine": {"min": 0}}), {"validate"}),
+        (setting(*PHONE, "compute_units", value="cpu_and_ne"), {"pte", "validate"}),
+        (setting(*PHONE, "minimum_os", value="iOS26"), {*LOWERING, "pte", "validate"}),
+        (setting(*PHONE, "minimum_os", value="macOS15"), {"validate"}),
+        (setting(*PHONE, "pass_pipeline", value=["common::dce"]), LOWERING),
+        (setting(*PHONE, "partitioner", "take_over_mutable_buffer", value=True), set()),
+        (
+            setting(*PHONE, "partitioner", "take_over_mutable_buffer", value=False),
+            {*LOWERING, "pte"},
+        ),
+        (setting("targets", "desk", "compute_units", value="all"), {"pte", "validate"}),
+        (setting(*NET, "epochs", value=1), {"train"}),
+        (setting(*NET, "count", value=1), {"reference", "validate"}),
+        (setting(*NET, "shots", value=2), {"calibrate", "activation_key"}),
+        (setting(*NET, "width", value=1), {"export", "reference", *CALIBRATION}),
+        (setting("models", "net", "weights", "sha256", value="1" * 64), {"train"}),
+        (setting("models", "net", "data", "samples", "sha256", value="1" * 64), {"fetch"}),
+        (setting("recipes", "more", value={"scheme": "none"}), {"new convert", "new validate"}),
+        (setting("devices", value={"host": {"kind": "interpreter"}}), set()),
+    ],
+)
+def test_an_edit_reaches_only_its_stages(edit, stages, parsed):
+    assert changed(parsed, edit) == stages
+
+
+def test_the_order_of_keys_does_not_matter(parsed):
+    def reverse(node):
+        if isinstance(node, dict):
+            for key in list(node)[::-1]:
+                reverse(node[key])
+                node[key] = node.pop(key)
+
+    assert changed(parsed, reverse) == set()
+
+
+def test_swapped_values_are_seen(parsed):
+    def swapped(data):
+        data["recipes"]["rows"]["steps"][0]["affine"] = {
+            "granularity": {"group_size": 32},
+            "scale_dtype": "float16",
+        }
+        del data["targets"]["old"]
+
+    one, other = parsed(), parsed(swapped)
+    names = {"model": "net", "recipe": "rows"}
+    assert slice_json(one.slice("convert", **names)) != slice_json(other.slice("convert", **names))
+
+
+def test_equal_programs_share_one_lowering(parsed):
+    config = parsed()
+    assert config.lowering_key("phone") == config.lowering_key("desk")
+    assert config.lowering_key("old") != config.lowering_key("phone")
+    assert config.lowering_key("phone").startswith("ios18-float16-")
+    assert config.target_of(config.lowering_key("old")) == "old"
+    key = config.activation_key("net", "static")
+    assert config.recipe_of("net", key) == "static"
+
+
+def test_slices_are_plain_and_hold_no_names(parsed):
+    for name, text in everything(parsed()).items():
+        part = json.loads(text)
+        assert not {"phone", "desk", "net", "static"} & set(str(part).replace("'", " ").split()), (
+            name
+        )
+
+
+def test_weight_only_recipes_do_not_calibrate(parsed):
+    config = parsed()
+    assert [name for name in config.recipes if config.calibrates(name)] == ["static"]
+    with pytest.raises(ValueError, match="no calibration"):
+        config.activation_key("net", "weights")
+
+
+def test_parts_with_float_weights_are_not_calibrated(parsed):
+    edit = setting("recipes", "static", "module_name_configs", "a", "weight_dtype", value="float32")
+    part = parsed(edit).slice("calibrate", model="net", recipe="static")
+    assert part["activations"]["module_name_configs"] == {"a": None}
+    assert set(part["activations"]["global_config"]) == {
+        "quantization_scheme",
+        "activation_dtype",
+        "activation_observer",
+    }
+
+
+def test_states_follow_the_system(parsed):
+    config = parsed()
+    assert config.slice("pte", target="phone")["states"] is True
+    assert config.slice("pte", target="old")["states"] is False
+    assert config.targets["old"].specification_version == 8
+
+
+def gates_of(config, recipe, target="phone"):
+    return config.slice("validate", model="net", recipe=recipe, target=target)["gates"]
+
+
+def test_later_gates_win_and_null_removes(parsed):
+    def edit(data):
+        data["gates"] = {"sqnr_db": {"min": 1}, "hazards": None, "a": {"min": 1}, "b": {"min": 1}}
+        data["recipes"]["plain"]["gates"] = {"sqnr_db": {"min": 2}, "a": None}
+        data["builds"][0]["gates"] = {"b": {"max": 3, "on_fail": "warn"}}
+
+    gates = gates_of(parsed(edit), "plain")
+    assert sorted(gates) == ["b", "delegated_fraction", "sqnr_db"]
+    assert gates["sqnr_db"] == {"min": 2, "max": None, "on_fail": "fail"}
+    assert gates["b"] == {"min": None, "max": 3, "on_fail": "warn"}
+
+
+def test_default_gates_come_from_the_scheme(parsed):
+    def edit(data):
+        data["targets"]["old"]["compute_precision"] = "float32"
+        data["targets"]["desk"]["partitioner"] = {"skip_ops_for_coreml_delegation": ["aten.mm"]}
+        data["targets"]["phone"]["op_linear_quantizer_config"] = {"dtype": "int4"}
+
+    config = parsed(edit)
+    assert gates_of(config, "plain", "old")["sqnr_db"]["min"] == 90
+    assert gates_of(config, "plain", "desk")["sqnr_db"]["min"] == 45
+    assert gates_of(config, "plain", "phone")["sqnr_db"]["min"] == 5
+    assert gates_of(config, "static", "old")["sqnr_db"]["min"] == 12
+    assert gates_of(config, "weights", "old")["sqnr_db"]["min"] == 18
+    assert gates_of(config, "rows", "old")["hazards"]["max"] == 0
+    assert gates_of(config, "rows", "old")["delegated_fraction"]["min"] == 1
+    assert "delegated_fraction" not in gates_of(config, "rows", "desk")
+
+
+def test_what_is_not_built_cannot_be_validated(parsed):
+    config = parsed(setting("builds", 0, "targets", value=["old"]))
+    with pytest.raises(ConfigError, match=r"net/rows/phone is not among the builds, .*add it"):
+        config.slice("validate", model="net", recipe="rows", target="phone")
+
+
+def test_steps_are_handed_on_flat(parsed):
+    """The form of pte_foundry.quantize.weight_only: scheme, filter and config on one level, all explicit."""
+    (step,) = parsed().slice("convert", model="net", recipe="rows")["recipe"]["steps"]
+    assert step["scheme"] == "affine"
+    assert step["types"] == ["torch.nn.Linear", "torch.nn.Embedding"]
+    assert step["granularity"] == {"axis": 0}
+    assert "modules" not in step
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "filename"),
+    [
+        ({"file": "samples.bin"}, "file", "samples.bin"),
+        ({"url": "https://host/a/b%20c.bin?x=/y"}, "url", "b c.bin"),
+        ({"package": "pydantic", "file": "pydantic/main.py"}, "package", "main.py"),
+    ],
+)
+def test_sources_have_a_kind_and_a_file_name(source, kind, filename, parsed):
+    data = setting("models", "net", "data", "samples", value=source | {"sha256": "0" * 64})
+    config = parsed(data)
+    assert config.models["net"].data["samples"].kind == kind
+    assert config.models["net"].data["samples"].filename == filename
+    assert config.models["net"].weights.kind == "train"
+    assert config.slice("fetch", model="net", name="samples") == source | {"sha256": "0" * 64}
+    assert config.slice("sources", model="net")["data"]["samples"]["sha256"] == "0" * 64
+
+
+def test_the_manifest_gets_what_is_built(parsed):
+    def only_plain(data):
+        data["builds"][0] |= {"recipes": ["plain"], "targets": ["old"]}
+
+    config = parsed(only_plain)
+    assert config.slice("recipes") == {"plain": {"scheme": "none"}}
+    assert list(config.slice("targets")) == ["old"]
+    assert config.slice("targets")["old"]["compute_units"] == "all"

@@ -1,0 +1,107 @@
+"""Recipes against a model's modules: groups, blocks and filters that do not fit are refused."""
+
+import pytest
+from pte_foundry.config.structure import selected, structure_errors, structure_findings
+
+
+def module(name, kind, weight):
+    public = f"torch.nn.{kind.rpartition('.')[2]}"
+    return {"name": name, "type": kind, "types": [public, kind], "weight": weight}
+
+
+LINEAR = "torch.nn.modules.linear.Linear"
+MODULES = [
+    {"name": "", "type": "net.Net", "types": ["net.Net"], "weight": None},
+    module("words", "torch.nn.modules.sparse.Embedding", [96, 64]),
+    module("features.0", "torch.nn.modules.conv.Conv2d", [8, 3, 3, 3]),
+    module("features.1", "torch.nn.modules.activation.ReLU", None),
+    module("layer.0", LINEAR, [64, 48]),
+    module("layer.1", LINEAR, [50, 64]),
+    module("attention.out", "torch.nn.modules.linear.NonDynamicallyQuantizableLinear", [8, 7]),
+]
+MODULES[-1]["types"].append("torch.nn.Linear")
+
+
+def step(scheme="affine", types=("torch.nn.Linear",), names=("*",), exclude=(), **config):
+    defaults = {"granularity": {"axis": 0}} if scheme == "affine" else {}
+    filters = {"types": list(types), "names": list(names), "exclude": list(exclude)}
+    return {"scheme": scheme} | filters | defaults | config
+
+
+def errors(*steps):
+    return structure_errors("r", {"scheme": "quantize", "steps": list(steps)}, "net", MODULES)
+
+
+def test_what_fits_is_fine():
+    assert errors(step()) == ""
+    assert errors(step("codebook", block_size=[-1, -1])) == ""
+    assert errors(step("codebook", block_size=[2, -1])) == ""
+    assert errors(step("codebook", block_size=[-1, 16])) == ""
+    assert errors(step(types=["torch.nn.Embedding"]), step(granularity={"group_size": 16})) == ""
+    assert structure_findings("r", {"scheme": "none"}, "net", MODULES) == []
+
+
+def test_selection_by_type_name_and_exclusion():
+    def names(**filters):
+        return [found["name"] for found in selected(step(**filters), MODULES)]
+
+    assert names() == ["layer.0", "layer.1"]
+    assert names(types=[LINEAR]) == ["layer.0", "layer.1"]
+    assert names(names=["layer.?"], exclude=["*.1"]) == ["layer.0"]
+    assert names(names=["LAYER.*"]) == []
+    internal = "torch.nn.modules.linear.NonDynamicallyQuantizableLinear"
+    assert names(types=[internal]) == ["attention.out"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (step(granularity={"group_size": 32}), ["group_size", "layer.0 [64, 48]", "group_size 24"]),
+        (step("codebook", block_size=[16, -1]), ["block_size", "layer.1 [50, 64]", "50 rows"]),
+        (step("codebook", block_size=[-1, 32]), ["layer.0 [64, 48]", "48 columns"]),
+        (step("codebook", block_size=[2, 8]), ["both rows and columns", "layer.0", "layer.1"]),
+        (step("codebook", block_size=[128, -1]), ["128 does not divide the 64 rows"]),
+        (step(types=["torch.nn.LSTM"]), ["finds no module in net", "Conv2d"]),
+        (step(names=["layer.0", "leyer.1"]), ["leyer.1", "did you mean layer.1?"]),
+        (step(exclude=["head.*"]), ["exclude[0]", "no module of net"]),
+        (step(exclude=["layer.*"]), ["finds no module in net"]),
+        (step(types=["torch.nn.Conv2d"]), ["features.0 [8, 3, 3, 3]", "no matrix"]),
+        (step(types=["torch.nn.ReLU"]), ["features.1", "there is no weight"]),
+    ],
+)
+def test_what_does_not_fit_is_named_with_its_shape(wrong, words):
+    message = errors(wrong)
+    assert "recipes.r.steps[0]" in message
+    for word in words:
+        assert word in message
+
+
+def test_the_first_step_that_chooses_a_module_has_it():
+    """Later steps leave it alone, so its shape does not concern them."""
+    assert errors(step(names=["layer.0"]), step(granularity={"group_size": 32})) == ""
+    assert "earlier steps" in errors(step(), step(names=["layer.0"]))
+
+
+def test_many_modules_make_one_finding():
+    many = [module(f"l.{n}", LINEAR, [8, 9]) for n in range(20)]
+    recipe = {"scheme": "quantize", "steps": [step(granularity={"group_size": 2})]}
+    (finding,) = structure_findings("r", recipe, "net", many)
+    assert "and 15 more" in finding.problem
+
+
+def test_names_and_types_of_pt2e_recipes():
+    recipe = {
+        "scheme": "pt2e",
+        "module_name_configs": {"layer.0": None, "layers.1": None},
+        "module_type_configs": {
+            "torch.nn.Linear": None,
+            "torch.nn.LSTM": None,
+            "torch.nn.functional.relu": None,
+            "operator.add": None,
+        },
+    }
+    found = [str(finding) for finding in structure_findings("r", recipe, "net", MODULES)]
+    assert len(found) == 2
+    assert 'module_name_configs."layers.1"' in found[0]
+    assert "did you mean layer.1?" in found[0]
+    assert 'module_type_configs."torch.nn.LSTM"' in found[1]

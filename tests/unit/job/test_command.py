@@ -1,0 +1,89 @@
+"""Protects what a user sees of a failing step, and the environment that bytes are made in."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pte_foundry.job import deterministic_env
+
+ROOT = Path(__file__).resolve().parents[3]
+
+STEP = """
+import os, sys
+from pte_foundry.job import command
+from pte_foundry.errors import FoundryError
+def step():
+    print("a library talks")
+    os.write(2, b"C++ talks\\n")
+    {body}
+parser = command.parser("")
+raise SystemExit(command.run(parser.parse_args(), step, portably={portably}))
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(body="pass", portably=False, **environment):
+        file = tmp_path / "step.py"
+        file.write_text(STEP.format(body=body, portably=portably))
+        log = tmp_path / "logs" / "step.log"
+        done = subprocess.run(
+            [sys.executable, str(file), "--log", str(log)],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            check=False,
+        )
+        return done, log.read_text()
+
+    return run
+
+
+def test_libraries_talk_to_the_log_and_not_to_the_terminal(run):
+    done, log = run()
+    assert done.returncode == 0
+    assert done.stdout == done.stderr == ""
+    assert "a library talks" in log
+    assert "C++ talks" in log
+
+
+def test_an_error_of_the_user_is_one_message_without_a_traceback(run):
+    done, log = run("raise FoundryError('put a into b')")
+    assert done.returncode == 1
+    assert done.stderr == "error: put a into b\n"
+    assert "Traceback" not in log
+
+
+def test_an_error_of_ours_names_the_log_that_holds_its_traceback(run):
+    done, log = run("1 / 0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ZeroDivisionError")
+    assert "step.log" in done.stderr
+    assert "Traceback" in log
+
+
+def test_a_portable_step_runs_in_the_fixed_environment_whatever_it_was_started_in(run):
+    show = "print({k: os.environ[k] for k in ('OMP_NUM_THREADS', 'PYTHONHASHSEED', 'TZ')})"
+    expected = "{'OMP_NUM_THREADS': '1', 'PYTHONHASHSEED': '0', 'TZ': 'UTC'}"
+    _, first = run(show, portably=True)
+    _, second = run(show, portably=True, OMP_NUM_THREADS="7", PYTHONHASHSEED="5", TZ="Asia/Tokyo")
+    assert expected in first
+    assert expected in second
+
+
+def test_a_portable_step_rounds_as_a_processor_without_fused_multiply_add(run):
+    """glibc's exp differs in the last bit with FMA: the reason for GLIBC_TUNABLES."""
+    body = (
+        "import hashlib, math, struct; print('digest', hashlib.sha256(b''.join("
+        "struct.pack('d', math.exp(i * 3.7e-4)) for i in range(1, 200000))).hexdigest())"
+    )
+    _, portably = run(body, portably=True)
+    emulated = deterministic_env.ENVIRONMENT["GLIBC_TUNABLES"]
+    _, without_fma = run(body, GLIBC_TUNABLES=emulated)
+    digests = [
+        next(line for line in log.splitlines() if line.startswith("digest"))
+        for log in (portably, without_fma)
+    ]
+    assert digests[0] == digests[1]

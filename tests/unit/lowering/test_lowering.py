@@ -1,0 +1,141 @@
+"""Protects what a target asks of Core ML: every compile spec, and the source of every operator."""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+from coremltools.converters.mil import Builder
+from executorch.backends.apple.coreml.partition import coreml_partitioner
+from executorch.exir.lowered_backend_module import LoweredBackendModule
+from pte_foundry.formats.inspect import describe
+from pte_foundry.job import deterministic_env
+from pte_foundry.lowering import coreml, edge_program
+from pte_foundry.lowering.coreml import LoweringError, compile_specs, lower
+from pte_foundry.lowering.edge_program import EdgeError
+
+ROOT = Path(__file__).resolve().parents[3]
+TARGET = {
+    "specification_version": 9,
+    "compute_precision": "float16",
+    "model_type": "model",
+    "op_linear_quantizer_config": None,
+    "pass_pipeline": None,
+    "enumerated_shapes": None,
+    "multimethod_weight_sharing_strategy": None,
+    "partitioner": {
+        "skip_ops_for_coreml_delegation": [],
+        "take_over_mutable_buffer": True,
+        "take_over_constant_data": True,
+        "lower_full_graph": False,
+    },
+}
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(4, 4)
+
+    def forward(self, x):
+        return torch.relu(self.inner(x))
+
+
+@pytest.fixture
+def program():
+    return torch.export.export(Net().eval(), (torch.zeros(1, 4),))
+
+
+def test_every_spec_of_a_target_is_passed_on(program):
+    target = TARGET | {
+        "specification_version": 8,
+        "compute_precision": "float32",
+        "pass_pipeline": ["common::dead_code_elimination"],
+        "op_linear_quantizer_config": {"mode": "linear_symmetric"},
+        "multimethod_weight_sharing_strategy": "disabled",
+    }
+    specs = {spec.key: bytes(spec.value).decode() for spec in compile_specs(target, program)}
+    assert specs == {
+        "compute_units": "all",
+        "min_deployment_target": "8",
+        "model_compute_precision": "float32",
+        "model_type": "model",
+        "pass_pipeline": '["common::dead_code_elimination"]',
+        "op_linear_quantizer_config": '{"mode": "linear_symmetric"}',
+        "multimethod_weight_sharing_strategy": "disabled",
+    }
+
+
+def test_handles_name_the_operator_and_its_module(program):
+    edge = edge_program.make(program, [])
+    assert describe(lower(edge, TARGET)).delegated_fraction == 1.0
+    assert sorted(edge.sources.values()) == ["aten.linear.default @ inner", "aten.relu.default"]
+
+
+def test_no_view_is_kept_whole_that_could_be_decomposed():
+    """So that they can be decomposed at once (``edge_program.make``)."""
+    table = torch.export.default_decompositions()
+    views = [op for op in table if op.is_view]
+    assert torch.ops.aten.transpose.int in views
+    assert [op for op in views if not coreml_partitioner._is_view_op(op)] == []
+
+
+def test_lowered_programs_are_let_go(program, monkeypatch):
+    """They hold the weights and the delegate's bytes, which are about to be copied."""
+
+    def lowered():
+        gc.collect()
+        return [o for o in gc.get_objects() if isinstance(o, LoweredBackendModule)]
+
+    def kept():
+        return [o for o in lowered() if not any(o is other for other in of_other_tests)]
+
+    of_other_tests = lowered()
+    forget = coreml._forget
+    monkeypatch.setattr(coreml, "_forget", lambda: None)
+    lower(edge_program.make(program, []), TARGET)
+    assert kept()  # else upstream lets go by itself, and `_forget` can go
+    forget()
+    assert not kept()
+
+
+def test_what_upstream_cannot_lower_is_our_error_with_its_reason(program, monkeypatch):
+    # coremltools numbers names anew after a conversion, but not after one that failed.
+    monkeypatch.setattr(Builder, "name_count", defaultdict(int))
+    target = TARGET | {"pass_pipeline": ["common::no_such_pass"]}
+    with pytest.raises(LoweringError, match="no_such_pass"):
+        lower(edge_program.make(program, []), target)
+
+
+def test_what_upstream_cannot_decompose_is_our_error_with_its_reason(program, monkeypatch):
+    def fails(*_, **__):
+        raise KeyError("no such operator")
+
+    monkeypatch.setattr(edge_program, "to_edge", fails)
+    with pytest.raises(EdgeError, match="KeyError: 'no such operator'"):
+        edge_program.make(program, [])
+
+
+@pytest.fixture(scope="module")
+def lowered_twice() -> dict[str, bool]:
+    """In the environment of the rules: coremltools names values in the order of a set."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.unit.lowering.lowered_twice"],
+        cwd=ROOT,
+        env=os.environ | deterministic_env.ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("name", ["attention", "convolutions", "choice", "dynamic"])
+def test_two_halves_and_a_file_give_the_bytes_of_upstreams_one_call(lowered_twice, name, skips):
+    """The edge program is made, saved, read and lowered; upstream does it at once."""
+    assert lowered_twice[f"{name} {skips}"]

@@ -1,0 +1,246 @@
+"""Protects the page's content: self-contained, escaped, honest about the front; no browser."""
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pte_foundry.files import write_json
+from pte_foundry.report import charts, details
+from pte_foundry.report.page import render
+from pte_foundry.steps.report import main
+from pte_foundry.steps.summary import summarize
+
+from tests.made_up_reports import divergence, path_of, report, reports
+
+
+def summary_of(*made: dict) -> dict:
+    return summarize({path_of(one): one for one in made})
+
+
+def data_of(page: str) -> dict:
+    return json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script', page)[1]
+    )
+
+
+POINTS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12)
+
+
+@given(POINTS)
+def test_pareto_front_is_its_definition(points):
+    front = charts.pareto_front(points)
+
+    def beats(a, b):
+        return a[0] <= b[0] and a[1] >= b[1] and a != b
+
+    expected = {p for p in points if not any(beats(other, p) for other in points)}
+    assert [points[i] for i in front] == sorted(expected)
+
+
+def test_plot_holds_every_measured_build():
+    builds = summarize(reports())["builds"]
+    own = [(i, b) for i, b in enumerate(builds) if b["build"]["model"] == "minilm"]
+    own[3][1]["metrics"]["sqnr_db"] = None
+    spec = charts.size_against_sqnr(own, charts.colours(builds))
+    values = spec["data"]["values"]
+    assert [v["index"] for v in values] == [i for i, _ in own if i != own[3][0]]
+    assert len(spec["layer"]) == 4
+    assert {v["recipe"] for v in values if v["front"]} >= {"fp32", "fp16", "lut1"}
+
+
+def test_names_on_the_front_keep_their_distance():
+    sizes = range(1, 9)
+    front = [{"sqnr": 10 + 0.1 * i, "recipe": f"r{i}", "side": None} for i in sizes]
+    front.append({"sqnr": 100.0, "recipe": "fp32", "side": None})
+    charts._name(front)
+    for side in ("above", "below"):
+        heights = [p["sqnr"] for p in front if p["side"] == side]
+        assert all(b - a >= 5 for a, b in itertools.pairwise(heights))
+    assert front[-1]["side"] == "above"
+
+
+def test_a_model_without_any_sqnr_has_no_plot():
+    broken = report("minilm", "fp16", "ios18")
+    broken["metrics"] = dict.fromkeys(broken["metrics"])
+    summary = summary_of(broken)
+    assert charts.size_against_sqnr(list(enumerate(summary["builds"])), {}) is None
+    assert "No build has an SQNR to draw" in render(summary)
+
+
+def test_nothing_is_loaded():
+    """No element that fetches, and a policy that forbids what a library might try."""
+    page = render(summarize(reports()))
+    assert "default-src 'none'" in page
+    markup = re.sub(r"(?s)<(script|style)\b[^>]*>.*?</\1>", "", page)
+    assert not re.search(r"""(?:src|href|action|data)\s*=\s*["']?(?!["']|data:|#)""", markup)
+    style = re.search(r"(?s)<style>(.*?)</style>", page)[1]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+UGLY = """</script><script>alert(1)</script><img src=x onerror="alert('2')">&amp;\u2028{{ 7*7 }}"""
+
+
+def test_names_are_escaped():
+    odd = report("minilm", "fp16", "ios18")
+    odd["build"]["model"] = odd["scheme"] = odd["gates"][0]["metric"] = UGLY
+    odd["gates"][0]["passed"] = False
+    page = render(summary_of(odd))
+    plain = render(summary_of(report("minilm", "fp16", "ios18")))
+    for tag in ("<script", "<img"):
+        assert page.count(tag) == plain.count(tag)
+    assert ">49<" not in page
+    assert UGLY in data_of(page)["builds"][0]["name"]
+
+
+def test_empty_columns_are_left_out():
+    one = report("minilm", "fp16", "ios18")
+    del one["target_details"], one["scheme"]
+    labels = [column["label"] for column in data_of(render(summary_of(one)))["columns"]]
+    assert "Recipe" in labels
+    assert not {"OS", "Units"} & set(labels)
+
+
+def details_of(one: dict, inputs: dict | None = None) -> dict[str, list]:
+    contents = details.contents(summary_of(one)["builds"][0], inputs)
+    titles = [frame["title"] for frame in details.FRAMES]
+    return dict(zip(titles, contents, strict=True))
+
+
+def test_details_say_everything():
+    one = report("mobilenet_v2", "int4_per_axis", "ios18")
+    found = details_of(one, {"weights": "ab" * 32})
+    losses = found["Where the loss comes from"]
+    assert [row[0] for row in losses] == ["quantization", "lowering", "both"]
+    assert found["Gates"] == [["sqnr_db", ">= 15", "9.9 dB", "host", "fail"]]
+    assert found["Hazards"][0][2] == "aten.softmax.int @ layers.3.attention"
+    assert [bar[0] for bar in found["Size by data type"]] == [
+        "int8",
+        "float32",
+        "program and the rest",
+    ]
+    assert sum(bar[1] for bar in found["Size by data type"]) == one["artifact"]["bytes"]
+    assert found["Operations"][0] == ["constexpr_lut_to_dense", 53, "53"]
+    assert ["operations", "151"] in found["Program"]
+    assert ["sha256", one["artifact"]["sha256"]] in found["Files and digests"]
+    assert ["weights", "ab" * 32] in found["Files and digests"]
+    assert found["Executed by"][0][1] == "mil-reference"
+
+
+def test_frames_fit_what_is_put_into_them():
+    """A row has a cell for every head; whatever can be empty says so."""
+    found = details_of(report("mobilenet_v2", "int4_per_axis", "ios18"))
+    for frame in details.FRAMES:
+        if frame["kind"] == "rows":
+            assert {len(row) for row in found[frame["title"]]} == {len(frame["head"])}
+
+
+def test_no_operations_no_weights_no_hazards():
+    one = report("minilm", "fp16", "ios18")
+    one["artifact"] |= {"ops": {}, "weight_bytes": {}, "states": ["cache"]}
+    one["gates"], one["hazards"] = [], []
+    found = details_of(one)
+    empty = [frame for frame in details.FRAMES if not found[frame["title"]]]
+    assert len(empty) == 4
+    assert all(frame["none"] for frame in empty)
+    assert ["states", "cache"] in found["Program"]
+
+
+def test_layers_are_drawn_in_order_and_listed_from_the_worst():
+    plot, rows = details.divergence_contents(divergence())
+    assert len(plot) == details.LAYERS
+    names = [row[1] for row in plot]
+    assert names == sorted(names, key=lambda name: int(name.rpartition(".")[2]))
+    frames = details.divergence_frames()
+    assert {len(row) for row in plot} == {len(frames[0]["fields"])}
+    assert {len(row) for row in rows} == {len(frames[1]["head"])}
+    assert rows[0] == [
+        "aten.linear.default @ encoder.3",
+        "−∞",
+        "−∞",
+        "−1.5 … 2",
+        "−1.25 … 1.75, 7 not finite",
+        "fp16_overflow",
+    ]
+    # Infinite noise is drawn below everything, no noise not at all.
+    by_name = {row[1]: row for row in plot}
+    finite = [v for row in plot for v in row[2:4] if v is not None]
+    assert by_name["aten.linear.default @ encoder.3"][2] == min(finite)
+    exact = by_name["aten.linear.default @ encoder.5"]
+    assert (exact[2], exact[4]) == (None, "exact")
+
+
+def test_nothing_is_drawn_where_all_layers_are_exact():
+    made = divergence(4)
+    for layer in made["layers"]:
+        layer |= {"introduced_sqnr_db": 200.0, "accumulated_sqnr_db": 200.0}
+    assert details.divergence_contents(made) == [[], []]
+
+
+def test_layers_are_on_the_page_only_if_there_are_reports(tmp_path, monkeypatch):
+    made = summary_of(report("minilm", "fp16", "ios18"))
+    summary, output = tmp_path / "summary.json", tmp_path / "index.html"
+    write_json(summary, made)
+    arguments = ["--summary", str(summary), "--output", str(output)]
+    assert main(arguments) == 0
+    assert len(data_of(output.read_text())["frames"]) == len(details.FRAMES)
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / "results/divergence/minilm/fp16/ios18.json", divergence())
+    assert main([*arguments, "--slice", '{"divergence": true}']) == 0
+    data = data_of(output.read_text())
+    assert len(data["frames"]) == len(data["builds"][0]["details"]) == len(details.FRAMES) + 2
+    assert data["frames"][2]["title"] == "Layers that introduce most"
+    assert data["builds"][0]["details"][2][0][0] == "aten.linear.default @ encoder.3"
+
+
+@pytest.mark.parametrize(("count", "says"), [(1, "The build passes"), (2, "All 2 builds pass")])
+def test_headline(count, says):
+    made = [report("minilm", "fp16", f"ios{17 + i}") for i in range(count)]
+    assert f"<h1>{says}</h1>" in render(summary_of(*made))
+
+
+def test_a_large_matrix_stays_small():
+    """A thousand builds open in a browser: the page test looks at the speed."""
+    made = [report(f"model_{i:02}", "lut4", f"ios18_{j:02}") for i in range(20) for j in range(50)]
+    assert len(render(summary_of(*made)).encode()) < 5e6
+
+
+def test_command_and_manifest(tmp_path):
+    summary, manifest = tmp_path / "summary.json", tmp_path / "manifest.json"
+    made = summary_of(report("minilm", "fp16", "ios18"))
+    write_json(summary, made)
+    path = made["builds"][0]["paths"]["pte"]
+    made_from = {
+        "environment": {"versions": {"torch": "2.13.0"}, "lock_sha256": "ef" * 32},
+        "models": {"minilm": {"files": {"weights": {"path": "w", "sha256": "cd" * 32}}}},
+        "artifacts": {path: {"inputs": "ab" * 32}},
+    }
+    write_json(manifest, made_from)
+    pages = []
+    for extra in ([], ["--manifest", str(manifest)]):
+        output = tmp_path / "report" / "index.html"
+        assert main(["--summary", str(summary), "--output", str(output), *extra]) == 0
+        pages.append(output.read_text())
+    assert "torch 2.13.0" in pages[1]
+    files = data_of(pages[1])["builds"][0]["details"][-1]
+    assert files[-3:] == [
+        ["all inputs", "ab" * 32],
+        ["lock file", "ef" * 32],
+        ["model's weights", "cd" * 32],
+    ]
+    assert "torch 2.13.0" not in pages[0]
+
+
+def test_the_same_summary_gives_the_same_page():
+    assert render(summarize(reports())) == render(summarize(reports()))
+
+
+def test_the_report_does_not_import_torch():
+    """It runs at the end of every build; torch alone would triple its time."""
+    code = "import pte_foundry.steps.report, pte_foundry.report.table, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

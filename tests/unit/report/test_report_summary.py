@@ -1,0 +1,117 @@
+"""Protects the summary: one record a build, nothing lost, nothing joined that does not belong."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from pte_foundry.errors import InputError
+from pte_foundry.files import write_json
+from pte_foundry.steps import summary
+from pte_foundry.steps.summary import summarize
+from pte_foundry.workflow import plans
+
+from tests.made_up_reports import path_of, report, reports
+
+
+def test_a_record_a_build_in_order():
+    made = summarize(reports())
+    names = [tuple(b["build"].values()) for b in made["builds"]]
+    assert names == sorted(names)
+    assert len(names) == len(set(names)) == len(reports()) - 1  # one build ran on two devices
+    totals = made["totals"]
+    assert totals["builds"] == totals["passed"] + totals["failed"] == len(names)
+    assert totals["bytes"] == sum(b["bytes"] for b in made["builds"])
+    assert 0 < totals["failed"] < totals["builds"]
+    assert totals["warned"] == 4
+    json.dumps(made, allow_nan=False)
+
+
+def test_order_of_reports_does_not_matter():
+    backwards = dict(reversed(reports().items()))
+    assert json.dumps(summarize(backwards)) == json.dumps(summarize(reports()))
+
+
+def test_what_a_report_holds_is_carried_through():
+    one = report("minilm", "lut4", "ios18")
+    (build,) = summarize({path_of(one): one})["builds"]
+    for key in ("build", "artifact", "metrics", "stages", "hazards", "latency_ms", "samples"):
+        assert build[key] == one[key]
+    assert build["paths"] == {"pte": one["artifact"]["path"], "validation": {"host": path_of(one)}}
+    assert build["minimum_os"] == "iOS18"
+    assert build["gates"] == [one["gates"][0] | {"device": "host"}]
+
+
+@pytest.mark.parametrize("broken", ["host", "mac"])
+def test_a_build_fails_if_any_device_fails(broken):
+    """The metrics shown are the host's, but a failure elsewhere may not disappear."""
+    both = {d: report("minilm", "fp16", "ios18", device=d) for d in ("host", "mac")}
+    both[broken]["status"] = "fail"
+    both[broken]["gates"][0]["passed"] = False
+    both["mac"]["metrics"]["sqnr_db"] = 1.0
+    (build,) = summarize({path_of(one): one for one in both.values()})["builds"]
+    assert build["status"] == "fail"
+    assert build["metrics"]["sqnr_db"] == both["host"]["metrics"]["sqnr_db"]
+    assert [d["name"] for d in build["devices"]] == ["host", "mac"]
+    assert [g["device"] for g in build["gates"] if not g["passed"]] == [broken]
+
+
+def test_a_build_without_host():
+    one = report("minilm", "fp16", "ios18", device="mac")
+    (build,) = summarize({path_of(one): one})["builds"]
+    assert build["latency_ms"] == one["latency_ms"]
+
+
+def test_reports_without_scheme_or_details():
+    one = report("minilm", "fp16", "ios18")
+    del one["scheme"], one["target_details"]
+    (build,) = summarize({path_of(one): one})["builds"]
+    assert (build["scheme"], build["minimum_os"], build["target_details"]) == (None, None, {})
+
+
+def test_all_findings_at_once():
+    lacking = report("minilm", "fp16", "ios18")
+    del lacking["gates"], lacking["artifact"]["sha256"]
+    with pytest.raises(InputError) as error:
+        summarize({"a.json": lacking, "b.json": [1]})
+    assert "a.json: lacks gates, artifact.sha256" in str(error.value)
+    assert "b.json: not a validation report" in str(error.value)
+
+
+def test_one_build_and_device_twice():
+    one = report("minilm", "fp16", "ios18")
+    with pytest.raises(InputError, match=r"b\.json: minilm/fp16/ios18 on host is already in a"):
+        summarize({"a.json": one, "b.json": copy.deepcopy(one)})
+
+
+def test_reports_of_different_bytes():
+    """A stale device report must not vouch for a new artifact."""
+    new, stale = (report("minilm", "fp16", "ios18", device=d) for d in ("host", "mac"))
+    stale["artifact"]["sha256"] = "0" * 64
+    with pytest.raises(InputError, match="different bytes"):
+        summarize({"new.json": new, "stale.json": stale})
+
+
+def test_command(tmp_path, monkeypatch, capfd):
+    """Reads the reports where the rules put them, in the folder it runs in."""
+    monkeypatch.chdir(tmp_path)
+    both = [report("minilm", "fp16", "ios18", device=d) for d in ("host", "mac")]
+    for one in both:
+        path = Path(path_of(one))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, one)
+    chosen = {"builds": {"minilm": {"fp16": ["ios18"]}}, "devices": ["host", "mac"]}
+    output = Path("results/summary.json")
+    plans.write(Path("plan.json"), chosen)
+    arguments = ["--plan", "plan.json", "--output", str(output), "--digest"]
+    assert summary.main([*arguments, plans.digest(chosen)]) == 0
+    (build,) = json.loads(output.read_text())["builds"]
+    assert [device["name"] for device in build["devices"]] == ["host", "mac"]
+
+    before = output.read_bytes()
+    path.write_text("{ half")
+    assert summary.main([*arguments, plans.digest(chosen)]) == 1
+    assert "mac.json is damaged" in capfd.readouterr().err
+    assert summary.main([*arguments, plans.digest(chosen | {"devices": ["host"]})]) == 1
+    assert "plan.json is damaged: it is the plan of another run" in capfd.readouterr().err
+    assert output.read_bytes() == before

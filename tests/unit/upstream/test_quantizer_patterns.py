@@ -1,0 +1,249 @@
+"""Protects the equality of our fast annotation with ``CoreMLQuantizer``'s own."""
+
+import hashlib
+import inspect
+import operator
+from importlib.metadata import version
+
+import pytest
+import torch
+import torch.nn.functional as F
+from coremltools.optimize.torch.quantization import LinearQuantizerConfig
+from executorch.backends.apple.coreml.quantizer import CoreMLQuantizer
+from executorch.backends.apple.coreml.quantizer import _coreml_quantizer_utils as upstream
+from pte_foundry.bench.equality import annotations
+from pte_foundry.quantize.annotate import Quantizer
+from pte_foundry.upstream import quantizer_patterns
+from torch import nn
+from torchao.quantization.pt2e import utils as torchao_utils
+
+BINARY = (
+    operator.add,
+    torch.add,
+    operator.iadd,
+    operator.mul,
+    torch.mul,
+    operator.imul,
+    torch.matmul,
+)
+ACTIVATIONS = [
+    *((act, in_place) for act in upstream._supported_activations for in_place in (False, True)),
+    *((act, False) for act in upstream._supported_activations_no_inplace),
+]
+
+
+def unexported(monkeypatch, make):
+    """The ``Pattern`` that upstream's factory ``make`` would have exported."""
+    with monkeypatch.context() as context:
+        context.setattr(upstream, "_get_aten_graph_module", quantizer_patterns.Pattern)
+        return make()
+
+
+def factories(activations):
+    for act, in_place in activations:
+        for dim in (1, 2, 3):
+            yield lambda d=dim, a=act, i=in_place: upstream.get_conv_pattern(d, a, i)
+            yield lambda d=dim, a=act, i=in_place: upstream.get_conv_bn_pattern(d, a, i)
+        yield lambda a=act, i=in_place: upstream.get_linear_pattern(a, i)
+        yield lambda a=act, i=in_place: upstream.get_linear_bn_pattern(a, i)
+        for op in BINARY:
+            yield lambda o=op, a=act, i=in_place: upstream.get_binary_op_act_pattern(o, a, i)
+
+
+def graph_of(module):
+    """Everything of a pattern that upstream's matcher looks at."""
+    module.graph.eliminate_dead_code()
+    nodes = [n for n in module.graph.nodes if n.op in ("placeholder", "call_function", "output")]
+    place = {node: number for number, node in enumerate(nodes)}
+    rows = [
+        (n.op, "" if n.op == "placeholder" else str(n.target), torch.fx.map_arg(n.args, place.get))
+        for n in nodes
+    ]
+    return rows, module._out_spec
+
+
+def test_upstream_is_what_we_read():
+    """A new version must be read again: what annotates, what a pattern is, how it is exported."""
+    assert version("executorch") == "1.4.1"
+    assert version("torchao").startswith("0.18.0")
+    sources = [
+        inspect.getsource(upstream),
+        inspect.getsource(inspect.getmodule(CoreMLQuantizer)),
+        inspect.getsource(torchao_utils._get_aten_graph_module_for_pattern),
+    ]
+    assert hashlib.sha256("".join(sources).encode()).hexdigest() == (
+        "ef567bfeb3516a82ded61e6571711cfd7f8a4bc82590edf7a272d8bf96b12a51"
+    )
+
+
+def test_operators_are_those_of_real_exports(monkeypatch):
+    """A wrong operator name would skip a pattern that matches."""
+    makers = [*factories([(None, False)])]
+    makers += [lambda a=a, i=i: upstream.get_linear_bn_pattern(a, i) for a, i in ACTIVATIONS]
+    for make in makers:
+        pattern = unexported(monkeypatch, make)
+        assert pattern.operators == quantizer_patterns._operator_names(pattern.export().graph)
+
+
+def test_export_hands_out_copies(monkeypatch):
+    """Upstream's matcher changes the graph that it is given; the cached one must not suffer."""
+    pattern = unexported(monkeypatch, lambda: upstream.get_linear_pattern(F.relu))
+    first, second = pattern.export(), pattern.export()
+    assert first is not second
+    first.graph.erase_node(next(iter(reversed(first.graph.nodes))))
+    assert len(second.graph.nodes) == len(pattern.export().graph.nodes)
+
+
+def test_replaced_functions_come_back():
+    """Also after an error, and the dead code is gone as after upstream's first pattern."""
+    originals = (upstream._get_aten_graph_module, upstream.annotate_weighted_mod_pattern)
+    module = torch.fx.symbolic_trace(nn.ReLU())
+    with pytest.raises(KeyError), quantizer_patterns.fast_patterns(module):
+        raise KeyError
+    assert originals == (upstream._get_aten_graph_module, upstream.annotate_weighted_mod_pattern)
+
+
+def test_skips_every_pattern_of_an_empty_model(monkeypatch):
+    """No export at all where nothing can match: that is where the minute went."""
+    monkeypatch.setattr(quantizer_patterns.Pattern, "export", lambda _: pytest.fail("exported"))
+    module = torch.export.export(nn.Softmax(dim=1), (torch.randn(2, 3),)).module()
+    Quantizer({}).annotate(module)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_calls_of_one_pool_do_not_share_ranges(strict):
+    """Upstream mixes them up for non-strict exports, by chance one way or the other."""
+
+    class Pools(nn.Module):
+        def __init__(self, shared):
+            super().__init__()
+            self.convs = nn.ModuleList(nn.Conv2d(2, 2, 1) for _ in range(3))
+            self.pools = nn.ModuleList(nn.MaxPool2d(2) for _ in range(3))
+            if shared:
+                self.pools = nn.ModuleList([self.pools[0]] * 3)
+
+        def forward(self, x):
+            for conv, pool in zip(self.convs, self.pools, strict=True):
+                x = pool(conv(x))
+            return x
+
+    noted = []
+    for shared in (True, False):
+        program = torch.export.export(
+            Pools(shared).eval(), (torch.randn(1, 2, 8, 8),), strict=strict
+        )
+        noted.append(annotations(Quantizer({}).annotate(program.module())))
+    assert noted[0] == noted[1]
+    shares = [note for _, name, _, note in noted[0] if name.startswith("max_pool2d")]
+    assert [note[-1] for note in shares] == [
+        ("shared", conv) for conv in ("conv2d", "conv2d_1", "conv2d_2")
+    ]
+
+
+@pytest.mark.slow
+def test_every_pattern_equals_upstreams(monkeypatch):
+    """Non-strict export gives the same pattern as upstream's strict one, for all 405 of them."""
+    seen = set()
+    for make in factories([(None, False), *ACTIVATIONS]):
+        pattern = unexported(monkeypatch, make)
+        real = make()
+        assert graph_of(pattern.export()) == graph_of(real)
+        assert pattern.operators == quantizer_patterns._operator_names(real.graph)
+        seen.add(pattern.key)
+    assert len(seen) == 405
+
+
+class Zoo(nn.Module):
+    """Every pattern that upstream knows, as branches that do not meet.
+
+    Each branch has weights of its own: upstream annotates a weight only once.
+    """
+
+    def __init__(self):
+        super().__init__()
+        convs = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+        norms = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+        many = range(len(ACTIVATIONS) + 12)
+        self.convs = nn.ModuleDict(
+            {
+                str(dim): nn.ModuleList(conv(2, 2, 1, bias=i % 2 == 0) for i in (*many, *many))
+                for dim, conv in convs.items()
+            }
+        )
+        self.norms = nn.ModuleDict({str(dim): norm(2) for dim, norm in norms.items()})
+        self.linears = nn.ModuleList(nn.Linear(4, 4, bias=i % 3 != 0) for i in (*many,) * 5)
+        self.norm = nn.BatchNorm1d(4)
+        self.pools = nn.ModuleList(
+            [nn.MaxPool2d(2), nn.AvgPool2d(1), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        )
+        self.last = nn.AvgPool2d(1)  # called once, as all pools: see the test for several calls
+        self.acts = nn.ModuleList([nn.ReLU(), nn.ReLU6(), nn.Hardswish(inplace=True), nn.Tanh()])
+
+    def forward(self, x):
+        linears = list(self.linears)
+        convs = {dim: list(self.convs[str(dim)]) for dim in (1, 2, 3)}
+        shaped = {
+            1: x.reshape(4, 2, 2),
+            2: torch.cat([x, x]).reshape(4, 2, 2, 2),
+            3: torch.cat([x] * 4).reshape(4, 2, 2, 2, 2),
+        }
+        out = []
+        for act, in_place in ACTIVATIONS:
+            keep = {"inplace": True} if in_place else {}
+            out.append(act(linears.pop()(x), **keep))
+            out.append(act(self.norm(linears.pop()(x)), **keep))
+            out.append(act(x @ x, **keep))
+            for dim, value in shaped.items():
+                out.append(act(convs[dim].pop()(value), **keep))
+                out.append(act(self.norms[str(dim)](convs[dim].pop()(value)), **keep))
+            out.append(act(x + linears.pop()(x), **keep))
+            out.append(act(torch.mul(x, 2.0), **keep))
+            if in_place:
+                value = linears.pop()(x)
+                value += x
+                out.append(act(value, **keep))
+                value = linears.pop()(x)
+                value *= x
+                out.append(act(value, **keep))
+        for dim, value in shaped.items():
+            out.append(self.norms[str(dim)](convs[dim].pop()(value)))
+            out.append(convs[dim].pop()(value))
+            out += [act(convs[dim].pop()(value)) for act in self.acts]
+        first = convs[2].pop()(shaped[2])
+        out += [first + first, first * 3, torch.matmul(first, first), self.norm(linears.pop()(x))]
+        for pool in self.pools:
+            first = pool(first)
+        out += [first, F.max_pool2d(shaped[2], 2), F.adaptive_avg_pool2d(out[3], 1)]
+        out += [torch.flatten(self.last(convs[2].pop()(shaped[2]) + 1), 1), x.mean()]
+        return out
+
+
+def zoo_annotations(monkeypatch, strict, export=None):
+    """Our annotations of the zoo and upstream's, whose pattern exports may be replaced."""
+    program = torch.export.export(Zoo().eval(), (torch.randn(4, 4),), strict=strict)
+    ours, theirs = program.module(), program.module()
+    Quantizer({}).annotate(ours)
+    if export is not None:
+        monkeypatch.setattr(upstream, "_get_aten_graph_module", export)
+    CoreMLQuantizer(LinearQuantizerConfig()).annotate(theirs)
+    return annotations(ours), annotations(theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strict", [False, True])
+def test_skipping_changes_no_annotation(monkeypatch, strict):
+    """Against all of upstream's code but for the exports, whose equality another test proves."""
+    ours, theirs = zoo_annotations(
+        monkeypatch,
+        strict,
+        lambda module, inputs: quantizer_patterns.Pattern(module, inputs).export(),
+    )
+    assert ours == theirs
+    assert sum(note is not None and note[0] for *_, note in ours) > len(ACTIVATIONS) * 15
+
+
+@pytest.mark.slow
+def test_annotates_the_zoo_as_upstream_does(monkeypatch):
+    """The same annotation on every node, against upstream as it comes."""
+    ours, theirs = zoo_annotations(monkeypatch, strict=False)
+    assert ours == theirs

@@ -1,0 +1,199 @@
+"""Protects that the divergence report points at the layer to blame, in programs really lowered.
+
+Faults are planted where users meet them: a scale that saturates, an overflow in fp16, a weight that
+four bits cannot hold. Healthy programs show what is not to be found.
+"""
+
+import io
+
+import pytest
+import torch
+from pte_foundry.files import read_json, write_json
+from pte_foundry.lowering import edge_program
+from pte_foundry.lowering.coreml import lower
+from pte_foundry.models import programs
+from pte_foundry.models.tensors import Samples
+from pte_foundry.pte import Pte
+from pte_foundry.quantize import pt2e
+from pte_foundry.quantize.weight_only import quantize
+from pte_foundry.report import text
+from pte_foundry.steps.diverge import main
+from pte_foundry.validate.divergence import diverge
+from torch import nn
+
+from tests.unit.lowering.test_lowering import TARGET
+
+pytestmark = pytest.mark.slow
+
+
+class Residual(nn.Module):
+    """Convolutions with norms, an activation in place, a sum of two branches, two linears."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True)
+        )
+        self.left, self.right = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.hidden, self.head = nn.Linear(8 * 16, 32), nn.Linear(32, 16)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = torch.relu(self.left(x) + self.right(x)).flatten(1)
+        return self.head(torch.relu(self.hidden(x)))
+
+
+class Loud(nn.Module):
+    """Fine in fp32; what ``loud`` gives is beyond fp16, and is scaled down right after it."""
+
+    def __init__(self, factor):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.loud, self.head = nn.Linear(16, 32), nn.Linear(32, 32), nn.Linear(32, 8)
+        self.factor = factor
+        with torch.no_grad():
+            self.loud.weight *= factor
+            self.loud.bias *= factor
+
+    def forward(self, x):
+        x = torch.relu(self.loud(torch.relu(self.first(x)))) / self.factor
+        return torch.softmax(self.head(x), -1)
+
+
+def samples(*shape):
+    generator = torch.Generator().manual_seed(1)
+    return [(torch.randn(*shape, generator=generator),) for _ in range(4)]
+
+
+IMAGES = samples(1, 3, 4, 4)
+
+
+def exported(model, example):
+    """As the ``export`` step leaves it: through a file, which drops the history of nodes."""
+    buffer = io.BytesIO()
+    torch.export.save(torch.export.export(model.eval(), example), buffer)
+    return torch.export.load(buffer)
+
+
+@pytest.fixture(scope="module")
+def residual():
+    return exported(Residual(), IMAGES[0])
+
+
+def found(reference, lowered, target, inputs):
+    edge = edge_program.make(lowered, [])
+    pte, sources = lower(edge, TARGET | target), edge.sources
+    return diverge(Pte.load(pte), reference, sources, inputs)
+
+
+def quantized(program, **edited):
+    """int8, with the calibrated ranges of some activations multiplied."""
+    # Few samples: a moving average would not have reached their range.
+    settings = {"global_config": {"activation_observer": "min_max"}}
+    ranges = pt2e.calibrate(program, settings, IMAGES)
+    for name, factor in edited.items():
+        for end, value in ranges[name].items():
+            ranges[name][end] = (float.fromhex(value) * factor).hex()
+    return pt2e.convert(program, settings, ranges, IMAGES[0])
+
+
+def test_in_fp32_no_layer_introduces_anything(residual):
+    report = found(residual, residual, {"compute_precision": "float32"}, IMAGES)
+    assert report["samples"] == 4
+    assert report["uncovered"] == []
+    assert min(layer["introduced_sqnr_db"] for layer in report["layers"]) > 120
+    assert min(layer["accumulated_sqnr_db"] for layer in report["layers"]) > 110
+    assert ["aten.conv2d.default @ stem.0", "aten.batch_norm.default @ stem.1"] in [
+        layer["layer"] for layer in report["layers"]
+    ]
+
+
+def test_the_artifact_alone_is_enough_in_a_results_folder(residual, tmp_path, capfd):
+    edge = edge_program.make(residual, [])
+    pte, sources = lower(edge, TARGET), edge.sources
+    artifact, lowered = (tmp_path / stage / "net/fp16" for stage in ("pte", "lower"))
+    for folder, name in ((artifact, "ios18.pte"), (lowered, "key.pte")):
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes(pte)
+    write_json(lowered / "key.json", {"operators": sources})
+    programs.save(residual, tmp_path / "export/net.pt2")
+    Samples(IMAGES, [], None).save(tmp_path / "reference/net.safetensors")
+    output = tmp_path / "report.json"
+    command = ["--pte", str(artifact / "ios18.pte"), "--layers", "3", "--output", str(output)]
+    assert main(command) == 0
+    printed = capfd.readouterr().out
+    report = read_json(output)
+    assert report["samples"] == 4
+    for layer in report["layers"][:3]:
+        assert text.layer(layer["layer"]) in printed
+    assert f"and {len(report['layers']) - 3} more layers" in printed
+
+    (lowered / "key.pte").unlink()
+    assert main(command) == 1
+    assert "Name the files: --program, --reference and --operators" in capfd.readouterr().err
+
+
+def test_healthy_int8_is_evenly_rough(residual):
+    """Also where coremltools rescales both sides of a sum: values are in the model's own units."""
+    report = found(residual, quantized(residual), {}, IMAGES)
+    assert min(layer["introduced_sqnr_db"] for layer in report["layers"]) > 30
+    assert report["uncovered"] == []
+    for layer in report["layers"]:
+        high = layer["reference"]["high"]
+        assert layer["program"]["high"] == pytest.approx(high, rel=0.1, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("activation", "layer"),
+    [
+        ("relu_", "aten.relu.default @ stem.2"),
+        ("conv2d_2", "aten.conv2d.default @ right"),
+    ],
+)
+def test_a_scale_that_saturates_is_found_at_its_layer(residual, activation, layer):
+    report = found(residual, quantized(residual, **{activation: 0.05}), {}, IMAGES)
+    worst, second = report["layers"][:2]
+    assert worst["layer"][-1] == layer
+    assert worst["introduced_sqnr_db"] < second["introduced_sqnr_db"] - 10
+    assert worst["program"]["high"] < 0.2 * worst["reference"]["high"]
+
+
+def test_an_overflow_in_fp16_is_found_at_its_layer():
+    inputs = [(20 * sample,) for (sample,) in samples(1, 16)]
+    program = exported(Loud(2.0**13), inputs[0])
+    report = found(program, program, {}, inputs)
+    worst, *others = report["layers"]
+    assert worst["layer"] == ["aten.linear.default @ loud"]
+    assert "fp16_overflow" in worst["hazards"]
+    assert worst["introduced_sqnr_db"] is None
+    assert worst["program"]["non_finite"] > 0
+    assert worst["reference"]["high"] > 65504
+    assert min(other["introduced_sqnr_db"] for other in others) > 50
+    # What comes after it is broken as well, and not to blame.
+    assert None in [other["accumulated_sqnr_db"] for other in others]
+
+
+def test_the_weight_that_four_bits_cannot_hold_is_found():
+    """One outlier in each row takes all the levels of a per-row scale."""
+    model = Residual().eval()
+    with torch.no_grad():
+        model.hidden.weight[:, 0] = 5.0
+    reference = exported(model, IMAGES[0])
+    steps = [{"scheme": "affine", "weight_dtype": "int4", "granularity": {"axis": 0}}]
+    steps[0]["types"] = ["torch.nn.Linear"]
+    program = exported(quantize(model, steps), IMAGES[0])
+    worst, second, third = found(reference, program, {}, IMAGES)["layers"][:3]
+    assert worst["layer"] == ["aten.linear.default @ hidden"]
+    assert second["layer"] == ["aten.linear.default @ head"]
+    assert worst["introduced_sqnr_db"] < second["introduced_sqnr_db"] - 3
+    assert third["introduced_sqnr_db"] > 50  # not quantized
+
+
+def test_what_is_not_delegated_is_said_and_blamed_for_nothing(residual):
+    options = TARGET["partitioner"] | {"skip_ops_for_coreml_delegation": ["aten.relu.default"]}
+    report = found(residual, residual, {"partitioner": options}, IMAGES)
+    covered = [name for layer in report["layers"] for name in layer["layer"]]
+    assert covered.count("aten.linear.default @ head") == 1
+    assert set(report["uncovered"]) <= {"aten.relu.default", "aten.relu.default #2"}
+    assert min(layer["introduced_sqnr_db"] for layer in report["layers"]) > 50

@@ -1,0 +1,185 @@
+"""Protects what rules declare as memory: it follows the model's size, whatever file tells it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gguf import GGMLQuantizationType, GGUFWriter
+from gguf.quants import quantize
+from pte_foundry.bench import memory as bench
+from pte_foundry.models import programs
+from pte_foundry.workflow.memory import FLOOR, MEBIBYTE, NEEDS, Need, needed, weights_mb
+from safetensors.torch import save_file
+from torch import nn
+
+from tests.rules.test_names import rules
+from tests.unit.lowering.test_lowering import TARGET
+
+
+def test_every_rule_has_its_need():
+    assert {name.partition(",")[0] for name in NEEDS} == rules().keys() <= NEEDS.keys()
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_a_larger_model_never_needs_less(name):
+    assert 0 < needed(name) <= needed(name, 10) <= needed(name, 1000)
+    step = name.partition(",")[0]
+    of_a_model = "{model}" in rules()[step].partition("output:")[2].partition("log:")[0]
+    grows = needed(name, 1000) > needed(name)
+    assert grows == (of_a_model and step not in ("fetch", "train"))  # which start from nothing
+
+
+@pytest.mark.parametrize("step", ["edge", "lower"])
+def test_compressed_programs_never_need_more(step):
+    for size in (0, 10, 1000):
+        assert needed(f"{step}, compressed", size) <= needed(step, size)
+
+
+def test_safetensors_count_their_numbers_not_their_bytes(tmp_path):
+    file = tmp_path / "a.safetensors"
+    save_file({"a": torch.zeros(300, 1000).half(), "b": torch.zeros(7, dtype=torch.int8)}, file)
+    assert weights_mb([file]) == 4 * 300_007 / MEBIBYTE
+
+
+def test_gguf_counts_its_numbers_not_their_bits(tmp_path):
+    """Behind settings of every kind, which are stepped over."""
+    file = tmp_path / "a.gguf"
+    writer = GGUFWriter(file, "llama")
+    writer.add_array("tokens", ["a", "bc", "déf"] * 500)
+    writer.add_array("scores", [0.5, 1.5])
+    writer.add_bool("flag", True)
+    writer.add_uint64("large", 2**40)
+    writer.add_int8("small", -1)
+    rows = quantize(np.ones((64, 128), np.float32), GGMLQuantizationType.Q4_1)
+    writer.add_tensor("blk.0", rows, raw_dtype=GGMLQuantizationType.Q4_1)
+    writer.add_tensor("norm", np.ones(100, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert weights_mb([file]) == 4 * (64 * 128 + 100) / MEBIBYTE
+    whole = file.read_bytes()
+    for length in (0, 3, 20, 60, 200, 5000):
+        cut = tmp_path / f"{length}.gguf"
+        cut.write_bytes(whole[:length])
+        assert weights_mb([cut]) == length / MEBIBYTE  # its bytes, for want of something better
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff" * 100, (2).to_bytes(8, "little") + b"[]", b"\2" + bytes(7) + b"{}"],
+)
+def test_damaged_weights_count_their_bytes(content, tmp_path):
+    """Their step says that they are damaged; planning must not fail for it."""
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(content)
+    expected = 0 if content.endswith(b"{}") else len(content) / MEBIBYTE
+    assert weights_mb([file]) == expected
+
+
+def test_the_first_file_that_exists_tells(tmp_path):
+    program, weights = tmp_path / "a.pt2", tmp_path / "a.pth"
+    assert weights_mb([program, weights]) == 0
+    weights.write_bytes(bytes(MEBIBYTE))
+    assert weights_mb([program, weights]) == 1
+    program.write_bytes(bytes(3 * MEBIBYTE))
+    assert weights_mb([program, weights]) == 3
+    program.write_bytes(bytes(2 * MEBIBYTE))
+    assert weights_mb([program, weights]) == 2  # not what it was when it was looked at first
+
+
+@pytest.mark.parametrize(
+    ("peaks", "within"),
+    [
+        ([700, 1300], True),
+        ([700, 1400.1], False),  # more than declared
+        ([699, 1300], False),  # declared is more than twice as much
+    ],
+)
+def test_peaks_are_held_against_what_is_declared(peaks, within, monkeypatch):
+    monkeypatch.setitem(NEEDS, "lower", Need(400, 10))
+    found = bench.row("lower", "a", 100, peaks)
+    assert (found["declared_mb"], found["within"]) == (1400, within)
+    assert found["peak_per_weights"] == max(peaks) / 100
+
+
+def test_the_libraries_alone_may_need_less_than_half(monkeypatch):
+    monkeypatch.setitem(NEEDS, "lower", Need(2 * FLOOR))
+    assert bench.row("lower", "a", 0.1, [200])["within"]
+    assert bench.row("lower", "a", 0, [200]).keys().isdisjoint({"peak_per_weights"})
+
+
+def test_peaks_are_read_from_the_files_of_a_build(tmp_path):
+    """By the name of the column; the folder's first two names are step and model."""
+    for name, peak in {
+        "export/a": 300,
+        "lower/a/fp16/x": 400,
+        "lower/a/fp32/y": 450.5,
+        "lower/a/lut4/x": 350,
+        "evaluate/a/lut4": 250,
+        "validation/b/fp16/ios18/host": 200,
+    }.items():
+        file = tmp_path / "benchmarks" / f"{name}.tsv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"s\tmax_rss\tcpu_time\n1.5\t{peak}\t2.5\n")
+    program = tmp_path / "results/export/a.pt2"
+    program.parent.mkdir(parents=True)
+    program.write_bytes(bytes(2 * MEBIBYTE))
+    converted = tmp_path / "results/convert/a/lut4.pt2"
+    converted.parent.mkdir(parents=True)
+    converted.touch()
+    rows = bench.stages(tmp_path / "results")
+    seen = [(r["step"], r["model"], r["jobs"], r["highest_peak_mb"], r["weights_mb"]) for r in rows]
+    assert seen == [
+        ("evaluate", "a", 1, 250, 2),
+        ("export", "a", 1, 300, 2),
+        ("lower", "a", 2, 450.5, 2),
+        ("lower, compressed", "a", 1, 350, 2),
+        ("validate", "b", 1, 200, 0),
+    ]
+
+
+def peak_of(step, folder, **options):
+    """MiB that a step takes at most, as it measures it itself."""
+    root, costs = Path(__file__).parents[3], folder / f"{step}.tsv"
+    files = {"log": folder / f"{step}.log", "benchmark": costs}
+    given = [f"--{name}={value}" for name, value in (options | files).items()]
+    command = [sys.executable, "-m", f"pte_foundry.steps.{step}", *given]
+    # Not straight from here: until a process starts another program, its peak is its parent's.
+    done = subprocess.run(
+        ["bash", "-c", '"$@"; exit $?', "bash", *command],
+        env=os.environ | {"PYTHONPATH": str(root), "FOUNDRY_WARM": "off"},
+        check=False,
+    )
+    assert done.returncode == 0, files["log"].read_text()
+    return bench.peak(costs)
+
+
+def peaks_of_lowering(network, inputs, folder):
+    """The peaks of both steps, in fp32."""
+    target = TARGET | {"compute_precision": "float32"}
+    program, edge, about = folder / "a.pt2", folder / "edge.pt2", folder / "edge.json"
+    programs.save(torch.export.export(network.eval(), inputs), program)
+    skip = json.dumps({"skip_ops_for_coreml_delegation": []})
+    first = peak_of("edge", folder, slice=skip, program=program, output=edge, about=about)
+    made = {"output": folder / "a.pte", "sources": folder / "a.json"}
+    sliced = json.dumps(target)
+    return first, peak_of("lower", folder, slice=sliced, program=edge, about=about, **made)
+
+
+@pytest.mark.slow
+def test_lowering_takes_less_than_six_times_the_weights(tmp_path):
+    """Beyond the libraries; with what upstream leaves behind it was more than six times."""
+    side, layers = 4096, 4
+    network = nn.Sequential(*(nn.Linear(side, side, bias=False) for _ in range(layers)))
+    weights = 4 * side * side * layers / MEBIBYTE
+    large = peaks_of_lowering(network, (torch.zeros(1, side),), tmp_path)
+    small = peaks_of_lowering(nn.Linear(8, 8), (torch.zeros(1, 8),), tmp_path)
+    for step, most, least in zip(("edge", "lower"), large, small, strict=True):
+        assert 0 < most - least < 6 * weights, (step, large, small)
+        assert most < needed(step, weights)
