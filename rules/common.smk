@@ -47,9 +47,6 @@ DEVICES = sorted(CONFIG.devices)
 # Names the exported program among those of recipes, none of which can be called so.
 FLOAT = "_float"
 
-# The options with which every command that does real work ends.
-ENDS = " --benchmark {output.benchmark:q} --log {log:q}"
-
 
 wildcard_constraints:
     model="|".join(map(re.escape, CONFIG.models)),
@@ -238,8 +235,12 @@ def lower_slice(wildcards):
 
 
 def manifest_slice():
-    """The code of all stages that can change an artifact."""
-    return encoded({"code": {stage: code(stage) for stage in FEEDING_BYTES}})
+    """The code of all stages that can change an artifact, and of the schemes that are used."""
+    found = {stage: code(stage) for stage in FEEDING_BYTES}
+    for build in CONFIG.builds:
+        scheme = CONFIG.recipes[build.recipe].scheme
+        found[f"convert/{scheme}"] = JOBS.code("convert", recipe=build.recipe)
+    return encoded({"code": found})
 
 
 def structure_digest(wildcards):

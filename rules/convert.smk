@@ -20,7 +20,8 @@ rule calibrate:
     shell:
         "python -P -m pte_foundry.steps.calibrate"
         " --model {input.model:q} --slice {params.slice:q}"
-        " --program {input.program:q} --output {output.ranges:q}" + ENDS
+        " --program {input.program:q} --output {output.ranges:q}"
+        " --benchmark {output.benchmark:q} --log {log:q}"
 
 
 rule convert:
@@ -48,7 +49,8 @@ rule convert:
         "python -P -m pte_foundry.steps.convert"
         " --model {input.model:q} --slice {params.slice:q} --recipe {wildcards.recipe:q}"
         " --program {input.program:q} --modules {input.modules:q}"
-        " --statistics {input.statistics:q} --output {output.program:q}" + ENDS
+        " --statistics {input.statistics:q} --output {output.program:q}"
+        " --benchmark {output.benchmark:q} --log {log:q}"
 
 
 rule evaluate:
@@ -71,4 +73,5 @@ rule evaluate:
     shell:
         "python -P -m pte_foundry.steps.evaluate"
         " --program {input.program:q} --reference {input.reference:q}"
-        " --output {output.outputs:q}" + ENDS
+        " --output {output.outputs:q}"
+        " --benchmark {output.benchmark:q} --log {log:q}"

@@ -22,7 +22,8 @@ rule export:
         "python -P -m pte_foundry.steps.export"
         " --model {input.model:q} --slice {params.slice:q}"
         " --digest {params.digest}"
-        " --program {output.program:q} --modules {output.modules:q}" + ENDS
+        " --program {output.program:q} --modules {output.modules:q}"
+        " --benchmark {output.benchmark:q} --log {log:q}"
 
 
 rule reference:
@@ -45,4 +46,5 @@ rule reference:
     shell:
         "python -P -m pte_foundry.steps.reference"
         " --model {input.model:q} --slice {params.slice:q}"
-        " --output {output.samples:q}" + ENDS
+        " --output {output.samples:q}"
+        " --benchmark {output.benchmark:q} --log {log:q}"

@@ -68,4 +68,5 @@ rule train:
     shell:
         "python -P -m pte_foundry.steps.train"
         " --model {input.model:q} --slice {params.slice:q}"
-        " --output {output.weights:q}" + ENDS
+        " --output {output.weights:q}"
+        " --benchmark {output.benchmark:q} --log {log:q}"

@@ -20,7 +20,8 @@ rule edge:
     shell:
         "python -P -m pte_foundry.steps.edge"
         " --slice {params.slice:q} --program {input.program:q}"
-        " --output {output.program:q} --metadata {output.metadata:q}" + ENDS
+        " --output {output.program:q} --metadata {output.metadata:q}"
+        " --benchmark {output.benchmark:q} --log {log:q}"
 
 
 rule lower:
@@ -46,7 +47,8 @@ rule lower:
         "python -P -m pte_foundry.steps.lower"
         " --slice {params.slice:q}"
         " --program {input.program:q} --metadata {input.metadata:q}"
-        " --output {output.pte:q} --debug-handles {output.debug_handles:q}" + ENDS
+        " --output {output.pte:q} --debug-handles {output.debug_handles:q}"
+        " --benchmark {output.benchmark:q} --log {log:q}"
 
 
 rule pte:
@@ -72,4 +74,5 @@ rule pte:
         "python -P -m pte_foundry.steps.pte"
         " --slice {params.slice:q}"
         " --lowered {input.lowered:q} --debug-handles {input.debug_handles:q}"
-        " --output {output.pte:q} --digest {output.digest:q}" + ENDS
+        " --output {output.pte:q} --digest {output.digest:q}"
+        " --benchmark {output.benchmark:q} --log {log:q}"

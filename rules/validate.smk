@@ -26,7 +26,8 @@ rule validate:
         " --target {wildcards.target:q} --device {wildcards.device:q}"
         " --pte {input.pte:q} --digest {input.digest:q}"
         " --reference {input.reference:q} --quantized {input.quantized:q}"
-        " --debug-handles {input.debug_handles:q} --output {output.report:q}" + ENDS
+        " --debug-handles {input.debug_handles:q} --output {output.report:q}"
+        " --benchmark {output.benchmark:q} --log {log:q}"
 
 
 rule diverge:
@@ -53,4 +54,5 @@ rule diverge:
         "python -P -m pte_foundry.steps.diverge"
         " --pte {input.pte:q} --digest {input.digest:q}"
         " --program {input.program:q} --reference {input.reference:q}"
-        " --debug-handles {input.debug_handles:q} --output {output.report:q}" + ENDS
+        " --debug-handles {input.debug_handles:q} --output {output.report:q}"
+        " --benchmark {output.benchmark:q} --log {log:q}"

@@ -86,9 +86,7 @@ class Project:
 
     def environment(self) -> dict[str, str]:
         """The variables of a process that runs Snakemake here."""
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        plugins = f"{self.folder}/scripts/pte_foundry/progress"
-        return os.environ | {"PYTHONPATH": plugins, "PATH": path}
+        return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     def snakemake(
         self, *arguments: str, prefix: tuple[str, ...] = (), **environment: str

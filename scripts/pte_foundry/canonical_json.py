@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-_LONGEST = 4096
+_LONGEST = 2048
 _COMPRESSED = "zlib:"
 
 

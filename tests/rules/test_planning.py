@@ -43,7 +43,8 @@ def test_commands_do_not_grow_with_the_number_of_builds(many):
         (command,) = (
             line for line in commands if f"python -P -m pte_foundry.steps.{step} " in line
         )
-        assert "perceptron" not in command
+        assert "/host.json" not in command
+        assert ".pte" not in command
 
 
 def test_jobs_have_few_inputs(built):

@@ -4,6 +4,7 @@ Jobs are compared by their messages. Nothing more and nothing less may be planne
 """
 
 import os
+import re
 import subprocess
 import sys
 
@@ -12,13 +13,12 @@ import pytest
 pytestmark = pytest.mark.slow
 
 CONFIG = "config/config.yaml"
+LIBRARY = "scripts/pte_foundry"
 M = "digits_cnn"
-ENDS = {
-    "Summing up all builds",
-    "Drawing the page",
-    "Writing down what every artifact was made from",
-}
-REPORT_ENDS = {"Summing up all builds", "Drawing the page"}
+REPORT_ENDS = {"Aggregating the validation reports", "Rendering the HTML report"}
+ENDS = REPORT_ENDS | {"Writing the manifest"}
+# After an edit of what is built, or from what.
+NEW_ENDS = ENDS | {f"Planning the builds of {M}"}
 
 
 def lowerings(*names):
@@ -79,7 +79,7 @@ def test_nothing_is_planned_after_a_build(project):
 def test_weight_settings_of_a_recipe_do_not_recalibrate(project):
     project.replace(CONFIG, "weight_per_channel: false", "weight_per_channel: true")
     assert planned(project) == (
-        conversion("int8_tensor") | lowerings("int8_tensor") | built("int8_tensor/ios17") | ENDS
+        conversion("int8_tensor") | lowerings("int8_tensor") | built("int8_tensor/ios17") | NEW_ENDS
     )
 
 
@@ -90,14 +90,14 @@ def test_activation_settings_of_a_recipe_recalibrate_for_it_alone(project):
         "weight_per_channel: false, activation_observer: min_max",
     )
     assert planned(project) == CALIBRATION | (
-        conversion("int8_tensor") | lowerings("int8_tensor") | built("int8_tensor/ios17") | ENDS
+        conversion("int8_tensor") | lowerings("int8_tensor") | built("int8_tensor/ios17") | NEW_ENDS
     )
 
 
 def test_divergence_reports_are_made_for_the_page_alone(project):
     project.write(CONFIG, project.read(CONFIG) + "divergence: true\n")
     compared = {f"Comparing the layers of {M}/{name} with fp32" for name in ALL}
-    assert planned(project) == compared | {"Drawing the page"}
+    assert planned(project) == compared | {"Rendering the HTML report"}
 
 
 def test_a_quantize_recipe_rebuilds_itself(project):
@@ -110,19 +110,19 @@ def test_a_quantize_recipe_rebuilds_itself(project):
         conversion("int8_per_axis")
         | lowerings("int8_per_axis")
         | built("int8_per_axis/ios16")
-        | ENDS
+        | NEW_ENDS
     )
 
 
 def test_the_os_of_a_target_lowers_for_that_target_alone(project):
     project.replace(CONFIG, "ios17: {minimum_os: iOS17", "ios17: {minimum_os: iOS18")
     names = ("int8_static/ios17", "int8_tensor/ios17")
-    assert planned(project) == lowerings("int8_static", "int8_tensor") | built(*names) | ENDS
+    assert planned(project) == lowerings("int8_static", "int8_tensor") | built(*names) | NEW_ENDS
 
 
 def test_compute_units_convert_nothing(project):
     project.replace(CONFIG, "compute_units: cpu_and_ne", "compute_units: cpu_only")
-    assert planned(project) == built("int8_static/ios17_ne") | ENDS
+    assert planned(project) == built("int8_static/ios17_ne") | NEW_ENDS
 
 
 def test_a_gate_only_validates(project):
@@ -137,7 +137,7 @@ def test_a_new_target_adds_its_own_jobs(project):
         "recipes: [int8_tensor], targets: [ios17, new]",
     )
     project.replace(CONFIG, "gates:\n", "  new: {minimum_os: iOS18}\ngates:\n")
-    assert planned(project) == lowerings("int8_tensor") | built("int8_tensor/new") | ENDS
+    assert planned(project) == lowerings("int8_tensor") | built("int8_tensor/new") | NEW_ENDS
 
 
 def test_a_target_that_skips_operators_shares_no_edge_program(project):
@@ -148,7 +148,7 @@ def test_a_target_that_skips_operators_shares_no_edge_program(project):
         "partitioner: {skip_ops_for_coreml_delegation: [aten.linear.default]}",
     )
     recipes, names = ("int8_static", "int8_tensor"), ("int8_static/ios17", "int8_tensor/ios17")
-    assert planned(project) == edges(*recipes) | lowerings(*recipes) | built(*names) | ENDS
+    assert planned(project) == edges(*recipes) | lowerings(*recipes) | built(*names) | NEW_ENDS
 
 
 def test_a_new_recipe_adds_its_own_jobs(project):
@@ -159,7 +159,7 @@ def test_a_new_recipe_adds_its_own_jobs(project):
         "  new: {scheme: quantize, steps: [{affine: {weight_dtype: int8, granularity: {axis: 0}, "
         "mapping_type: asymmetric}}]}\ntargets:\n  ios16:",
     )
-    assert planned(project) == conversion("new") | lowerings("new") | built("new/ios16") | ENDS
+    assert planned(project) == conversion("new") | lowerings("new") | built("new/ios16") | NEW_ENDS
 
 
 def test_a_new_model_adds_its_own_jobs(project):
@@ -180,6 +180,8 @@ def test_a_new_model_adds_its_own_jobs(project):
     assert (
         planned(project)
         == {
+            "Describing other",
+            "Planning the builds of other",
             "Fetching digits of other",
             "Training other",
             "Exporting other",
@@ -200,8 +202,8 @@ def test_comments_order_of_keys_and_layout_do_not_count(project):
         "{weight_per_channel: true, weight_dtype: qint8}",
         "{weight_dtype: qint8,   weight_per_channel: true}",
     )
-    text = project.read("scripts/pte_foundry/steps/lower.py")
-    project.write("scripts/pte_foundry/steps/lower.py", f"# A comment.\n{text}\n# Another.\n")
+    text = project.read(f"{LIBRARY}/steps/lower.py")
+    project.write(f"{LIBRARY}/steps/lower.py", f"# A comment.\n{text}\n# Another.\n")
     project.write("rules/lower.smk", project.read("rules/lower.smk") + "\n# A comment.\n")
     assert project.jobs() == set()
 
@@ -226,9 +228,7 @@ def test_switching_a_branch_there_and_back_does_not_count(project):
     git("add", "Snakefile", "rules", "scripts", "config", "envs", "profiles", "report")
     git("commit", "-m", "one")
     git("switch", "-c", "other")
-    project.replace(
-        "scripts/pte_foundry/lowering/coreml.py", "Exception as error", "RuntimeError as error"
-    )
+    project.replace(f"{LIBRARY}/lowering/coreml.py", "Exception as error", "RuntimeError as error")
     project.replace(CONFIG, "weight_per_channel: false", "weight_per_channel: true")
     git("commit", "-am", "two")
     assert project.jobs() != set()
@@ -245,47 +245,93 @@ def test_swapping_the_values_of_two_options_counts(project):
     project.write(CONFIG, text.replace("SWAP", "weight_per_channel: false"))
     recipes = ("int8_static", "int8_tensor")
     names = ("int8_static/ios17", "int8_static/ios17_ne", "int8_tensor/ios17")
-    assert planned(project) == conversion(*recipes) | lowerings(*recipes) | built(*names) | ENDS
+    assert planned(project) == conversion(*recipes) | lowerings(*recipes) | built(*names) | NEW_ENDS
 
 
-def test_a_source_that_a_step_imports_reruns_that_step_and_what_is_below(project):
-    project.write(
-        "scripts/pte_foundry/quantize/weight_only.py",
-        project.read("scripts/pte_foundry/quantize/weight_only.py") + "\nNEW = 1\n",
+def edited(project, *files):
+    """The jobs that are planned after a line of code was added to these files of the library."""
+    for file in files:
+        project.write(f"{LIBRARY}/{file}", project.read(f"{LIBRARY}/{file}") + "\nNEW = 1\n")
+    return planned(project)
+
+
+@pytest.mark.parametrize(
+    ("file", "recipes"),
+    [
+        ("quantize/weight_only.py", ["int8_per_axis"]),
+        ("quantize/schemes/quantize.py", ["int8_per_axis"]),
+        ("quantize/schemes/pt2e.py", ["int8_static", "int8_tensor"]),
+        ("quantize/annotate.py", ["int8_static", "int8_tensor"]),
+    ],
+)
+def test_the_code_of_a_scheme_converts_the_recipes_of_that_scheme(project, file, recipes):
+    calibrates = CALIBRATION if file == "quantize/annotate.py" else set()
+    names = [name for name in ALL if name.split("/")[0] in recipes]
+    assert edited(project, file) == calibrates | (
+        conversion(*recipes) | lowerings(*recipes) | built(*names) | ENDS
     )
-    assert planned(project) == (
-        conversion(*QUANTIZED)
-        | lowerings(*QUANTIZED)
-        | built(*(name for name in ALL if not name.startswith("fp16")))
-        | ENDS
+
+
+@pytest.mark.parametrize("file", ["mil/ops/random.py", "mil/run.py", "pte/kernels.py"])
+def test_the_interpreter_only_validates(project, file):
+    assert edited(project, file) == validations(*ALL) | REPORT_ENDS
+
+
+@pytest.mark.parametrize("file", ["validate/metrics.py", "validate/gates.py"])
+def test_a_metric_or_the_judgement_of_gates_only_validates(project, file):
+    assert edited(project, file) == validations(*ALL) | REPORT_ENDS
+
+
+def test_the_page_is_rendered_again_for_its_template_and_code(project):
+    template = f"{LIBRARY}/report/page_assets/page.html.j2"
+    project.write(template, project.read(template) + "<!-- new -->")
+    assert planned(project) == {"Rendering the HTML report"}
+    assert edited(project, "report/charts.py") == {"Rendering the HTML report"}
+
+
+def test_classes_of_the_configuration_rebuild_nothing_by_themselves(project):
+    """Their meaning reaches the steps as slices of the config, which did not change here."""
+    folder = project.folder / LIBRARY / "config"
+    files = [f"config/{path.relative_to(folder)}" for path in sorted(folder.rglob("*.py"))]
+    assert len(files) > 10
+    assert edited(project, *files) == set()
+
+
+def test_lowering_has_neither_the_interpreter_nor_the_configuration_in_its_code(project):
+    assert edited(project, "lowering/coreml.py") == (
+        lowerings("fp16", *QUANTIZED) | built(*ALL) | ENDS
     )
 
 
 def test_a_source_edited_with_an_old_date_counts(project):
-    path = project.folder / "scripts/pte_foundry/steps/manifest.py"
+    path = project.folder / f"{LIBRARY}/steps/manifest.py"
     before = path.stat()
     path.write_text(path.read_text() + "\nNEW = 1\n")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert planned(project) == {
-        "Writing down what every artifact was made from",
-        "Drawing the page",
+        "Writing the manifest",
+        "Rendering the HTML report",
     }
 
 
 def test_a_source_that_no_step_imports_does_not_count(project):
-    project.write("scripts/pte_foundry/nobody.py", "X = 1\n")
-    project.write("scripts/pte_foundry/progress/snakemake_logger_plugin_foundry/more.py", "X = 1\n")
+    project.write(f"{LIBRARY}/nobody.py", "X = 1\n")
+    project.write(f"{LIBRARY}/progress/snakemake_logger_plugin_foundry/more.py", "X = 1\n")
     project.write(
-        "scripts/pte_foundry/report/table.py",
-        project.read("scripts/pte_foundry/report/table.py") + "\nNEW = 1\n",
+        f"{LIBRARY}/report/table.py",
+        project.read(f"{LIBRARY}/report/table.py") + "\nNEW = 1\n",
     )
     assert project.jobs() == set()
 
 
 def test_a_locked_version_reruns_everything(project):
     text = project.read("envs/requirements.lock")
-    project.write("envs/requirements.lock", text.replace("idna==3.20", "idna==3.21"))
+    changed = re.sub(r"^idna==[\d.]+", "idna==0.1", text, flags=re.MULTILINE)
+    assert changed != text
+    project.write("envs/requirements.lock", changed)
     assert planned(project) == everything_below_export() | REFERENCE | {
+        f"Describing {M}",
+        f"Planning the builds of {M}",
         f"Fetching digits of {M}",
         f"Training {M}",
         f"Exporting {M}",
@@ -302,20 +348,21 @@ def test_deleting_an_intermediate_does_not_count(project):
     assert project.jobs() == set()
 
 
-def test_plans_are_written_anew_when_they_are_needed(project):
-    """They are what a run begins with and no result: `make` without work needs none."""
-    for path in (project.folder / "results/plan").iterdir():
-        path.unlink()
+def test_plans_and_descriptions_of_models_are_ordinary_files(project):
+    """Deleted, they count as other intermediates do, and come back when something needs them."""
+    files = [project.folder / f"results/{folder}/{M}.json" for folder in ("plan", "model")]
+    before = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
     assert project.jobs() == set()
-    before = project.read("results/summary.json")
-    (project.folder / "results/summary.json").unlink()
-    project.build("results/summary.json")
-    assert project.read("results/summary.json") == before
+    (project.folder / "results/manifest.json").unlink()
+    project.build()
+    assert [file.read_bytes() for file in files] == before
 
 
 def test_a_build_less_is_summed_up_without_building(project):
     project.replace(CONFIG, "recipes: [fp16, int8_per_axis]", "recipes: [fp16]")
-    assert planned(project) == ENDS
+    assert planned(project) == NEW_ENDS
     project.build()
     assert "int8_per_axis" not in project.read("results/summary.json")
 
@@ -325,9 +372,9 @@ def test_it_is_known_when_the_structure_of_a_model_is_known(project):
 
     def asked():
         return subprocess.run(
-            [sys.executable, "-m", "pte_foundry.workflow.structure", CONFIG],
+            [sys.executable, "-m", "pte_foundry.cli", "check", "--structure", CONFIG],
             cwd=project.folder,
-            env=os.environ | {"PYTHONPATH": str(project.folder)},
+            env=os.environ | {"PYTHONPATH": str(project.folder / "scripts")},
             capture_output=True,
             text=True,
             check=False,
@@ -342,13 +389,16 @@ def test_it_is_known_when_the_structure_of_a_model_is_known(project):
     project.replace(CONFIG, "granularity: {axis: 0}", "granularity: {group_size: 48}")
     project.replace(CONFIG, "ios16: {minimum_os: iOS16", "ios16: {minimum_os: iOS18")
     assert asked().returncode == wrong
-    assert "48 does not divide" in asked().stdout
+    done = asked()
+    assert "48 does not divide" in done.stdout + done.stderr
 
 
 def test_a_changed_data_file_rebuilds_everything_below_it(project):
     digest = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
     project.replace(CONFIG, digest, "a" * 64)
     assert planned(project) == everything_below_export() | REFERENCE | {
+        f"Describing {M}",
+        f"Planning the builds of {M}",
         f"Fetching digits of {M}",
         f"Training {M}",
         f"Exporting {M}",

@@ -12,7 +12,9 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from pte_foundry.lock import LIBRARY
+
+ROOT = LIBRARY.parents[1]
 PARTS = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "report")
 
 SHAPES = {100: (4, 5, 5), 1_000: (20, 10, 5), 10_000: (80, 25, 5)}

@@ -7,7 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from pte_foundry.workflow.memory import FLOOR, NEEDS, needed, weights_mb
+from pte_foundry.workflow.memory import NEEDS, needed, weights_mb
+from pte_foundry.workflow.stages import FLOOR
 
 TITLE = "Memory"
 HOW = (

@@ -24,7 +24,8 @@ def manifest(
     Args:
         plans: what to build of each model, and from what (``workflow.slices.plan``).
         entries: each model's paths (``steps.model``), by its name.
-        code: digest of the code of each stage that can change an artifact.
+        code: digest of the code of each stage that can change an artifact, and of each scheme as
+            ``convert/<scheme>``.
         lock: the environment's lock file.
 
     Returns:
@@ -51,11 +52,13 @@ def manifest(
         made["recipes"] |= plan["recipes"]
         made["targets"] |= plan["targets"]
         for recipe, targets in plan["builds"].items():
+            scheme = plan["recipes"][recipe]["scheme"]
+            used = {key: value for key, value in code.items() if _belongs(key, scheme)}
             for target in targets:
                 path = Path(f"results/pte/{name}/{recipe}/{target}.pte")
                 inputs = {
                     "environment": environment,
-                    "code": code,
+                    "code": used,
                     "model": {
                         "options": plan["options"],
                         "files": {role: file["sha256"] for role, file in files.items()},
@@ -72,6 +75,10 @@ def manifest(
                     "inputs": digest(inputs),
                 }
     return {"format": 1, "environment": environment, "code": code, **made}
+
+
+def _belongs(key: str, scheme: str) -> bool:
+    return "/" not in key or key == f"convert/{scheme}"
 
 
 def _paths(entry: Mapping[str, Any]) -> dict[str, str]:

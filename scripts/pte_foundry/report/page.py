@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from pte_foundry.report import charts, details, text
 
-ASSETS = Path(__file__).with_name("assets")
+ASSETS = Path(__file__).with_name("page_assets")
 
 _COLUMNS = (
     # label, kind, whether a menu filters by it

@@ -36,8 +36,8 @@ def entry(stage: str) -> Path:
 def closure(*modules: str) -> list[Path]:
     """Returns the files of the library that these modules can import, themselves included, sorted.
 
-    Importing ``a.b`` runs ``a/__init__.py`` too, so the packages on the way belong to it, and so do
-    the files in their ``assets`` folders (templates, styles).
+    Importing ``a.b`` runs ``a/__init__.py`` too, so the packages on the way belong to it. So do a
+    module's templates and styles, in the folder ``<module>_assets`` next to it.
     """
     graph = _graph()
     waiting = list(modules)
@@ -51,7 +51,7 @@ def closure(*modules: str) -> list[Path]:
         parent = module.rpartition(".")[0]
         waiting += [parent] if parent else []
     files = {_file(module) for module in seen}
-    assets = {path for file in files for path in file.parent.glob("assets/*") if path.is_file()}
+    assets = {asset for file in files for asset in file.parent.glob(f"{file.stem}_assets/*")}
     return sorted(files | assets)
 
 

@@ -1,41 +1,60 @@
-"""Protects the rule that code is an input: what counts as a change of a step, and what not."""
+"""Protects the rule that code is an input: what counts as a change of a stage, and what not."""
 
+import os
 import textwrap
-from pathlib import Path
 
 import pytest
+from pte_foundry.lock import LIBRARY
+from pte_foundry.quantize import schemes
 from pte_foundry.workflow import code
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def names(step: str) -> set[str]:
-    return {path.relative_to(ROOT).as_posix() for path in code.closure(step, ROOT)}
+from pte_foundry.workflow.stages import FEEDING_BYTES, STAGES
 
 
-def test_closure_holds_the_step_and_what_it_imports_and_the_packages_on_the_way():
-    found = names("calibrate")
-    assert {
-        "scripts/pte_foundry/steps/calibrate.py",
-        "scripts/pte_foundry/job/command.py",
-        "scripts/pte_foundry/job/deterministic_env.py",
-    } <= found
-    assert {
-        "scripts/pte_foundry/quantize/pt2e.py",
-        "scripts/pte_foundry/quantize/__init__.py",
-        "scripts/pte_foundry/__init__.py",
-    } <= found
-    assert (
-        not {"scripts/pte_foundry/steps/convert.py", "scripts/pte_foundry/steps/lower.py"} & found
-    )
+def names(*modules: str) -> set[str]:
+    return {path.relative_to(LIBRARY).as_posix() for path in code.closure(*modules)}
 
 
-def test_closure_of_a_package_holds_its_main_module():
-    assert "scripts/pte_foundry/steps/validate.py" in names("validate")
+def of(stage: str) -> set[str]:
+    return names(code.command_of(stage))
 
 
-def test_the_report_never_reaches_the_interpreter():
-    assert not [name for name in names("report") if name.startswith("scripts/pte_foundry/mil/")]
+def test_closure_contains_the_command_what_it_imports_and_the_packages_on_the_way():
+    found = of("calibrate")
+    assert {"steps/calibrate.py", "job/command.py", "job/deterministic_env.py"} <= found
+    assert {"quantize/pt2e.py", "quantize/__init__.py", "__init__.py"} <= found
+    assert not {"steps/convert.py", "steps/lower.py"} & found
+
+
+def test_closure_contains_the_assets_of_a_module():
+    assets = {"report/page_assets/page.html.j2", "report/page_assets/page.css"}
+    assert assets <= of("report")
+    assert not assets & of("summary")
+
+
+@pytest.mark.parametrize("stage", FEEDING_BYTES)
+def test_what_feeds_bytes_contains_neither_interpreter_nor_configuration(stage):
+    rooms = {name.split("/")[0] for name in of(stage)}
+    assert not rooms & {"mil", "pte", "validate", "report", "config", "workflow", "cli", "bench"}
+
+
+@pytest.mark.parametrize("stage", ["report", "summary", "manifest"])
+def test_reports_contain_no_interpreter(stage):
+    assert not {"mil", "pte"} & {name.split("/")[0] for name in of(stage)}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_stage_depends_on_the_table_of_stages(stage):
+    """Else an edit of one stage's memory would run all of them again."""
+    assert not [name for name in of(stage) if name.startswith("workflow/")]
+
+
+def test_a_conversion_contains_the_code_of_its_own_scheme_alone():
+    schemes_alone = {name for name in of("convert") if name.startswith("quantize/schemes/")}
+    assert schemes_alone == {"quantize/schemes/__init__.py"}
+    pt2e = names(code.command_of("convert"), schemes.name_of("pt2e"))
+    assert "quantize/pt2e.py" in pt2e
+    assert "quantize/weight_only.py" not in pt2e
+    assert "quantize/weight_only.py" in names(schemes.name_of("quantize"))
 
 
 @pytest.fixture
@@ -56,8 +75,8 @@ def project(tmp_path):
 
     def digest():
         code._meaning.cache_clear()
-        code._requirements.cache_clear()
-        return code.digest([source], lock, tmp_path)
+        code.locked_versions.cache_clear()
+        return code.digest([source], lock)
 
     return source, lock, digest
 
@@ -80,8 +99,6 @@ def test_comments_docstrings_and_layout_do_not_count(project, old, new):
 
 @pytest.mark.parametrize(("old", "new"), [("2 * x", "x * 2"), ("def f(x)", "def f(x=1)")])
 def test_code_counts_even_with_an_old_date(project, old, new):
-    import os
-
     source, _, digest = project
     before = digest()
     stat = source.stat()
@@ -90,10 +107,11 @@ def test_code_counts_even_with_an_old_date(project, old, new):
     assert digest() != before
 
 
-def test_a_locked_version_counts_and_a_comment_in_the_lock_does_not(project):
+def test_a_locked_version_counts_but_no_comment_and_no_hash(project):
+    """Builds of one version from different indexes have different hashes and give equal bytes."""
     _, lock, digest = project
     before = digest()
-    lock.write_text("# resolved today\ntorch==1\n\n")
+    lock.write_text("# resolved today\ntorch==1 \\\n    --hash=sha256:abc\n\n")
     assert digest() == before
     lock.write_text("torch==2\n")
     assert digest() != before
@@ -105,8 +123,8 @@ def test_swapping_the_contents_of_two_files_counts(tmp_path):
     a, b = tmp_path / "a.py", tmp_path / "b.py"
     a.write_text("X = 1")
     b.write_text("X = 2")
-    before = code.digest([a, b], lock, tmp_path)
+    before = code.digest([a, b], lock)
     a.write_text("X = 2")
     b.write_text("X = 1")
     code._meaning.cache_clear()
-    assert code.digest([a, b], lock, tmp_path) != before
+    assert code.digest([a, b], lock) != before

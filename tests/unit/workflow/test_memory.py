@@ -1,10 +1,8 @@
 """Protects what rules declare as memory: it follows the model's size, whatever file tells it."""
 
-import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +10,12 @@ import torch
 from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
 from pte_foundry.bench import memory as bench
+from pte_foundry.canonical_json import encoded
+from pte_foundry.job.fork_server import VARIABLE
+from pte_foundry.job.fork_server.client import OFF
 from pte_foundry.models import programs
-from pte_foundry.workflow.memory import FLOOR, MEBIBYTE, NEEDS, Need, needed, weights_mb
+from pte_foundry.workflow.memory import MEBIBYTE, NEEDS, needed, weights_mb
+from pte_foundry.workflow.stages import FLOOR, Need
 from safetensors.torch import save_file
 from torch import nn
 
@@ -31,7 +33,9 @@ def test_a_larger_model_never_needs_less(name):
     step = name.partition(",")[0]
     of_a_model = "{model}" in rules()[step].partition("output:")[2].partition("log:")[0]
     grows = needed(name, 1000) > needed(name)
-    assert grows == (of_a_model and step not in ("fetch", "train"))  # which start from nothing
+    assert grows == (
+        of_a_model and step not in ("model", "plan", "fetch", "train")
+    )  # they read no model
 
 
 @pytest.mark.parametrize("step", ["edge", "lower"])
@@ -46,28 +50,17 @@ def test_safetensors_count_their_numbers_not_their_bytes(tmp_path):
     assert weights_mb([file]) == 4 * 300_007 / MEBIBYTE
 
 
-def test_gguf_counts_its_numbers_not_their_bits(tmp_path):
-    """Behind settings of every kind, which are stepped over."""
+def test_gguf_is_estimated_from_above(tmp_path):
+    """Its header would take a second to read, and the exported program soon tells exactly."""
     file = tmp_path / "a.gguf"
     writer = GGUFWriter(file, "llama")
-    writer.add_array("tokens", ["a", "bc", "déf"] * 500)
-    writer.add_array("scores", [0.5, 1.5])
-    writer.add_bool("flag", True)
-    writer.add_uint64("large", 2**40)
-    writer.add_int8("small", -1)
     rows = quantize(np.ones((64, 128), np.float32), GGMLQuantizationType.Q4_1)
     writer.add_tensor("blk.0", rows, raw_dtype=GGMLQuantizationType.Q4_1)
-    writer.add_tensor("norm", np.ones(100, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    assert weights_mb([file]) == 4 * (64 * 128 + 100) / MEBIBYTE
-    whole = file.read_bytes()
-    for length in (0, 3, 20, 60, 200, 5000):
-        cut = tmp_path / f"{length}.gguf"
-        cut.write_bytes(whole[:length])
-        assert weights_mb([cut]) == length / MEBIBYTE  # its bytes, for want of something better
+    assert weights_mb([file]) >= 4 * 64 * 128 / MEBIBYTE
 
 
 @pytest.mark.parametrize(
@@ -146,14 +139,14 @@ def test_peaks_are_read_from_the_files_of_a_build(tmp_path):
 
 def peak_of(step, folder, **options):
     """MiB that a step takes at most, as it measures it itself."""
-    root, costs = Path(__file__).parents[3], folder / f"{step}.tsv"
+    costs = folder / f"{step}.tsv"
     files = {"log": folder / f"{step}.log", "benchmark": costs}
     given = [f"--{name}={value}" for name, value in (options | files).items()]
-    command = [sys.executable, "-m", f"pte_foundry.steps.{step}", *given]
+    command = [sys.executable, "-P", "-m", f"pte_foundry.steps.{step}", *given]
     # Not straight from here: until a process starts another program, its peak is its parent's.
     done = subprocess.run(
         ["bash", "-c", '"$@"; exit $?', "bash", *command],
-        env=os.environ | {"PYTHONPATH": str(root), "FOUNDRY_WARM": "off"},
+        env=os.environ | {VARIABLE: OFF},
         check=False,
     )
     assert done.returncode == 0, files["log"].read_text()
@@ -163,13 +156,13 @@ def peak_of(step, folder, **options):
 def peaks_of_lowering(network, inputs, folder):
     """The peaks of both steps, in fp32."""
     target = TARGET | {"compute_precision": "float32"}
-    program, edge, about = folder / "a.pt2", folder / "edge.pt2", folder / "edge.json"
+    program, edge, metadata = folder / "a.pt2", folder / "edge.pt2", folder / "edge.json"
     programs.save(torch.export.export(network.eval(), inputs), program)
-    skip = json.dumps({"skip_ops_for_coreml_delegation": []})
-    first = peak_of("edge", folder, slice=skip, program=program, output=edge, about=about)
-    made = {"output": folder / "a.pte", "sources": folder / "a.json"}
-    sliced = json.dumps(target)
-    return first, peak_of("lower", folder, slice=sliced, program=edge, about=about, **made)
+    skip = encoded({"skip_ops_for_coreml_delegation": []})
+    first = peak_of("edge", folder, slice=skip, program=program, output=edge, metadata=metadata)
+    made = {"output": folder / "a.pte", "debug-handles": folder / "a.json"}
+    sliced = encoded(target)
+    return first, peak_of("lower", folder, slice=sliced, program=edge, metadata=metadata, **made)
 
 
 @pytest.mark.slow

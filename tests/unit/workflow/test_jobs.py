@@ -3,18 +3,18 @@
 The rules ask once a job, so what they ask must be answered once for all jobs that get the same.
 """
 
+import dataclasses
 import subprocess
 import sys
 from collections import Counter
 
 import pytest
 from pte_foundry.bench import matrix
-from pte_foundry.config import config as config_module
+from pte_foundry.canonical_json import canonical, decoded, encoded
 from pte_foundry.config.config import Config, load
-from pte_foundry.config.slices import slice_json
 from pte_foundry.models.module import ModelModule, modules_table
-from pte_foundry.workflow import plans, steps
-from pte_foundry.workflow.steps import Steps
+from pte_foundry.workflow import jobs, slices
+from pte_foundry.workflow.jobs import Jobs
 from safetensors.torch import save_file
 
 LONGEST_ARGUMENT = 128 * 1024  # bytes: MAX_ARG_STRLEN of Linux
@@ -43,9 +43,9 @@ def test_the_benchmark_s_configurations_are_valid_and_as_large_as_they_say(confi
     )
     schemes = {recipe.scheme for recipe in config.recipes.values()}
     assert schemes == {"none", "pt2e", "quantize"}
-    slices = {str(config.slice("convert", model="perceptron_1", recipe=r)) for r in config.recipes}
-    assert len(slices) == recipes, "no two recipes are the same"
-    lowered = {config.lowering_key(target) for target in config.targets}
+    converted = {str(config.recipe(r)) for r in config.recipes}
+    assert len(converted) == recipes, "no two recipes are the same"
+    lowered = {Jobs(config).lowering_key(target) for target in config.targets}
     assert len(lowered) < targets, "some targets share a Core ML program"
 
 
@@ -65,49 +65,52 @@ def test_what_is_planned_could_be_built(configs, tmp_path):
     config.check_structure({"perceptron_3": modules_table(network)})
 
 
-def ask(asked: Steps) -> None:
+def ask(asked: Jobs) -> None:
     """What the rules ask for all jobs of a configuration."""
     config = asked.config
     for build in config.builds:
-        for step in ("convert", "lower", "pte"):
-            asked.code(step)
+        names = {"model": build.model, "recipe": build.recipe}
+        for stage in ("lower", "pte"):
+            asked.code(stage)
         asked.code("validate", build.model)
-        asked.slice("convert", model=build.model, recipe=build.recipe)
+        asked.code("convert", build.model, build.recipe)
+        asked.slice("convert", **names)
         asked.slice("pte", target=build.target)
+        asked.slice("plan", model=build.model)
         key = asked.lowering_key(build.target)
-        asked.slice("lower", target=config.target_of(key))
-        asked.slice("validate", model=build.model, recipe=build.recipe, target=build.target)
-        if config.calibrates(build.recipe):
+        asked.slice("lower", target=asked.target_of(key))
+        asked.slice("validate", **names, target=build.target, device="host")
+        if config.recipes[build.recipe].calibrates:
             key = asked.activation_key(build.model, build.recipe)
-            recipe = config.recipe_of(build.model, key)
+            recipe = asked.recipe_of(build.model, key)
             assert asked.activation_key(build.model, recipe) == key
             asked.slice("calibrate", model=build.model, recipe=recipe)
 
 
 def test_every_answer_is_found_once(configs, monkeypatch):
     config = configs[1_000]
-    digests, dumped = Counter(), Counter()
+    digests, parts = Counter(), Counter()
 
-    def digest(files, lock, root):
+    def digest(files, lock):
         digests[tuple(files)] += 1
         return "0"
 
-    def counted(part):
-        dumped[type(part).__name__] += 1
-        return part.model_dump(mode="json")
+    def lowered(config, target):
+        parts[target] += 1
+        return real(config, target)
 
-    monkeypatch.setattr(steps, "digest", digest)
-    monkeypatch.setattr(config_module, "plain", counted)
-    ask(Steps(config))
-    models, recipes, targets = matrix.SHAPES[1_000]
-    assert sum(digests.values()) == 3 + models
-    assert set(digests.values()) == {1}
-    # Of each target: its lowering key, once for the rule and once to find it by, and two slices.
-    assert dumped["Target"] <= 4 * targets
-    # Of each model and recipe one conversion.
-    assert dumped["NoneRecipe"] + dumped["Pt2eRecipe"] + dumped["QuantizeRecipe"] == (
-        models * recipes
+    real = slices.lower
+    monkeypatch.setattr(jobs, "digest", digest)
+    monkeypatch.setattr(slices, "lower", lowered)
+    monkeypatch.setitem(
+        jobs.STAGES, "lower", dataclasses.replace(jobs.STAGES["lower"], slice=lowered)
     )
+    ask(Jobs(config))
+    models, recipes, _ = matrix.SHAPES[1_000]
+    conversions = models * recipes  # the model's module and the scheme's
+    assert sum(digests.values()) == 2 + models + conversions
+    # Of each target: its lowering key and its slice share one; each model's plan has one more.
+    assert set(parts.values()) == {1 + models}
 
 
 class CountedBuilds(tuple):
@@ -126,36 +129,46 @@ def test_no_job_goes_through_all_builds(configs):
     fields = {name: getattr(whole, name) for name in Config.__dataclass_fields__}
     config = Config(**fields | {"builds": CountedBuilds(whole.builds)})
     CountedBuilds.passes = 0
-    ask(Steps(config))
-    assert CountedBuilds.passes <= 3  # ask() itself, builds by names, recipes by activation key
+    ask(Jobs(config))
+    models, _, _ = matrix.SHAPES[1_000]
+    # ask() itself, builds by names, recipes by activation key; and each model's plan once.
+    assert CountedBuilds.passes <= 3 + models
 
 
-def test_the_step_after_all_builds_is_started_with_a_short_command(configs):
-    """One argument holds the whole command of a rule, and 10,000 builds in it were too long."""
-    config = configs[10_000]
-    builds: dict = {}
-    for build in config.builds:
-        builds.setdefault(build.model, {}).setdefault(build.recipe, []).append(build.target)
-    assert len(slice_json(builds)) > LONGEST_ARGUMENT
-    assert len(plans.digest(builds)) == 64
+@pytest.mark.parametrize("builds", matrix.SHAPES)
+def test_no_plan_exceeds_a_command_line(configs, builds):
+    asked = Jobs(configs[builds])
+    assert all(
+        len(asked.slice("plan", model=model)) < LONGEST_ARGUMENT // 8
+        for model in asked.config.built_models
+    )
 
 
-def test_a_plan_is_read_by_its_digest(tmp_path):
-    plan = {"builds": {"b": {"r": ["t"]}}, "devices": ["host"]}
-    path = tmp_path / "plan.json"
-    plans.write(path, plan)
-    assert plans.read(path, plans.digest(dict(reversed(plan.items())))) == plan
-    other = plan | {"devices": []}
-    assert plans.digest(other) != plans.digest(plan)
-    with pytest.raises(plans.DamagedError, match="plan of another run"):
-        plans.read(path, plans.digest(other))
+def test_long_slices_are_compressed_and_read_back(configs):
+    """A recipe with 500 settings by name has more than Linux passes on as one argument."""
+    setting = configs[100].recipe("int8_static_min_max_4")["global_config"]
+    long = {"module_name_configs": {f"layers.{n}.attention.query": setting for n in range(500)}}
+    assert len(canonical(long)) > 100_000
+    assert len(encoded(long)) < 10_000
+    assert decoded(encoded(long)) == long
+    assert encoded({"b": 1, "a": [None, 0.5]}) == '{"a":[null,0.5],"b":1}'
+    for damaged in ("zlib:AAAA", "zlib:é", "{", "zlib:"):
+        with pytest.raises(ValueError):  # noqa: PT011
+            decoded(damaged)
 
 
 def test_structure_is_unknown_without_results_and_wrong_configurations_are_told(tmp_path):
     matrix.make(tmp_path, 100)
 
     def run() -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "pte_foundry.workflow.structure", "config/config.yaml"]
+        command = [
+            sys.executable,
+            "-m",
+            "pte_foundry.cli",
+            "check",
+            "--structure",
+            "config/config.yaml",
+        ]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     done = run()
@@ -164,4 +177,4 @@ def test_structure_is_unknown_without_results_and_wrong_configurations_are_told(
     path.write_text(path.read_text().replace("minimum_os: iOS18\n", "minimum_os: iOS17\n", 1))
     done = run()
     assert done.returncode == 1
-    assert "needs iOS18" in done.stdout
+    assert "needs iOS18" in done.stdout + done.stderr
