@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, said so that the reader can put it right at once."""
+"""Findings: errors in a configuration, each with its place, the allowed values and the fix."""
 
 import difflib
 import json
@@ -12,7 +12,7 @@ from pte_foundry.errors import ConfigError
 KeyPath = tuple[str | int, ...]
 
 ABSENT = object()
-"""Stands for "this key has no value", which is not the same as ``null``."""
+"""The value of a key that is not there, which differs from ``null``."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_*-]+")
 _SHOWN_CHARACTERS = 90
@@ -20,7 +20,16 @@ _SHOWN_CHARACTERS = 90
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: where, what, what would be allowed, and how to fix it."""
+    """One error: its place, the problem, the allowed values and the fix.
+
+    Attributes:
+        path: key path in the configuration.
+        problem: what is wrong.
+        allowed: the allowed values.
+        fix: how to correct it.
+        value: the wrong value, or ``ABSENT``.
+        where: file and line, if known.
+    """
 
     path: KeyPath
     problem: str
@@ -41,7 +50,7 @@ class Finding:
 
 
 def dotted(path: KeyPath) -> str:
-    """Write a key path as a person would: ``recipes.a.module_name_configs."features.0"[1]``."""
+    """Format a key path: ``recipes.a.module_name_configs."features.0"[1]``."""
     text = ""
     for key in path:
         if isinstance(key, int):
@@ -53,25 +62,25 @@ def dotted(path: KeyPath) -> str:
 
 
 def shown(value: Any) -> str:
-    """Write a value as JSON, shortened, so that ``"8"`` and ``8`` are told apart."""
+    """Format a value as JSON, shortened; ``"8"`` and ``8`` look different."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
 
 
 def listed(values: Iterable[Any]) -> str:
-    """Write the allowed values as a list a sentence can end with."""
+    """Format values as a comma-separated list."""
     return ", ".join(str(value) for value in values) or "(none)"
 
 
 def did_you_mean(value: Any, known: Iterable[str], otherwise: str) -> str:
-    """Suggest the known name nearest to ``value``, or say ``otherwise`` if none is near."""
+    """Suggest the known name that is most similar to ``value``; ``otherwise`` if none is."""
     by_lower_case = {name.lower(): name for name in known}
     near = difflib.get_close_matches(str(value).lower(), by_lower_case, n=1, cutoff=0.6)
     return f"did you mean {by_lower_case[near[0]]}?" if near else otherwise
 
 
 def raise_for(findings: Iterable[Finding]) -> None:
-    """Raise one ``ConfigError`` that holds every finding; do nothing if there is none."""
+    """Raise one ``ConfigError`` with all findings, if there are any."""
     texts = [str(finding) for finding in findings]
     if texts:
         count = "1 error" if len(texts) == 1 else f"{len(texts)} errors"

@@ -1,13 +1,12 @@
-"""Checks of what the config asks to be built: names, duplicates, and schemes against systems."""
+"""Checks of the builds: names, duplicates, and recipes against minimum OS versions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
 from pte_foundry.config.document import BuildMatrix, Exclude
-from pte_foundry.config.parse import Parsed, RecipeModel
-from pte_foundry.config.recipes import PerGroup, Pt2eRecipe, QuantizeRecipe
-from pte_foundry.config.systems import IOS16, IOS17, IOS18, family, named, oldest
+from pte_foundry.config.parse import Parsed
+from pte_foundry.config.systems import family, named, oldest
 from pte_foundry.findings import Finding, did_you_mean, listed
 
 _AXES = (("models", "model"), ("recipes", "recipe"), ("targets", "target"))
@@ -15,7 +14,7 @@ _AXES = (("models", "model"), ("recipes", "recipe"), ("targets", "target"))
 
 @dataclass(frozen=True)
 class Combination:
-    """One build that an entry of ``builds`` asks for, and the key path of the asking names."""
+    """One build of an entry of ``builds``, and the key path of the target's name there."""
 
     model: str
     recipe: str
@@ -24,25 +23,8 @@ class Combination:
     path: tuple
 
 
-def needed_version(recipe: RecipeModel) -> tuple[int, str]:
-    """Return the lowest specification version that can express a recipe, and what needs it."""
-    needs = [(IOS16, "an uncompressed program")]
-    if isinstance(recipe, Pt2eRecipe):
-        needs.append((IOS17, "8-bit quantization by PT2E"))
-    for step in recipe.steps if isinstance(recipe, QuantizeRecipe) else ():
-        if step.codebook:
-            needs.append((IOS18, "a look-up table (codebook)"))
-        if step.affine and step.affine.weight_dtype == "int4":
-            needs.append((IOS18, "4-bit weights"))
-        if step.affine and isinstance(step.affine.granularity, PerGroup):
-            needs.append((IOS18, "a scale per group"))
-        if step.affine:
-            needs.append((IOS16, "8-bit weights with a scale per row"))
-    return max(needs, key=lambda need: need[0])
-
-
 def combinations(parsed: Parsed, index: int, entry: BuildMatrix) -> list[Combination]:
-    """Return what one entry asks for, after its exclusions, whether or not the names exist."""
+    """Return the builds of one entry, less its exclusions, whether or not the names exist."""
     wanted = {axis: getattr(entry, axis) for axis, _ in _AXES}
     names = [parsed.declared[axis] if given == "*" else given for axis, given in wanted.items()]
     found = []
@@ -57,7 +39,7 @@ def _matches(rule: Exclude, one: Combination) -> bool:
 
 
 def check_builds(parsed: Parsed) -> Iterator[Finding]:
-    """Check names, empty matrices, duplicates, and every recipe against its systems."""
+    """Check names, empty matrices, duplicates, and every recipe against its targets."""
     every: list[Combination] = []
     for index, entry in parsed.builds.items():
         yield from _check_names(parsed, index, entry)
@@ -65,8 +47,8 @@ def check_builds(parsed: Parsed) -> Iterator[Finding]:
         every += found
         too_wide = Exclude() in entry.exclude
         if not found and not too_wide and all(parsed.declared[axis] for axis, _ in _AXES):
-            fix = "remove some of the exclusions"
-            yield Finding(("builds", index), "nothing is left to build", "at least one build", fix)
+            problem, fix = "the exclusions leave nothing to build", "remove some of them"
+            yield Finding(("builds", index), problem, "at least one build", fix)
     yield from _check_duplicates(parsed, every)
     yield from _check_systems(parsed, every)
 
@@ -92,12 +74,12 @@ def _check_names(parsed: Parsed, index: int, entry: BuildMatrix) -> Iterator[Fin
         given = [(axis, name) for axis, key in _AXES if (name := getattr(rule, key)) is not None]
         if not given:
             fix = "name a model, a recipe or a target"
-            yield Finding(path, "this would leave out everything", "at least one name", fix)
+            yield Finding(path, "this exclude matches every build", "at least one name", fix)
         elif all(name in parsed.declared[axis] for axis, name in given) and not any(
             _matches(rule, one) for one in whole
         ):
             fix = "remove it, or correct its names"
-            yield Finding(path, "this leaves nothing out", "a combination of this entry", fix)
+            yield Finding(path, "this exclude matches no build", "a combination of this entry", fix)
 
 
 def _check_duplicates(parsed: Parsed, every: list[Combination]) -> Iterator[Finding]:
@@ -112,26 +94,27 @@ def _check_duplicates(parsed: Parsed, every: list[Combination]) -> Iterator[Find
         gates = {entry: parsed.builds[entry].gates for entry in (one.entry, other.entry)}
         differ = " with other gates" if gates[one.entry] != gates[other.entry] else ""
         if one.entry == other.entry:
-            problem = f"{'/'.join(build)} is asked for twice: a name is listed twice"
+            problem = f"{'/'.join(build)} occurs twice: a name is listed twice"
         else:
-            problem = f"{'/'.join(build)} is asked for by builds[{other.entry}] too{differ}"
+            problem = f"{'/'.join(build)} is in builds[{other.entry}] too{differ}"
         exclusion = f"{{model: {one.model}, recipe: {one.recipe}, target: {one.target}}}"
         fix = "list the name once" if one.entry == other.entry else f"exclude {exclusion} in one"
-        yield Finding(("builds", one.entry), problem, "one build per path", fix)
+        yield Finding(("builds", one.entry), problem, "every combination once", fix)
 
 
 def _check_systems(parsed: Parsed, every: list[Combination]) -> Iterator[Finding]:
+    recipes, targets = parsed.document.recipes, parsed.document.targets
     reported = set()
     for one in every:
-        recipe, target = parsed.recipes.get(one.recipe), parsed.targets.get(one.target)
+        recipe, target = recipes.get(one.recipe), targets.get(one.target)
         if recipe is None or target is None or (one.recipe, one.target) in reported:
             continue
-        version, what = needed_version(recipe)
+        version, what = recipe.oldest_version()
         if target.specification_version < version:
             reported.add((one.recipe, one.target))
             system = target.minimum_os
-            problem = f"recipe {one.recipe} needs {named(version)} ({what}), and the target's "
-            problem += f"minimum_os is {system}"
+            problem = f"recipe {one.recipe} needs {named(version)} ({what}), but minimum_os of the "
+            problem += f"target is {system}"
             raised = oldest(version, family(system))
             fix = f"raise targets.{one.target}.minimum_os to {raised}, or add "
             fix += f"`exclude: [{{recipe: {one.recipe}, target: {one.target}}}]`"

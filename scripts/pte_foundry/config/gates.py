@@ -1,10 +1,30 @@
-"""Gates: the thresholds that a validation must meet."""
+"""Gates: the thresholds that a validation must meet, and the SQNR that sound builds reach."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
-from pte_foundry.config.base import Strict
+from pte_foundry.config.base import Strict, refusal
+
+METRIC_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
+# Lowest SQNR in dB (.pte against the fp32 reference) that a sound build of a real network reaches.
+# Only a wrong program falls below these; a tighter, model-specific gate belongs in the config.
+UNCOMPRESSED_SQNR = {"float32": 90.0, "float16": 45.0}
+"""By the compute precision of the Core ML program."""
+
+STATIC_ACTIVATIONS_SQNR = 12.0
+"""With statically quantized 8-bit activations."""
+
+AFFINE_SQNR = {8: 18.0, 4: 5.0}
+"""With linearly quantized weights, by bits."""
+
+PER_GROUP_SQNR = {8: 18.0, 4: 10.0}
+"""The same with one scale per group of values."""
+
+PALETTIZED_SQNR = {8: 25.0, 7: 22.0, 6: 16.0, 5: 15.0, 4: 10.0, 3: 3.0, 2: -3.0, 1: -5.0}
+"""With palettized weights (look-up tables), by bits of an index."""
 
 
 class Gate(Strict):
@@ -18,17 +38,39 @@ class Gate(Strict):
     )
     on_fail: Literal["fail", "warn"] = Field(
         default="fail",
-        description="`fail`: a missed gate fails the build's status and the run; `warn`: it is "
-        "only reported.",
+        description="`fail`: a missed gate fails the build and the run; `warn`: it is only "
+        "reported.",
+    )
+
+    @model_validator(mode="after")
+    def _limits(self) -> "Gate":
+        if self.min is None and self.max is None:
+            fix = "add min or max, or write null to remove the gate"
+            raise refusal("the gate has no limit", "min, max or both", fix)
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise refusal("min is greater than max", "min ≤ max", "swap the two")
+        return self
+
+
+def _metric(value: str) -> str:
+    if re.fullmatch(METRIC_PATTERN, value):
+        return value
+    raise refusal(
+        "this is not the name of a metric",
+        "letters, digits and `_`, not starting with a digit",
+        "use the metric's name in the validation report, e.g. sqnr_db",
     )
 
 
-Gates = dict[str, Gate | None]
+Metric = Annotated[
+    str, AfterValidator(_metric), Field(json_schema_extra={"pattern": METRIC_PATTERN})
+]
+Gates = dict[Metric, Gate | None]
 """Metric to gate; ``null`` removes the gate that an outer level or a default has set."""
 
 
 def merged_gates(*layers: Gates) -> dict[str, Gate]:
-    """Lay gates over one another, outermost first: a later one replaces, ``null`` removes."""
+    """Merge gates, outermost layer first: a later gate replaces an earlier, ``null`` removes it."""
     merged: Gates = {}
     for layer in layers:
         merged |= layer

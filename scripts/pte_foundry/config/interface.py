@@ -1,4 +1,4 @@
-"""What a model's Python file offers, read from its source without running it."""
+"""The functions and parameters of a model's Python file, parsed without running it."""
 
 import ast
 from collections.abc import Iterable
@@ -15,27 +15,36 @@ FUNCTIONS = (
     "agreement",
     "train",
 )
-"""The functions that a model module may define: see ``models.module`` for the contract."""
+"""The functions that a model module may define; ``models.module`` documents the contract."""
 
 HANDED_IN = frozenset({"weights", "data", "outputs", "labels", "reference"})
-"""Parameters that the stages fill; an option cannot have such a name."""
+"""Parameters that the stages pass; an option cannot have such a name."""
 
 
 @dataclass
 class Interface:
-    """The functions of a module; ``None`` for one whose parameters its source does not show."""
+    """The functions of a module, with their parameters for options and the data they read.
+
+    ``None`` as parameters: the source does not show them (an import, an alias, ``**options``).
+    """
 
     functions: dict[str, frozenset[str] | None] = field(default_factory=dict)
     data: frozenset[str] = frozenset()
 
     def options_of(self, functions: Iterable[str]) -> frozenset[str] | None:
-        """Returns the options that these functions take; ``None``: any."""
+        """Return the options that these functions take; ``None``: any."""
         found = [self.functions[name] for name in functions if name in self.functions]
         return None if None in found else frozenset().union(*found)
 
 
 def read_interface(file: Path) -> Interface:
-    """Read a module's source. Raises ``OSError``, ``SyntaxError``, ``ValueError``."""
+    """Parse a module's source.
+
+    Raises:
+        OSError: the file cannot be read.
+        SyntaxError: it is not Python.
+        ValueError: it contains null bytes.
+    """
     tree = ast.parse(file.read_bytes(), filename=str(file))
     interface = Interface()
     for node in tree.body:

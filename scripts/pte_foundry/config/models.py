@@ -1,12 +1,16 @@
 """The ``models`` section: a module, its weights, its data and its options."""
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag
+from pydantic import AfterValidator, Field, JsonValue
 
-from pte_foundry.config.base import UNION, Strict, refusal
+from pte_foundry.config.base import Name, Strict, one_of, refusal
+from pte_foundry.findings import Finding, KeyPath
+from pte_foundry.packages import PackagedFileError, packaged_file
 
 
 def _digest(value: str) -> str:
@@ -15,7 +19,7 @@ def _digest(value: str) -> str:
     raise refusal(
         "this is not a sha256 digest",
         "64 lower-case hexadecimal digits",
-        "take the first column of `sha256sum FILE`",
+        "use the first column of `sha256sum FILE`",
     )
 
 
@@ -29,13 +33,13 @@ def _web_address(value: str) -> str:
         raise refusal(
             "only web addresses can be downloaded",
             "http://HOST/FILE or https://HOST/FILE",
-            "give a web address, or use `file:` for a file on this machine",
+            "write a web address, or use `file:` for a file on this machine",
         )
     if not re.fullmatch(r"[A-Za-z0-9_][^/]*", unquote(address.path).rsplit("/", 1)[-1]):
         raise refusal(
-            "the address does not end in a file's name",
+            "the address does not end in a file name",
             "http://HOST/FILE or https://HOST/FILE",
-            "give the address of the file itself",
+            "write the address of the file itself",
         )
     return value
 
@@ -47,7 +51,7 @@ def _inside(value: str) -> str:
     raise refusal(
         "the path leaves the package",
         "a relative path with / and without ..",
-        "give the path as `pip show --files PACKAGE` lists it",
+        "write the path as `pip show --files PACKAGE` lists it",
     )
 
 
@@ -61,17 +65,28 @@ Sha256 = Annotated[
 ]
 
 
-class _Source(Strict):
+class Source(Strict):
+    """Where a weights or data file comes from. A kind of source is a subclass."""
+
     kind: ClassVar[str]
+    functions: ClassVar[tuple[str, ...]] = ()
+    """Functions that the source needs in the model's module, besides those that it always needs."""
 
-    @property
-    def filename(self) -> str:
-        """The last part of the path: what the file is called in the results folder."""
-        path = urlsplit(self.url).path if isinstance(self, UrlSource) else self.file
-        return unquote(path).rsplit("/", 1)[-1]
+    def findings(self, path: KeyPath, root: Path) -> Iterator[Finding]:
+        """Find what is missing on this machine.
+
+        Args:
+            path: key path of the source.
+            root: the project's folder.
+        """
+        yield from ()
 
 
-class FileSource(_Source):
+def _last_part(path: str) -> str:
+    return unquote(path).rsplit("/", 1)[-1]
+
+
+class FileSource(Source):
     """A file on this machine."""
 
     kind: ClassVar[str] = "file"
@@ -81,8 +96,20 @@ class FileSource(_Source):
     )
     sha256: Sha256
 
+    @property
+    def filename(self) -> str:
+        """Name of the file in the results folder."""
+        return _last_part(self.file)
 
-class UrlSource(_Source):
+    def findings(self, path: KeyPath, root: Path) -> Iterator[Finding]:
+        """Find that the file does not exist."""
+        if not (root / self.file).is_file():
+            fix = "check the path; it is relative to the project"
+            key = (*path, "file")
+            yield Finding(key, "there is no such file", "an existing file", fix, self.file)
+
+
+class UrlSource(Source):
     """A file on the web, downloaded once."""
 
     kind: ClassVar[str] = "url"
@@ -93,8 +120,13 @@ class UrlSource(_Source):
     )
     sha256: Sha256
 
+    @property
+    def filename(self) -> str:
+        """Name of the file in the results folder."""
+        return _last_part(urlsplit(self.url).path)
 
-class PackageSource(_Source):
+
+class PackageSource(Source):
     """A file inside an installed Python package."""
 
     kind: ClassVar[str] = "package"
@@ -103,44 +135,51 @@ class PackageSource(_Source):
         min_length=1, description="Name of the distribution, as `pip list` shows it."
     )
     file: Annotated[str, AfterValidator(_inside)] = Field(
-        description="The file's path in the distribution's own list of files "
+        description="The file's path in the distribution's list of files "
         "(`pip show --files PACKAGE`), or the end of that path if only one file has it."
     )
     sha256: Sha256
 
+    @property
+    def filename(self) -> str:
+        """Name of the file in the results folder."""
+        return _last_part(self.file)
 
-class TrainSource(Strict):
-    """Weights that the module's own `train()` makes, deterministically."""
+    def findings(self, path: KeyPath, root: Path) -> Iterator[Finding]:
+        """Find that the package is not installed or has no such file."""
+        try:
+            packaged_file(self.package, self.file)
+        except PackagedFileError as error:
+            value, allowed = f"{self.package}: {self.file}", "a file of an installed package"
+            yield Finding((*path, "file"), error.problem, allowed, error.fix, value)
+
+
+class TrainSource(Source):
+    """Weights that the module's `train()` makes, reproducibly."""
 
     kind: ClassVar[str] = "train"
+    functions: ClassVar[tuple[str, ...]] = ("train",)
 
     train: Literal[True] = Field(
-        description="Must be true: the weights are made by the module's `train()`."
+        description="Must be true: the module's `train()` makes the weights."
     )
     sha256: Sha256 | None = Field(
-        default=None, description="If given, the trained weights must have this sha256."
+        default=None, description="If set, the trained weights must have this sha256."
     )
 
 
-def _source_kind(value: Any) -> str:
-    # A dict while it is read, one of the classes while it is written.
-    keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
-    return UNION + next((key for key in ("package", "url", "train") if key in keys), "file")
+_DATA: dict[str, type[Source]] = {"file": FileSource, "url": UrlSource, "package": PackageSource}
+SOURCES: dict[str, type[Source]] = {**_DATA, "train": TrainSource}
+"""Kinds of sources. Each has a key of its own name, and the last one whose key is there applies."""
 
 
-DataSource = Annotated[
-    Annotated[FileSource, Tag(UNION + "file")]
-    | Annotated[UrlSource, Tag(UNION + "url")]
-    | Annotated[PackageSource, Tag(UNION + "package")],
-    Discriminator(_source_kind),
-]
-WeightsSource = Annotated[
-    Annotated[FileSource, Tag(UNION + "file")]
-    | Annotated[UrlSource, Tag(UNION + "url")]
-    | Annotated[PackageSource, Tag(UNION + "package")]
-    | Annotated[TrainSource, Tag(UNION + "train")],
-    Discriminator(_source_kind),
-]
+def _kind(value: Any) -> str:
+    keys = value if isinstance(value, dict) else ()
+    return next((kind for kind in reversed(SOURCES) if kind in keys), "file")
+
+
+DataSource = one_of(_DATA, _kind)
+WeightsSource = one_of(SOURCES, _kind)
 
 
 class Model(Strict):
@@ -152,15 +191,15 @@ class Model(Strict):
         "(the folder of the Snakefile) or absolute.",
     )
     weights: WeightsSource = Field(
-        description="Where the weights come from: a file, a web address, a file inside an "
-        "installed package, or `train: true`."
+        description="Source of the weights: a file, a web address, a file inside an installed "
+        "package, or `train: true`."
     )
-    data: dict[str, DataSource] = Field(
-        default_factory=dict,
-        description="Further pinned files (samples, a tokenizer …), handed to the module by name.",
+    data: dict[Name, DataSource] = Field(
+        default={},
+        description="Further pinned files (samples, a tokenizer …), passed to the module by name.",
     )
     options: dict[str, JsonValue] = Field(
-        default_factory=dict,
-        description="Handed to the module's functions by name: every function gets those options "
+        default={},
+        description="Passed to the module's functions by name: each function gets the options "
         "that it has a parameter for.",
     )

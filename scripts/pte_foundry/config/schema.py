@@ -4,83 +4,99 @@ import json
 import re
 from typing import Any
 
-from pte_foundry.config.document import LONGEST_NAME, METRIC_PATTERN, NAME_PATTERN, Document
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-_WORDS = {
-    "string": "text",
-    "integer": "whole number",
-    "boolean": "`true`, `false`",
-    "null": "`null`",
-}
-_NAMED = ("models", "recipes", "targets", "devices")
+from pte_foundry.config.document import Document
 
 _INTRODUCTION = """\
 # The configuration
 
-`config.yaml` is the default build; `full.yaml` adds to it. Snakemake lays config files over one
-another: `snakemake --configfile config/full.yaml` reads `config.yaml` first, then merges
-`full.yaml` into it, mapping by mapping, and a list (such as `builds`) replaces the former one.
-Single values can be set with `--config`.
+`config.yaml` is the default build; `full.yaml` extends it. Snakemake merges config files:
+`snakemake --configfile config/full.yaml` reads `config.yaml` first, then merges `full.yaml` into
+it, mapping by mapping; a list (such as `builds`) replaces the earlier one. `--config` sets single
+values.
 
-Everything is checked before any work starts, and all errors are reported at once, with file,
-line, key, value, what is allowed, and the fix. To check without building:
+All of it is checked before any work starts. All errors are reported at once, each with file, line,
+key, value, the allowed values and the fix. To check without building:
 
-    python -m pte_foundry.config check config/config.yaml config/full.yaml
+    pte-foundry check FILE…
 
-Editors that know JSON Schema check and complete the files as you type, with `schema.json`.
+Editors that support JSON Schema check and complete the files as you type, with `schema.json`.
 
-| section | what it holds |
+| section | contents |
 |---|---|
-| `models` | the networks: a Python file each, with pinned weights and data |
-| `recipes` | the ways to compress them; nothing about devices |
-| `targets` | the places they shall run: system, precision, processors |
+| `models` | networks: a Python file each, with pinned weights and data |
+| `recipes` | compression: scheme and settings; nothing about devices |
+| `targets` | deployment targets: OS version, precision, compute units |
 | `builds` | which combinations to build |
-| `gates` | what a validation must reach |
+| `gates` | thresholds that a validation must meet |
 | `devices` | where to validate |
-| `divergence` | whether the page tells in which layers the error arises |
+| `divergence` | whether the page includes per-layer error reports |
 
-Which scheme needs which system:
+Names of models, data files, recipes, targets and devices are used as file names: letters, digits,
+`.`, `_` and `-`.
 
-| scheme | oldest system |
-|---|---|
-| none; `quantize` with int8 and a scale per row | iOS16, macOS13, watchOS9, tvOS16 |
-| `pt2e` | iOS17, macOS14, watchOS10, tvOS17 |
-| `quantize` with int4, with groups, or with a codebook | iOS18, macOS15, watchOS11, tvOS18 |
+This page is made by `pte-foundry config docs`; edit the models in `scripts/pte_foundry/config/`.
 
-Names of models, recipes and targets become file names: letters, digits, `.`, `_` and `-`.
-Modules named in `module_name_configs` cover what is inside them; the longest name wins.
-Gates that the config does not set come from the scheme: see `scripts/pte_foundry/config/defaults.py`.
+## Add a recipe
 
-This page is made by `python -m pte_foundry.config docs`; edit the models in `scripts/config/` instead.
+Add an entry under `recipes`, with the keys of [NoneRecipe](#nonerecipe), [Pt2eRecipe](#pt2erecipe)
+or [QuantizeRecipe](#quantizerecipe), and its name to an entry of `builds`.
+
+| scheme | compression | minimum OS |
+|---|---|---|
+| `none` | none | iOS16, macOS13, watchOS9, tvOS16 |
+| `pt2e` | 8-bit weights and activations, or weight-only | iOS17, macOS14, watchOS10, tvOS17 |
+| `quantize`, int8 per channel | weight-only | iOS16, macOS13, watchOS9, tvOS16 |
+| `quantize`, int4 or per block | weight-only | iOS18, macOS15, watchOS11, tvOS18 |
+| `quantize`, codebook | palettization (LUT) with 1 to 8 bits | iOS18, macOS15, watchOS11, tvOS18 |
+
+Without gates of its own, a build has the default gates of its scheme, from
+`scripts/pte_foundry/config/gates.py`.
+
+## Add a target
+
+Add an entry under `targets`, with the keys of [Target](#target), and its name to an entry of
+`builds`.
+
+## Add a model
+
+Write a Python file with the functions that `scripts/pte_foundry/models/module.py` documents, add an
+entry under `models`, with the keys of [Model](#model), and its name to an entry of `builds`.
 """
+
+_WORDS = {"boolean": "`true`, `false`", "null": "`null`"}
+
+
+class _Generator(GenerateJsonSchema):
+    """Generates what an editor needs: no titles that repeat keys, and short defaults."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def encode_default(self, dft: Any) -> Any:
+        # round_trip leaves out what a file may not contain.
+        return TypeAdapter(Any).dump_python(
+            dft, mode="json", exclude_defaults=True, round_trip=True
+        )
+
+    def dict_schema(self, schema: Any) -> JsonSchemaValue:
+        # pydantic's patternProperties would allow any value under a key of another form.
+        made = super().dict_schema(schema)
+        for pattern, values in made.pop("patternProperties", {}).items():
+            names = made.get("propertyNames", {}) | {"pattern": pattern}
+            made |= {"additionalProperties": values, "propertyNames": names}
+        return made
 
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a complete configuration."""
-    made = _without_titles(Document.model_json_schema())
-    for section in _NAMED:
-        names = {"pattern": NAME_PATTERN, "maxLength": LONGEST_NAME}
-        made["properties"][section] |= {"propertyNames": names}
-    for holder in [made, *made["$defs"].values()]:
-        if "gates" in holder.get("properties", {}):
-            holder["properties"]["gates"]["propertyNames"] = {"pattern": METRIC_PATTERN}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "pte-foundry",
-    } | made
-
-
-def _without_titles(node: Any) -> Any:
-    """Drop the titles that pydantic derives from the keys: they only repeat them."""
-    if isinstance(node, list):
-        return [_without_titles(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    return {
-        key: _without_titles(value)
-        for key, value in node.items()
-        if not (key == "title" and isinstance(value, str))
-    }
+    made = Document.model_json_schema(schema_generator=_Generator)
+    for definition in made["$defs"].values():
+        definition.pop("title", None)
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return head | made | {"title": "pte-foundry"}
 
 
 def schema_text() -> str:
@@ -97,7 +113,7 @@ def docs_text() -> str:
 
 
 def _in_reading_order(whole: dict[str, Any]) -> list[str]:
-    """Order the definitions as a reader meets them from the top of the file."""
+    """Order the definitions as the file refers to them, from its top."""
     order: list[str] = []
 
     def visit(node: Any) -> None:
@@ -115,20 +131,25 @@ def _table(title: str, definition: dict[str, Any]) -> str:
     lines = [f"## {title}", "", definition.get("description", ""), ""]
     lines += ["| key | values | default | meaning |", "|---|---|---|---|"]
     for key, value in definition["properties"].items():
-        default = "(required)" if key in required else f"`{json.dumps(value.get('default', {}))}`"
+        default = "(required)" if key in required else f"`{_json(value['default'])}`"
         values, meaning = _values(value), value.get("description", "")
         lines.append(f"| `{key}` | {values} | {default} | {meaning} |".replace(" | | ", " |  | "))
     return "\n".join([*lines, ""])
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _values(node: dict[str, Any]) -> str:
     """Describe in a few words what a value may be."""
     if "$ref" in node:
         name = node["$ref"].rpartition("/")[2]
-        return "any JSON" if name == "JsonValue" else f"[{name}](#{name.lower()})"
+        return "any JSON value" if name == "JsonValue" else f"[{name}](#{name.lower()})"
     if "enum" in node or "const" in node:
+        values = node.get("enum", [node.get("const")])
         return ", ".join(
-            f"`{json.dumps(v).strip(chr(34))}`" for v in node.get("enum", [node.get("const")])
+            f"`{value if isinstance(value, str) else _json(value)}`" for value in values
         )
     for key in ("anyOf", "oneOf"):
         if key in node:
@@ -138,10 +159,5 @@ def _values(node: dict[str, Any]) -> str:
     if node.get("type") == "object":
         inner = node.get("additionalProperties")
         return f"name: {_values(inner)}" if isinstance(inner, dict) else "mapping"
-    words = {
-        "string": "text",
-        "integer": "whole number",
-        "boolean": "`true`, `false`",
-        "null": "`null`",
-    }
-    return words.get(node.get("type", ""), node.get("type", "any"))
+    kind = node.get("type", "any JSON value")
+    return _WORDS.get(kind, kind)

@@ -1,4 +1,4 @@
-"""Operating systems, their Core ML specification versions, and what each version can express.
+"""Operating systems and their Core ML specification versions.
 
 The table repeats ``coremltools/_deployment_compatibility.py`` of coremltools 9.0, because
 importing coremltools takes seconds; a test compares the two.
@@ -29,7 +29,7 @@ def family(system: str) -> str:
 
 
 def oldest(version: int, of: str = "iOS") -> str:
-    """Return the oldest system of family ``of`` that reads this specification version."""
+    """Return the oldest system of family ``of`` that supports this specification version."""
     return next(
         name
         for name, found in SPECIFICATION_VERSIONS.items()
@@ -38,5 +38,5 @@ def oldest(version: int, of: str = "iOS") -> str:
 
 
 def named(version: int) -> str:
-    """Name a specification version for messages: ``iOS18 / macOS15``."""
+    """Return the systems of a specification version, for messages: ``iOS18 / macOS15``."""
     return f"{oldest(version)} / {oldest(version, 'macOS')}"

@@ -1,4 +1,4 @@
-"""The ``targets`` section: where a program shall run.
+"""The ``targets`` section: deployment targets.
 
 The keys are the eight compile specs of ``COMPILE_SPEC_KEYS`` (executorch 1.4.1, backends/apple/
 coreml/compiler/coreml_preprocess.py) and the arguments of ``CoreMLPartitioner`` (partition/
@@ -26,7 +26,7 @@ def _system(value: object) -> object:
         return value
     if value in SPECIFICATION_VERSIONS:
         raise refusal(
-            "ExecuTorch's Core ML runtime does not run on it (it crashes on iOS 15)",
+            "ExecuTorch's Core ML runtime does not support it (it crashes on iOS 15)",
             listed(SUPPORTED),
             f"raise it to {named(RUNTIME_FLOOR)} or newer",
         )
@@ -40,16 +40,16 @@ def _block_size(value: object) -> object:
         return value
     raise refusal(
         "this is not a block size",
-        "a whole number from 0, or a list of them (0: the whole axis)",
+        "an integer of at least 0, or a list of them (0: the whole axis)",
         "e.g. 32, or [1, 32] for a linear's weight",
     )
 
 
 class LinearQuantizerSpec(Strict):
-    """Weight quantization by coremltools after the conversion (its OpLinearQuantizerConfig)."""
+    """Weight-only quantization by coremltools after conversion (its OpLinearQuantizerConfig)."""
 
     mode: Literal["linear_symmetric", "linear"] = Field(
-        default="linear_symmetric", description="Without or with zero points."
+        default="linear_symmetric", description="Without (`linear_symmetric`) or with zero points."
     )
     dtype: Literal["int8", "uint8", "int4", "uint4"] = Field(
         default="int8", description="Type of the weights; 4 bits need iOS18 / macOS15."
@@ -62,21 +62,26 @@ class LinearQuantizerSpec(Strict):
         default=32, description="Values per block, or block size per axis; only with `per_block`."
     )
     weight_threshold: Annotated[int, Field(ge=0)] | None = Field(
-        default=2048, description="Weights with no more values than this stay as they are."
+        default=2048, description="Tensors with at most this many elements are left unquantized."
     )
+
+    @property
+    def bits(self) -> int:
+        """Bits of a quantized weight."""
+        return int(self.dtype.lstrip("uint"))
 
 
 class Partitioner(Strict):
     """What goes into the Core ML delegate (arguments of CoreMLPartitioner)."""
 
     skip_ops_for_coreml_delegation: list[str] = Field(
-        default_factory=list,
+        default=[],
         description="Operators to keep out of the delegate, in lower case, e.g. `aten.mm.default`.",
     )
     take_over_mutable_buffer: bool | None = Field(
         default=None,
-        description="Turn buffers into Core ML states (iOS18+ / macOS15+) or leave them to "
-        "ExecuTorch; `null`: as the operating system allows.",
+        description="Turn buffers into Core ML states (true; iOS18+ / macOS15+) or leave them to "
+        "ExecuTorch (false); `null`: states if the operating system has them.",
     )
     take_over_constant_data: bool = Field(
         default=True, description="Put weights into the delegate; false passes them as inputs."
@@ -92,8 +97,8 @@ class Target(Strict):
     """A deployment target."""
 
     minimum_os: Annotated[str, BeforeValidator(_system)] = Field(
-        description="The oldest operating system that shall run the program. It decides which "
-        "Core ML operators may be used.",
+        description="Minimum OS version (deployment target). It decides which Core ML operators "
+        "may be used.",
         json_schema_extra={"enum": list(SUPPORTED)},
     )
     compute_precision: Literal["float16", "float32"] = Field(
@@ -111,7 +116,7 @@ class Target(Strict):
     op_linear_quantizer_config: LinearQuantizerSpec | None = Field(
         default=None,
         description="Quantize weights after the conversion; upstream calls it experimental. It "
-        "reaches convolutions, not embeddings. `{}`: upstream's defaults.",
+        "applies to convolutions too, not to embeddings. `{}`: upstream's defaults.",
     )
     pass_pipeline: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+::[A-Za-z0-9_]+$")]] | None = (
         Field(
@@ -122,15 +127,15 @@ class Target(Strict):
     )
     enumerated_shapes: dict[str, list[list[Annotated[int, Field(ge=1)]]]] | None = Field(
         default=None,
-        description="Input name to the shapes it may have. The n-th shapes of all inputs belong "
-        "together. Needs `lower_full_graph` and a model with dynamic shapes.",
+        description="The shapes that each input may have, by the input's name. The n-th shapes "
+        "of all inputs belong together. Needs `lower_full_graph` and a model with dynamic shapes.",
     )
     multimethod_weight_sharing_strategy: Literal["positional", "disabled"] | None = Field(
         default=None,
-        description="How programs with several methods share weights; `null`: upstream's default.",
+        description="How the methods of a program share weights; `null`: upstream's default.",
     )
     partitioner: Partitioner = Field(
-        default_factory=Partitioner, description="What goes into the Core ML delegate."
+        default=Partitioner(), description="What goes into the Core ML delegate."
     )
 
     @property
@@ -145,6 +150,6 @@ class Target(Strict):
 
     @property
     def takes_over_mutable_buffer(self) -> bool:
-        """Whether buffers become Core ML states: as asked, or else as the system allows."""
+        """Whether buffers become Core ML states: as set, or else if the system has states."""
         asked = self.partitioner.take_over_mutable_buffer
         return self.specification_version >= IOS18 if asked is None else asked

@@ -1,4 +1,4 @@
-"""Reading config files as Snakemake does, but with line numbers and duplicate keys noticed."""
+"""Reading of config files as Snakemake reads them, with line numbers and duplicate keys."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,10 @@ COMMAND_LINE = "command line (--config)"
 
 @dataclass
 class ConfigFile:
-    """One config file: its content, the line of every key, and what is wrong with its YAML."""
+    """One config file: its content, the line of every key, and the errors in its YAML.
+
+    ``shown`` is its path for messages: relative to the project's folder if it is inside.
+    """
 
     shown: str
     data: dict[str, Any] = field(default_factory=dict)
@@ -24,12 +27,11 @@ class ConfigFile:
 
 def read(path: Path, root: Path) -> ConfigFile:
     """Read a YAML (or JSON) config file; problems become findings, not exceptions."""
-    absolute = path if path.is_absolute() else root / path
-    inside = absolute.is_relative_to(root)
-    file = ConfigFile(str(absolute.relative_to(root)) if inside else str(path))
+    absolute = root / path
+    file = ConfigFile(_shown(absolute, root))
     try:
         text = absolute.read_text(encoding="utf-8")
-        # FullLoader: what Snakemake reads config files with, so that `on` means the same to both.
+        # Snakemake uses FullLoader too, so `on` means the same to both.
         loader = yaml.FullLoader(text)
         node = loader.get_single_node()
         if node is not None:
@@ -52,12 +54,22 @@ def read(path: Path, root: Path) -> ConfigFile:
             file.data = data
         elif not file.findings:
             file.findings.append(
-                _broken(file, "the file does not hold a mapping", "start with `models:`")
+                _broken(file, "the file does not contain a mapping", "start with `models:`")
             )
     return file
 
 
-_YAML_FIX = "mend the line; quote values that hold `: `, `#` or start with a special character"
+def _shown(path: Path, root: Path) -> str:
+    """Return the path relative to ``root`` if it is inside, also where one has symbolic links."""
+    for file, folder in ((path, root), (path.resolve(), root.resolve())):
+        if file.is_relative_to(folder):
+            return str(file.relative_to(folder))
+    return str(path)
+
+
+_YAML_FIX = (
+    "fix the syntax error; quote values that contain `: ` or `#` or start with a special character"
+)
 
 
 def _broken(file: ConfigFile, problem: str, fix: str, line: int = 0) -> Finding:
@@ -72,16 +84,16 @@ def _walk(
     file: ConfigFile,
     above: tuple[yaml.Node, ...],
 ) -> None:
-    """Note the line of every key below ``node`` and refuse keys that are given twice."""
+    """Record the line of every key below ``node``, and find keys that occur twice."""
     if any(node is parent for parent in above):
         where = f"{file.shown}:{node.start_mark.line + 1}"
         fix = "write the value out instead of the alias"
-        file.findings.append(Finding(path, "the alias holds itself", "a tree", fix, where=where))
+        file.findings.append(Finding(path, "the alias contains itself", "a tree", fix, where=where))
         return
     for key, value, line in _children(loader, node):
         below = (*path, key)
         if below in file.lines:
-            problem = f"the key is given twice, first in line {file.lines[below]}"
+            problem = f"the key occurs twice, first in line {file.lines[below]}"
             where = f"{file.shown}:{line}"
             file.findings.append(
                 Finding(below, problem, "every key once", "remove one of the two", where=where)
@@ -92,7 +104,7 @@ def _walk(
 
 
 def _children(loader: yaml.Loader, node: yaml.Node) -> list[tuple[Any, yaml.Node, int]]:
-    """Return (key or index, value, line) of everything directly below a node, ``<<`` resolved."""
+    """Return (key or index, value, line) of the direct children of a node, ``<<`` resolved."""
     if isinstance(node, yaml.SequenceNode):
         return [(at, value, value.start_mark.line + 1) for at, value in enumerate(node.value)]
     own: list[tuple[Any, yaml.Node, int]] = []
@@ -112,7 +124,7 @@ def _children(loader: yaml.Loader, node: yaml.Node) -> list[tuple[Any, yaml.Node
 
 
 def merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Lay config files over one another as Snakemake does: mappings merge, all else replaces."""
+    """Merge config files as Snakemake does: mappings key by key, anything else is replaced."""
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
@@ -124,7 +136,7 @@ def merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def located(finding: Finding, data: Any, files: Iterable[ConfigFile]) -> Finding:
-    """Name the file and line that a finding is about; ``data`` is what the files merged to."""
+    """Add the file and line to a finding; ``data`` is the merged content of the files."""
     if finding.where:
         return finding
     newest_first = list(files)[::-1]
@@ -151,7 +163,7 @@ def value_at(data: Any, path: KeyPath) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    # A mapping may be merged from several files: the newest that has it is near enough.
+    # A mapping may be merged from several files; the newest with this key is named.
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return True
     return type(one) is type(other) and (one == other or one != one)

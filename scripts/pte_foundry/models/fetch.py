@@ -3,7 +3,6 @@
 A file comes from disk, over HTTP(S), or out of an installed package.
 """
 
-import importlib.metadata
 import shutil
 import time
 import urllib.request
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from pte_foundry.errors import ModelError
 from pte_foundry.files import replacing, sha256
+from pte_foundry.packages import packaged_file
 
 TIMEOUT = 60  # seconds without a byte
 TRIES = 3  # of a download; a wrong digest is not tried again
@@ -26,7 +26,7 @@ def fetch(source: dict, root: Path, output: Path) -> None:
         if "url" in source:
             _download(source["url"], temporary, TRIES)
         elif "package" in source:
-            shutil.copyfile(_packaged(source["package"], source["file"]), temporary)
+            shutil.copyfile(packaged_file(source["package"], source["file"]), temporary)
         else:
             path = root / source["file"]
             if not path.is_file():
@@ -63,18 +63,3 @@ def _download(url: str, path: Path, tries: int) -> None:
         raise ModelError(
             f"{url}: the download failed: {error}. Check the address and run again."
         ) from error
-
-
-def _packaged(package: str, file: str) -> Path:
-    try:
-        distribution = importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError:
-        raise ModelError(
-            f"package {package!r} is not installed in this environment; add it to envs/models.in "
-            "(or envs/requirements.in), then run `make lock` and `make`."
-        ) from None
-    # Only files that the package says it installed: no path can lead out of it.
-    for entry in distribution.files or []:
-        if entry.as_posix() == file or entry.as_posix().endswith(f"/{file}"):
-            return Path(entry.locate())
-    raise ModelError(f"package {package!r} {distribution.version} has no file {file!r}")

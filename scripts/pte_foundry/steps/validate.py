@@ -8,9 +8,6 @@ from pte_foundry.job import command
 from pte_foundry.job.arguments import add_model, model_of
 from pte_foundry.validate.gates import judge
 
-ENGINES = {"interpreter": "mil-reference"}
-"""By the kind of device: what executes the artifact."""
-
 
 def main(argv: list[str] | None = None) -> int:
     parser = command.parser(__doc__)
@@ -38,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
             read_json(arguments.debug_handles)["operators"],
         )
         gates, status = judge(gated(report), arguments.slice["gates"])
-        kind = arguments.slice["device"]["kind"]
+        device = arguments.slice["device"]
         report |= {
             "build": {
                 "model": arguments.model.stem,
@@ -49,8 +46,8 @@ def main(argv: list[str] | None = None) -> int:
             "target_details": arguments.slice["target"],
             "device": {
                 "name": arguments.device,
-                "kind": kind,
-                "engine": ENGINES[kind],
+                "kind": device["kind"],
+                "engine": device["engine"],
                 "host": platform.machine(),
             },
             "gates": gates,

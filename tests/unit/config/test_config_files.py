@@ -5,7 +5,7 @@ import sys
 import textwrap
 
 import pytest
-from pte_foundry.cli.config import main
+from pte_foundry.cli.main import main
 from pte_foundry.config import yamlfiles
 from pte_foundry.config.config import Config, load
 from pte_foundry.errors import ConfigError
@@ -63,6 +63,20 @@ def test_a_finding_names_the_file_and_line_it_is_in(project):
     assert "base.yaml:14: targets.phone.minimum_os" in message(project)
 
 
+def test_files_are_shown_relative_to_the_project(project, tmp_path_factory):
+    """Snakemake passes absolute paths, and the project's own may contain a symbolic link."""
+    (project / "base.yaml").write_text(BASE.replace("iOS18", "iOS99"))
+    link = tmp_path_factory.mktemp("links") / "project"
+    link.symlink_to(project)
+    for file, root in ((project, project), (link, project), (project, link), (link, link)):
+        with pytest.raises(ConfigError, match=r"\nbase\.yaml:14: targets\.phone"):
+            load([file / "base.yaml"], root)
+    outside = tmp_path_factory.mktemp("outside") / "base.yaml"
+    outside.write_text((project / "base.yaml").read_text())
+    with pytest.raises(ConfigError, match=f"\n{outside}:14: targets"):
+        load([outside], project)
+
+
 def test_the_newest_file_with_the_value_is_named(project):
     text = message(project, "targets: {phone: {minimum_os: iOS9}}")
     assert "over0.yaml:1: targets.phone.minimum_os" in text
@@ -101,14 +115,14 @@ def test_keys_given_twice_are_refused_with_both_lines(project):
         (b"a: [1\nb: 2\n", "bad.yaml:"),
         (b"a:\n\t- 1\n", "bad.yaml:2"),
         (b"a: b: c\n", "bad.yaml:1"),
-        (b"- a\n", "does not hold a mapping"),
-        (b"", "does not hold a mapping"),
-        (b"just text", "does not hold a mapping"),
+        (b"- a\n", "does not contain a mapping"),
+        (b"", "does not contain a mapping"),
+        (b"just text", "does not contain a mapping"),
         (b"a: \xff\xfe", "not UTF-8"),
         (b"a: \x00", "not YAML"),
         (b"a: !!python/name:os.system x\n", "bad.yaml"),
         (b"a: !unknown 3\n", "bad.yaml:1"),
-        (b"a: &a [*a]\n", "holds itself"),
+        (b"a: &a [*a]\n", "contains itself"),
         (b"a: *nowhere\n", "bad.yaml:1"),
         (b"? [1, 2]\n: 3\n", "bad.yaml"),
         (b"---\na: 1\n---\nb: 2\n", "bad.yaml"),
@@ -149,7 +163,7 @@ def test_files_merge_as_snakemake_merges_them(count):
 
 
 def test_findings_without_files_have_no_place():
-    finding = Finding(("a", 0, "b c"), "wrong", "right", "mend it", value="x")
+    finding = Finding(("a", 0, "b c"), "wrong", "right", "fix it", value="x")
     assert str(yamlfiles.located(finding, {}, [])).startswith('a[0]."b c" = "x"\n')
 
 
@@ -159,7 +173,7 @@ def test_the_command_says_what_is_wrong(project, monkeypatch, capsys):
     assert capsys.readouterr().out == "ok: 1 build\n"
     (project / "worse.yaml").write_text("recipes: {plain: {scheme: pt3e}}\n")
     assert main(["check", "base.yaml", "worse.yaml"]) == 1
-    assert "did you mean pt2e?" in capsys.readouterr().out
+    assert "did you mean pt2e?" in capsys.readouterr().err
 
 
 def test_nothing_heavy_is_imported():

@@ -1,15 +1,20 @@
 """Every configuration that must be refused before any work is, with file, key, value and fix.
 
-Each row of the table is a sound configuration with one slip in it. The finding must be at the
-slip's key, alone, and must say what matters.
+Each row of the table is a sound configuration with one mistake in it. The finding must be at the
+mistake's key, alone, and must contain what matters.
 """
 
 import copy
 import re
+from datetime import date
+from typing import Literal
 
 import pytest
+from pte_foundry.config.base import Name, Strict, by_key
 from pte_foundry.config.config import Config, check
+from pte_foundry.config.translate import findings_of
 from pte_foundry.errors import ConfigError
+from pydantic import Field, ValidationError
 
 MODULE = """
 def build(weights, width=8): ...
@@ -80,10 +85,10 @@ REFUSED = {
     "unknown key": ("models/net/wieghts", 1, "models.net.wieghts", "did you mean weights?"),
     "unknown deep key": (PT2E + "weight_type", 1, "global_config.weight_type", "weight_dtype"),
     "missing key": ("models/net/module", ..., "models.net.module", "required key is missing"),
-    "no mapping": ("recipes/plain", 3, "recipes.plain = 3", "this is not a mapping"),
+    "no mapping": ("recipes/plain", 3, "recipes.plain = 3", "expected a mapping"),
     "quoted number": (PT2E + "weight_per_channel", "yes", "weight_per_channel", "true, false"),
-    "section is null": ("gates", None, "gates = null", "no mapping"),
-    "dot name": ("recipes/..", {"scheme": "none"}, 'recipes.".."', "cannot be one"),
+    "section is null": ("gates", None, "gates = null", "expected a mapping"),
+    "dot name": ("recipes/..", {"scheme": "none"}, 'recipes.".."', "file name"),
     "space in name": ("recipes/a b", {"scheme": "none"}, 'recipes."a b"', "a_b"),
     "long name": ("recipes/" + "a" * 101, {"scheme": "none"}, "recipes.a", "at most 100"),
     "same in another case": ("recipes/PLAIN", {"scheme": "none"}, "recipes.PLAIN", "only in case"),
@@ -116,7 +121,7 @@ REFUSED = {
     "data from training": ("models/net/data/d", {"train": True}, "data.d", "file, url, package"),
     "no train()": ("models/net/weights", {"train": True}, "models.net.module", "`train`"),
     "no module": ("models/net/module", "nett.py", "models.net.module", "did you mean net.py?"),
-    "missing data": ("models/net/data/samples", ..., "models.net.data.samples", "does not give"),
+    "missing data": ("models/net/data/samples", ..., "models.net.data.samples", "does not define"),
     "unknown option": ("models/net/options/widht", 1, "options.widht", "did you mean width?"),
     "nan option": ("models/net/options/width", float("nan"), "options.width", "nan"),
     "unknown scheme": ("recipes/plain/scheme", "pt2", "plain.scheme", "did you mean pt2e?"),
@@ -182,11 +187,24 @@ REFUSED = {
         "both configs",
     ),
     "no gate": ("gates/sqnr_db", {}, "gates.sqnr_db", "no limit"),
-    "impossible gate": ("gates/sqnr_db", {"min": 3, "max": 1}, "gates.sqnr_db", "nothing can pass"),
+    "impossible gate": ("gates/sqnr_db", {"min": 3, "max": 1}, "gates.sqnr_db", "min is greater"),
     "infinite gate": ("gates/x", {"min": float("inf")}, "gates.x.min", "finite"),
-    "metric": ("builds/0/gates", {"a b": {"min": 1}}, 'gates."a b"', "no metric's name"),
-    "divergence": ("divergence", "always", "divergence", "neither yes nor no"),
-    "device kind": ("devices", {"p": {"kind": "ssh"}}, "devices.p.kind", "no devices of this kind"),
+    "metric": ("builds/0/gates", {"a b": {"min": 1}}, 'gates."a b"', "not the name of a metric"),
+    "divergence": ("divergence", "always", "divergence", "expected true or false"),
+    "no device": ("devices", {}, "devices = {}", "the section is empty"),
+    "no recipe": ("recipes", {}, "recipes = {}", "define at least one entry under `recipes:`"),
+    "no section": ("targets", ..., "targets", "required key is missing"),
+    "data name": (
+        "models/net/data/a b",
+        SOURCE,
+        'models.net.data."a b"',
+        "rename it, e.g. to a_b",
+    ),
+    "data in another case": ("models/net/data/Samples", SOURCE, "data.Samples", "only in case"),
+    "reserved data name": ("models/net/data/weights", SOURCE, "data.weights", "is reserved"),
+    "date as an option": ("models/net/options/width", date(2024, 1, 1), "width", "not JSON"),
+    "deep date": ("models/net/options/width", [date(2024, 1, 1)], "width[0]", "not JSON"),
+    "device kind": ("devices", {"p": {"kind": "ssh"}}, "devices.p.kind", "no such kind"),
     "typo of a system": ("targets/ios18/minimum_os", "ios18", "minimum_os", "did you mean iOS18?"),
     "system below the runtime": ("targets/ios18/minimum_os", "iOS15", "minimum_os", "crashes"),
     "units": ("targets/ios18/compute_units", "ne", "compute_units", "cpu_and_ne"),
@@ -247,8 +265,8 @@ REFUSED = {
         "builds[0].exclude[0].target",
         "did you mean ios1[78]",
     ),
-    "exclusion of all": ("builds/0/exclude", [{}], "builds[0].exclude[0]", "everything"),
-    "same build twice": ("builds/1", SOUND["builds"][0], "builds[1]", "is asked for by builds.0."),
+    "exclusion of all": ("builds/0/exclude", [{}], "builds[0].exclude[0]", "matches every build"),
+    "same build twice": ("builds/1", SOUND["builds"][0], "builds[1]", "is in builds.0. too"),
     "same build, other gates": (
         "builds/1",
         {"models": ["net"], "recipes": ["plain"], "targets": ["ios17"], "gates": {"a": {"min": 1}}},
@@ -308,7 +326,7 @@ def test_path_separators_in_names_are_refused(project):
 def test_names_that_are_not_text(project):
     data = copy.deepcopy(SOUND)
     data["recipes"] |= {4: {"scheme": "none"}, True: {"scheme": "none"}, None: {"scheme": "none"}}
-    assert sum("not text" in text for text in found(data, project)) == 3
+    assert sum("not a string" in text for text in found(data, project)) == 3
 
 
 @pytest.mark.parametrize("data", [None, [], "text", 3, {}])
@@ -320,9 +338,7 @@ def test_not_a_configuration_at_all(data, project):
 @pytest.mark.parametrize("section", [*SOUND, "gates", "devices", "models/net", "recipes/static"])
 def test_junk_in_any_place_gives_findings_not_tracebacks(section, junk, project):
     findings = found(with_change(section, junk), project)
-    allowed = (section == "gates" and junk in ({}, {"x": None})) or (
-        section == "devices" and junk == {}
-    )
+    allowed = section == "gates" and junk in ({}, {"x": None})
     assert bool(findings) != allowed
 
 
@@ -340,6 +356,61 @@ def test_all_errors_come_in_one_message(project):
         assert words in message
 
 
+def test_a_wrong_entry_hides_nothing_about_the_others(project):
+    """Cross-checks use the entries that are valid, and the names and indices of all."""
+    data = with_change("models/net/options/widht", 1)
+    data["models"]["other"] = {"module": 3}
+    data["builds"].insert(0, {"models": ["other"], "recipes": [4], "targets": "*"})
+    data["builds"][1]["exclude"] = [{"recipe": "plian"}, {"model": "other", "recipe": "plain"}]
+    text = "\n".join(found(data, project))
+    for key in ("models.other.module = 3", "models.other.weights", "builds[0].recipes"):
+        assert key in text
+    assert "models.net.options.widht" in text
+    assert "builds[1].exclude[0].recipe" in text
+    assert text.count("problem:") == 5
+
+
+def test_an_entry_of_several_kinds_is_checked_as_its_own():
+    """What adding a kind of device takes: a class, and an entry in the table."""
+
+    class Here(Strict):
+        kind: Literal["here"] = Field(description="On this machine.")
+
+    class There(Strict):
+        kind: Literal["there"] = Field(description="On another machine.")
+        host: str
+
+    class Whole(Strict):
+        devices: dict[Name, by_key("kind", {"here": Here, "there": There})]
+
+    devices = {"a": {"kind": "here"}, "b": {"kind": "there", "host": "h"}}
+    whole = Whole.model_validate({"devices": devices})
+    assert whole.devices == {"a": Here(kind="here"), "b": There(kind="there", host="h")}
+    assert whole.model_dump() == {"devices": devices}
+    wrong = {"c": {"kind": "ther"}, "d": {}, "e": 3, "f": {"kind": "there", "hots": "h"}}
+    with pytest.raises(ValidationError) as caught:
+        Whole.model_validate({"devices": devices | wrong})
+    texts = [str(finding) for finding in findings_of(caught.value, Whole)]
+    assert [text.splitlines()[0] for text in texts] == [
+        'devices.c.kind = "ther"',
+        "devices.d.kind",
+        "devices.e = 3",
+        "devices.f.host",
+        'devices.f.hots = "h"',
+    ]
+    assert "did you mean there?" in texts[0]
+    assert "here: On this machine; there: On another machine" in texts[1]
+    assert "did you mean host?" in texts[4]
+
+
+def test_keys_that_are_hard_to_write_down_are_findings(project):
+    data = copy.deepcopy(SOUND)
+    data["targets"]["\ud800"] = {"minimum_os": "\ud800"}
+    data["models"]["net"][None] = data["recipes"]["rows"]["steps"][0][True] = 1
+    data["builds"][0]["[key]"] = data["gates"] = {"[key]": 1}
+    assert len(found(data, project)) >= 5
+
+
 def test_modules_are_read_without_running_them(project):
     (project / "net.py").write_text("raise SystemExit('run')\ndef build(weights): ...\n")
     findings = found(SOUND, project)
@@ -347,7 +418,7 @@ def test_modules_are_read_without_running_them(project):
     (project / "net.py").write_text("def build(:\n")
     assert any("line 1" in text for text in found(SOUND, project))
     (project / "net.py").write_bytes(b"a = '\x00'")
-    assert any("is not Python" in text for text in found(SOUND, project))
+    assert any("not valid Python" in text for text in found(SOUND, project))
 
 
 def test_imported_functions_count(project):

@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 from pte_foundry.config import yamlfiles
 from pte_foundry.config.config import load
-from pte_foundry.config.recipes import Affine, Codebook, LinearQuantizer, PerAxis, Pt2eRecipe
+from pte_foundry.config.recipes.pt2e import LinearQuantizer, Pt2eRecipe
+from pte_foundry.config.recipes.quantize import Affine, Codebook, PerAxis
 from pte_foundry.config.schema import docs_text, schema, schema_text
 from pte_foundry.config.systems import SPECIFICATION_VERSIONS
 from pte_foundry.config.targets import LinearQuantizerSpec, Partitioner, Target
@@ -22,13 +23,13 @@ FULL = [*DEFAULT, "config/full.yaml"]
 
 def test_schema_file_is_current():
     assert (ROOT / "config/schema.json").read_text() == schema_text(), (
-        "run: python -m pte_foundry.config schema > config/schema.json"
+        "run: pte-foundry config schema > config/schema.json"
     )
 
 
 def test_reference_is_current():
     assert (ROOT / "config/README.md").read_text() == docs_text(), (
-        "run: python -m pte_foundry.config docs > config/README.md"
+        "run: pte-foundry config docs > config/README.md"
     )
 
 
@@ -40,7 +41,7 @@ def test_every_key_is_explained():
 
 def test_commands_write_the_files():
     made = subprocess.run(
-        [sys.executable, "-m", "pte_foundry.config", "docs"],
+        [sys.executable, "-m", "pte_foundry.cli", "config", "docs"],
         cwd=ROOT,
         capture_output=True,
         check=True,
@@ -69,6 +70,8 @@ def test_our_configurations_pass_both_checks(files):
         (("models", "minilm", "weights", "sha256"), "ABC"),
         (("recipes", "a/b"), {"scheme": "none"}),
         (("builds",), []),
+        (("devices",), {}),
+        (("models", "minilm", "data", "a b"), {"file": "a", "sha256": "0" * 64}),
         (("gates", "a b"), {"min": 1}),
     ],
 )

@@ -5,11 +5,14 @@ An edit must change the slices of the stages that it matters to, and no other.
 
 import copy
 import json
+from typing import Literal
 
 import pytest
 from pte_foundry.config.config import Config
-from pte_foundry.config.slices import slice_json
+from pte_foundry.config.recipes import SCHEMES
 from pte_foundry.errors import ConfigError
+from pte_foundry.quantize import schemes
+from pte_foundry.workflow.jobs import Jobs
 
 MODULE = """
 def build(weights, width=8): ...
@@ -51,30 +54,31 @@ def parsed(tmp_path):
     def parse(edit=lambda data: None):
         data = copy.deepcopy(DATA)
         edit(data)
-        return Config.parse(data, [], tmp_path)
+        return Jobs(Config.parse(data, [], tmp_path))
 
     return parse
 
 
-def everything(config):
+def everything(jobs):
     """All slices and keys of a configuration, by stage and names."""
-    net = {"model": "net"}
+    net, config = {"model": "net"}, jobs.config
     slices = {
-        "fetch": config.slice("fetch", **net, name="samples"),
-        **{stage: config.slice(stage, **net) for stage in ("train", "export", "reference")},
+        "fetch": jobs.slice("fetch", **net, name="samples"),
+        **{stage: jobs.slice(stage, **net) for stage in ("model", "train", "export", "reference")},
     }
-    for name in config.recipes:
-        slices[f"convert {name}"] = config.slice("convert", **net, recipe=name)
-        if config.calibrates(name):
-            slices[f"calibrate {name}"] = config.slice("calibrate", **net, recipe=name)
-            slices[f"activation_key {name}"] = config.activation_key("net", name)
+    for name, recipe in config.recipes.items():
+        slices[f"convert {name}"] = jobs.slice("convert", **net, recipe=name)
+        if recipe.calibrates:
+            slices[f"calibrate {name}"] = jobs.slice("calibrate", **net, recipe=name)
+            slices[f"activation_key {name}"] = jobs.activation_key("net", name)
     for name in config.targets:
-        slices[f"lower {name}"] = config.slice("lower", target=name)
-        slices[f"lowering_key {name}"] = config.lowering_key(name)
-        slices[f"pte {name}"] = config.slice("pte", target=name)
+        slices[f"lower {name}"] = jobs.slice("lower", target=name)
+        slices[f"lowering_key {name}"] = jobs.lowering_key(name)
+        slices[f"pte {name}"] = jobs.slice("pte", target=name)
     for build in config.builds:
         names = {"model": build.model, "recipe": build.recipe, "target": build.target}
-        slices["validate " + "/".join(names.values())] = config.slice("validate", **names)
+        part = jobs.slice("validate", **names, device="host")
+        slices["validate " + "/".join(names.values())] = part
     return {name: json.dumps(part, sort_keys=True) for name, part in slices.items()}
 
 
@@ -134,7 +138,7 @@ CALIBRATION = {"calibrate", "activation_key", "convert"}
         (setting(*NET, "shots", value=2), {"calibrate", "activation_key"}),
         (setting(*NET, "width", value=1), {"export", "reference", *CALIBRATION}),
         (setting("models", "net", "weights", "sha256", value="1" * 64), {"train"}),
-        (setting("models", "net", "data", "samples", "sha256", value="1" * 64), {"fetch"}),
+        (setting("models", "net", "data", "samples", "sha256", value="1" * 64), {"fetch", "model"}),
         (setting("recipes", "more", value={"scheme": "none"}), {"new convert", "new validate"}),
         (setting("devices", value={"host": {"kind": "interpreter"}}), set()),
     ],
@@ -163,17 +167,17 @@ def test_swapped_values_are_seen(parsed):
 
     one, other = parsed(), parsed(swapped)
     names = {"model": "net", "recipe": "rows"}
-    assert slice_json(one.slice("convert", **names)) != slice_json(other.slice("convert", **names))
+    assert one.slice("convert", **names) != other.slice("convert", **names)
 
 
 def test_equal_programs_share_one_lowering(parsed):
-    config = parsed()
-    assert config.lowering_key("phone") == config.lowering_key("desk")
-    assert config.lowering_key("old") != config.lowering_key("phone")
-    assert config.lowering_key("phone").startswith("ios18-float16-")
-    assert config.target_of(config.lowering_key("old")) == "old"
-    key = config.activation_key("net", "static")
-    assert config.recipe_of("net", key) == "static"
+    jobs = parsed()
+    assert jobs.lowering_key("phone") == jobs.lowering_key("desk")
+    assert jobs.lowering_key("old") != jobs.lowering_key("phone")
+    assert jobs.lowering_key("phone").startswith("ios18-float16-")
+    assert jobs.target_of(jobs.lowering_key("old")) == "old"
+    key = jobs.activation_key("net", "static")
+    assert jobs.recipe_of("net", key) == "static"
 
 
 def test_slices_are_plain_and_hold_no_names(parsed):
@@ -185,15 +189,15 @@ def test_slices_are_plain_and_hold_no_names(parsed):
 
 
 def test_weight_only_recipes_do_not_calibrate(parsed):
-    config = parsed()
-    assert [name for name in config.recipes if config.calibrates(name)] == ["static"]
+    jobs = parsed()
+    assert [name for name, r in jobs.config.recipes.items() if r.calibrates] == ["static"]
     with pytest.raises(ValueError, match="no calibration"):
-        config.activation_key("net", "weights")
+        jobs.activation_key("net", "weights")
 
 
 def test_parts_with_float_weights_are_not_calibrated(parsed):
     edit = setting("recipes", "static", "module_name_configs", "a", "weight_dtype", value="float32")
-    part = parsed(edit).slice("calibrate", model="net", recipe="static")
+    part = parsed(edit).part("calibrate", model="net", recipe="static")
     assert part["activations"]["module_name_configs"] == {"a": None}
     assert set(part["activations"]["global_config"]) == {
         "quantization_scheme",
@@ -203,14 +207,15 @@ def test_parts_with_float_weights_are_not_calibrated(parsed):
 
 
 def test_states_follow_the_system(parsed):
-    config = parsed()
-    assert config.slice("pte", target="phone")["states"] is True
-    assert config.slice("pte", target="old")["states"] is False
-    assert config.targets["old"].specification_version == 8
+    jobs = parsed()
+    assert jobs.part("pte", target="phone")["states"] is True
+    assert jobs.part("pte", target="old")["states"] is False
+    assert jobs.config.targets["old"].specification_version == 8
 
 
-def gates_of(config, recipe, target="phone"):
-    return config.slice("validate", model="net", recipe=recipe, target=target)["gates"]
+def gates_of(jobs, recipe, target="phone"):
+    names = {"model": "net", "recipe": recipe, "target": target}
+    return jobs.part("validate", **names, device="host")["gates"]
 
 
 def test_later_gates_win_and_null_removes(parsed):
@@ -231,26 +236,26 @@ def test_default_gates_come_from_the_scheme(parsed):
         data["targets"]["desk"]["partitioner"] = {"skip_ops_for_coreml_delegation": ["aten.mm"]}
         data["targets"]["phone"]["op_linear_quantizer_config"] = {"dtype": "int4"}
 
-    config = parsed(edit)
-    assert gates_of(config, "plain", "old")["sqnr_db"]["min"] == 90
-    assert gates_of(config, "plain", "desk")["sqnr_db"]["min"] == 45
-    assert gates_of(config, "plain", "phone")["sqnr_db"]["min"] == 5
-    assert gates_of(config, "static", "old")["sqnr_db"]["min"] == 12
-    assert gates_of(config, "weights", "old")["sqnr_db"]["min"] == 18
-    assert gates_of(config, "rows", "old")["hazards"]["max"] == 0
-    assert gates_of(config, "rows", "old")["delegated_fraction"]["min"] == 1
-    assert "delegated_fraction" not in gates_of(config, "rows", "desk")
+    jobs = parsed(edit)
+    assert gates_of(jobs, "plain", "old")["sqnr_db"]["min"] == 90
+    assert gates_of(jobs, "plain", "desk")["sqnr_db"]["min"] == 45
+    assert gates_of(jobs, "plain", "phone")["sqnr_db"]["min"] == 5
+    assert gates_of(jobs, "static", "old")["sqnr_db"]["min"] == 12
+    assert gates_of(jobs, "weights", "old")["sqnr_db"]["min"] == 18
+    assert gates_of(jobs, "rows", "old")["hazards"]["max"] == 0
+    assert gates_of(jobs, "rows", "old")["delegated_fraction"]["min"] == 1
+    assert "delegated_fraction" not in gates_of(jobs, "rows", "desk")
 
 
 def test_what_is_not_built_cannot_be_validated(parsed):
-    config = parsed(setting("builds", 0, "targets", value=["old"]))
+    jobs = parsed(setting("builds", 0, "targets", value=["old"]))
     with pytest.raises(ConfigError, match=r"net/rows/phone is not among the builds, .*add it"):
-        config.slice("validate", model="net", recipe="rows", target="phone")
+        gates_of(jobs, "rows", "phone")
 
 
-def test_steps_are_handed_on_flat(parsed):
-    """The form of pte_foundry.quantize.weight_only: scheme, filter and config on one level, all explicit."""
-    (step,) = parsed().slice("convert", model="net", recipe="rows")["recipe"]["steps"]
+def test_steps_reach_conversion_flat(parsed):
+    """As quantize.weight_only reads them: scheme, filter and config on one level, all explicit."""
+    (step,) = parsed().part("convert", model="net", recipe="rows")["recipe"]["steps"]
     assert step["scheme"] == "affine"
     assert step["types"] == ["torch.nn.Linear", "torch.nn.Embedding"]
     assert step["granularity"] == {"axis": 0}
@@ -267,19 +272,32 @@ def test_steps_are_handed_on_flat(parsed):
 )
 def test_sources_have_a_kind_and_a_file_name(source, kind, filename, parsed):
     data = setting("models", "net", "data", "samples", value=source | {"sha256": "0" * 64})
-    config = parsed(data)
-    assert config.models["net"].data["samples"].kind == kind
-    assert config.models["net"].data["samples"].filename == filename
-    assert config.models["net"].weights.kind == "train"
-    assert config.slice("fetch", model="net", name="samples") == source | {"sha256": "0" * 64}
-    assert config.slice("sources", model="net")["data"]["samples"]["sha256"] == "0" * 64
+    jobs = parsed(data)
+    net = jobs.config.models["net"]
+    assert net.data["samples"].kind == kind
+    assert net.data["samples"].filename == filename
+    assert net.weights.kind == "train"
+    assert jobs.part("fetch", model="net", name="samples") == source | {"sha256": "0" * 64}
+    assert jobs.part("plan", model="net")["data"]["samples"]["sha256"] == "0" * 64
 
 
 def test_the_manifest_gets_what_is_built(parsed):
     def only_plain(data):
         data["builds"][0] |= {"recipes": ["plain"], "targets": ["old"]}
 
-    config = parsed(only_plain)
-    assert config.slice("recipes") == {"plain": {"scheme": "none"}}
-    assert list(config.slice("targets")) == ["old"]
-    assert config.slice("targets")["old"]["compute_units"] == "all"
+    part = parsed(only_plain).part("plan", model="net")
+    assert part["recipes"] == {"plain": {"scheme": "none"}}
+    assert list(part["targets"]) == ["old"]
+    assert part["targets"]["old"]["compute_units"] == "all"
+
+
+def test_a_device_reaches_its_validation(parsed):
+    names = {"model": "net", "recipe": "plain", "target": "old", "device": "host"}
+    device = parsed().part("validate", **names)["device"]
+    assert device == {"kind": "interpreter", "engine": "mil-reference"}
+
+
+def test_every_scheme_has_a_module_of_its_name():
+    for name, kind in SCHEMES.items():
+        assert kind.model_fields["scheme"].annotation == Literal[name]
+        assert callable(schemes.load(name).findings)

@@ -1,7 +1,10 @@
 """Recipes against a model's modules: groups, blocks and filters that do not fit are refused."""
 
 import pytest
-from pte_foundry.config.structure import selected, structure_errors, structure_findings
+from pte_foundry.config.recipes import Recipe
+from pte_foundry.quantize import schemes
+from pte_foundry.quantize.schemes.quantize import selected
+from pydantic import TypeAdapter
 
 
 def module(name, kind, weight):
@@ -28,8 +31,13 @@ def step(scheme="affine", types=("torch.nn.Linear",), names=("*",), exclude=(), 
     return {"scheme": scheme} | filters | defaults | config
 
 
+def structure_findings(name, recipe, model, modules):
+    return schemes.load(recipe["scheme"]).findings(name, recipe, model, modules)
+
+
 def errors(*steps):
-    return structure_errors("r", {"scheme": "quantize", "steps": list(steps)}, "net", MODULES)
+    recipe = {"scheme": "quantize", "steps": list(steps)}
+    return "\n".join(map(str, structure_findings("r", recipe, "net", MODULES)))
 
 
 def test_what_fits_is_fine():
@@ -61,12 +69,12 @@ def test_selection_by_type_name_and_exclusion():
         (step("codebook", block_size=[-1, 32]), ["layer.0 [64, 48]", "48 columns"]),
         (step("codebook", block_size=[2, 8]), ["both rows and columns", "layer.0", "layer.1"]),
         (step("codebook", block_size=[128, -1]), ["128 does not divide the 64 rows"]),
-        (step(types=["torch.nn.LSTM"]), ["finds no module in net", "Conv2d"]),
+        (step(types=["torch.nn.LSTM"]), ["matches no module of net", "Conv2d"]),
         (step(names=["layer.0", "leyer.1"]), ["leyer.1", "did you mean layer.1?"]),
         (step(exclude=["head.*"]), ["exclude[0]", "no module of net"]),
-        (step(exclude=["layer.*"]), ["finds no module in net"]),
-        (step(types=["torch.nn.Conv2d"]), ["features.0 [8, 3, 3, 3]", "no matrix"]),
-        (step(types=["torch.nn.ReLU"]), ["features.1", "there is no weight"]),
+        (step(exclude=["layer.*"]), ["matches no module of net"]),
+        (step(types=["torch.nn.Conv2d"]), ["features.0 [8, 3, 3, 3]", "not 2-D"]),
+        (step(types=["torch.nn.ReLU"]), ["features.1", "has no weight"]),
     ],
 )
 def test_what_does_not_fit_is_named_with_its_shape(wrong, words):
@@ -87,6 +95,15 @@ def test_many_modules_make_one_finding():
     recipe = {"scheme": "quantize", "steps": [step(granularity={"group_size": 2})]}
     (finding,) = structure_findings("r", recipe, "net", many)
     assert "and 15 more" in finding.problem
+
+
+def test_a_recipe_is_checked_by_its_scheme():
+    step = {"affine": {"granularity": {"group_size": 32}}, "modules": {"names": ["layer.0"]}}
+    recipe = TypeAdapter(Recipe).validate_python({"scheme": "quantize", "steps": [step]})
+    (finding,) = recipe.structure_findings("r", "net", MODULES)
+    assert finding.path == ("recipes", "r", "steps", 0, "affine", "granularity", "group_size")
+    plain = TypeAdapter(Recipe).validate_python({"scheme": "none"})
+    assert list(plain.structure_findings("r", "net", MODULES)) == []
 
 
 def test_names_and_types_of_pt2e_recipes():

@@ -13,17 +13,17 @@ from types import ModuleType
 from typing import Any
 
 Module = Mapping[str, Any]
-"""A row of ``models.module.modules_table``: ``name`` (fully qualified), ``type`` (dotted name),
-``types`` (dotted names of the class and its bases, aliases included), ``weight`` (shape or None)."""
+"""A row of ``models.module.modules_table``: ``name`` (fully qualified), ``type`` (dotted name of
+its class), ``types`` (of its bases too, aliases included), ``weight`` (shape or None)."""
 
 Modules = Sequence[Module]
 
 
 def name_of(scheme: str) -> str:
-    """Returns the dotted name of a scheme's module."""
+    """Return the dotted name of a scheme's module."""
     return f"{__name__}.{scheme}"
 
 
 def load(scheme: str) -> ModuleType:
-    """Imports the module of a scheme."""
+    """Import the module of a scheme."""
     return importlib.import_module(name_of(scheme))

@@ -1,4 +1,4 @@
-"""No compression: the exported program is lowered as it is, and nothing is converted."""
+"""No compression: the exported program is lowered without conversion."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,5 +10,5 @@ from pte_foundry.quantize.schemes import Modules
 def findings(
     recipe_name: str, recipe: Mapping[str, Any], model_name: str, modules: Modules
 ) -> list[Finding]:
-    """Returns nothing: every model can stay as it is."""
+    """Return no findings: the scheme fits every model."""
     return []

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def convert(
     model: ModelModule, recipe: Mapping[str, Any], program: Path, statistics: Path | None
 ) -> ExportedProgram:
-    """Returns the quantized program of ``model``.
+    """Return the quantized program of ``model``.
 
     Args:
-        model: gives the example inputs and dynamic shapes.
+        model: the module of the model: example inputs, dynamic shapes.
         recipe: its slice of the configuration (``Config.recipe``).
         program: the exported program, .pt2.
         statistics: the activation ranges that ``calibrate`` wrote; None for weight-only.
@@ -45,7 +45,7 @@ def convert(
 def findings(
     recipe_name: str, recipe: Mapping[str, Any], model_name: str, modules: Modules
 ) -> list[Finding]:
-    """Checks that the model has the modules and module types that the recipe names."""
+    """Check that the model has the modules and module types that the recipe names."""
     return list(_findings(("recipes", recipe_name), recipe, model_name, modules))
 
 
@@ -60,7 +60,7 @@ def _findings(
             yield Finding(key, f"{model} has no such module", "names of its modules", fix)
     types = {kind for module in modules for kind in (module["type"], *module["types"])}
     for kind in recipe["module_type_configs"]:
-        # Functions (torch.add, operator.add …) are no modules: only the graph would show them.
+        # Functions (torch.add, operator.add …) are not checked: only the graph shows them.
         is_module = kind.rpartition(".")[2][:1].isupper()
         if is_module and kind not in types:
             fix = did_you_mean(kind, types, "correct or remove it")

@@ -30,10 +30,10 @@ _INTERNAL = "torch.nn.modules.linear.NonDynamicallyQuantizableLinear"
 def convert(
     model: ModelModule, recipe: Mapping[str, Any], program: Path, statistics: Path | None
 ) -> ExportedProgram:
-    """Returns the program of ``model`` with compressed weights.
+    """Return the program of ``model`` with compressed weights.
 
     Args:
-        model: builds the eager model, and gives the example inputs and dynamic shapes.
+        model: the module of the model: eager model, example inputs, dynamic shapes.
         recipe: its slice of the configuration (``Config.recipe``).
         program: not used: the eager model is exported again, with its compressed weights.
         statistics: not used: activations stay in floating point.
@@ -47,9 +47,9 @@ def convert(
 def findings(
     recipe_name: str, recipe: Mapping[str, Any], model_name: str, modules: Modules
 ) -> list[Finding]:
-    """Checks every step against the modules of a model.
+    """Check every step against the modules of a model.
 
-    Of the steps of a recipe, the first that selects a module compresses it.
+    The first step that selects a module compresses it.
     """
     found: list[Finding] = []
     touched: set[str] = set()
@@ -60,7 +60,7 @@ def findings(
 
 
 def selected(step: Mapping[str, Any], modules: Modules) -> list[Module]:
-    """Return the modules that a ``quantize`` step chooses: by type and name, less exclusions."""
+    """Return the modules that a ``quantize`` step selects: by type and name, less exclusions."""
     return [
         module
         for module in modules
@@ -78,9 +78,9 @@ def _step(
     chosen = selected(step, modules)
     found = [module for module in chosen if module["name"] not in touched]
     if not found:
-        problem = f"the step finds no module in {model}"
+        problem = f"the step matches no module of {model}"
         if chosen:
-            problem = f"earlier steps have already compressed all that the step finds in {model}"
+            problem = f"earlier steps already compress all that the step matches in {model}"
         fix = "widen types or names, or leave the recipe out for this model"
         value = {key: step[key] for key in ("types", "names", "exclude")}
         yield Finding((*path, "modules"), problem, f"types: {_types(modules)}", fix, value)
@@ -105,10 +105,10 @@ def _types(modules: Modules) -> str:
 
 
 def _weight(step: Mapping[str, Any], module: Module) -> Iterator[tuple]:
-    """Yield (key, problem, allowed, fix) for what makes a step impossible on one weight."""
+    """Yield (key, problem, allowed, fix) for every reason why a step cannot compress a weight."""
     shape = module["weight"]
     if shape is None or len(shape) != 2:
-        what = "there is no weight" if shape is None else "the weight is no matrix"
+        what = "the module has no weight" if shape is None else "the weight is not 2-D"
         fix = "exclude the module; PT2E can quantize convolutions"
         yield ("modules",), what, "modules with a weight [rows, columns]", fix
         return
@@ -134,7 +134,7 @@ def _weight(step: Mapping[str, Any], module: Module) -> Iterator[tuple]:
             yield key, f"{size} does not divide the {whole} {what}", allowed, fix
     if block_rows != rows and block_columns != columns:
         fix = "set one of the two to -1"
-        yield key, "both rows and columns are grouped", "[N, -1] or [-1, N]", fix
+        yield key, "the blocks split both rows and columns", "[N, -1] or [-1, N]", fix
 
 
 def _nearest(whole: int, size: int, what: str) -> str:
@@ -145,11 +145,11 @@ def _nearest(whole: int, size: int, what: str) -> str:
 def _filters(
     path: tuple, chosen: Mapping[str, Any], model: str, modules: Modules
 ) -> Iterator[Finding]:
-    """Every single type and pattern must find something, or it is a slip of the pen."""
+    """Find patterns that match no module: each is probably a typo."""
     for key in ("names", "exclude"):
         for at, pattern in enumerate(chosen[key]):
             if not any(fnmatchcase(module["name"], pattern) for module in modules):
                 fix = did_you_mean(pattern, [m["name"] for m in modules], "correct or remove it")
-                problem = f"no module of {model} has such a name"
+                problem = f"the pattern matches no module of {model}"
                 allowed = "patterns of module names"
                 yield Finding((*path, key, at), problem, allowed, fix, pattern)

@@ -1,0 +1,204 @@
+"""The scheme ``quantize``: weight-only quantization and palettization of linears and embeddings.
+
+Keys, values and defaults are those of ``IntxWeightOnlyConfig`` (torchao 0.18, quantization/
+quant_api.py) and ``CodebookWeightOnlyConfig`` (torchao 0.18, prototype/quantization/
+codebook_coreml/api.py). Values that ExecuTorch's Core ML backend cannot lower are refused.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from pte_foundry.config.base import Strict, one_of, refusal, refuse
+from pte_foundry.config.gates import AFFINE_SQNR, PALETTIZED_SQNR, PER_GROUP_SQNR
+from pte_foundry.config.recipes.base import BaseRecipe, check_dotted
+from pte_foundry.config.systems import IOS16, IOS18
+from pte_foundry.findings import Finding, KeyPath
+
+
+class PerAxis(Strict):
+    """Per-channel quantization: one scale per output channel, which is a row of the weight."""
+
+    axis: Literal[0] = Field(description="The axis with one scale per index; Core ML: 0 only.")
+
+
+class PerGroup(Strict):
+    """Per-block quantization: one scale per group of values in a row; needs iOS18 / macOS15."""
+
+    group_size: int = Field(
+        ge=1, description="Values per group; must divide the columns of every selected weight."
+    )
+
+
+def _granularity(value: Any) -> str:
+    keys = value if isinstance(value, Mapping) else ()
+    return "group" if any(str(key).startswith("group") for key in keys) else "axis"
+
+
+_WIDTHS = {
+    f"int{bits}": (
+        f"Core ML has no linear quantization with {bits} bits",
+        "use int4 or int8, or a codebook step, which supports 1 to 8 bits",
+    )
+    for bits in (1, 2, 3, 5, 6, 7)
+}
+_SCALES = {
+    "bfloat16": ("Core ML has no bfloat16", "use float16 or float32, or null for the weight's")
+}
+
+
+class Affine(Strict):
+    """Weight-only linear quantization (torchao's IntxWeightOnlyConfig)."""
+
+    weight_dtype: Annotated[Literal["int4", "int8"], refuse(_WIDTHS, "int4, int8")] = Field(
+        default="int8", description="Type of the weights; int4 needs iOS18 / macOS15."
+    )
+    granularity: one_of({"axis": PerAxis, "group": PerGroup}, _granularity) = Field(
+        default=PerAxis(axis=0),
+        description="`{axis: 0}`: one scale per channel; `{group_size: N}`: one per group of N.",
+    )
+    mapping_type: Literal["symmetric", "asymmetric", "symmetric_no_clipping_err"] = Field(
+        default="symmetric",
+        description="How the range maps to integers; `asymmetric` has zero points.",
+    )
+    scale_dtype: Annotated[
+        Literal["float16", "float32"] | None, refuse(_SCALES, "null, float16, float32")
+    ] = Field(default=None, description="Type of the scales; `null`: the weight's.")
+    intx_packing_format: Literal["unpacked_to_int8"] = Field(
+        default="unpacked_to_int8", description="Layout inside torchao; it has only this one."
+    )
+    intx_choose_qparams_algorithm: Literal["affine", "hqq_scale_only"] = Field(
+        default="affine",
+        description="How scales are chosen: from the range, or by the HQQ search (slower, often "
+        "more accurate; always symmetric).",
+    )
+    version: Literal[2] = Field(
+        default=2, description="Version of torchao's config class; it has only this one."
+    )
+
+
+def _block_size(value: list[int]) -> list[int]:
+    if len(value) == 2 and all(size == -1 or size >= 1 for size in value):
+        return value
+    raise refusal(
+        "this is not a block of a 2-D weight",
+        "[rows, columns], each -1 (all of them) or at least 1",
+        "e.g. [-1, -1] for one table per tensor, [16, -1] for one per 16 rows",
+    )
+
+
+class Codebook(Strict):
+    """Palettization: look-up tables (LUT) found by k-means; needs iOS18 / macOS15.
+
+    The keys are those of torchao's CodebookWeightOnlyConfig.
+    """
+
+    dtype: Literal["uint1", "uint2", "uint3", "uint4", "uint5", "uint6", "uint7", "uint8"] = Field(
+        description="Type of the indices: 1 to 8 bits, 2 to 256 values per table."
+    )
+    block_size: Annotated[list[int], AfterValidator(_block_size)] = Field(
+        description="[rows, columns] that share one table; -1: all of them. At least one of the "
+        "two must span the weight; the other must divide it.",
+        json_schema_extra={"minItems": 2, "maxItems": 2},
+    )
+
+
+class ModuleFilter(Strict):
+    """Selects modules by type and by name; a module must match both."""
+
+    types: list[str] = Field(
+        default=["torch.nn.Linear", "torch.nn.Embedding"],
+        min_length=1,
+        description="Full dotted names of module classes; subclasses match too.",
+    )
+    names: list[str] = Field(
+        default=["*"],
+        min_length=1,
+        description="Patterns (`*`, `?`, `[…]`) for fully qualified names.",
+    )
+    exclude: list[str] = Field(default=[], description="Name patterns to exclude.")
+
+
+class Step(Strict):
+    """One pass of torchao's `quantize_`; has exactly one of `affine` and `codebook`."""
+
+    modules: ModuleFilter = Field(
+        default=ModuleFilter(),
+        description="Which modules to compress. Each step must match at least one.",
+    )
+    affine: Affine | None = Field(default=None, description="Linear quantization.")
+    codebook: Codebook | None = Field(default=None, description="Palettization.")
+
+    def slice(self) -> dict[str, Any]:
+        """Return the step as ``quantize.weight_only`` reads it: filter and config on one level."""
+        scheme = "affine" if self.codebook is None else "codebook"
+        config = getattr(self, scheme)
+        return {
+            "scheme": scheme,
+            **self.modules.model_dump(mode="json"),
+            **config.model_dump(mode="json"),
+        }
+
+    def oldest_version(self) -> tuple[int, str]:
+        """Return the lowest specification version that can express it, and what requires that."""
+        if self.codebook:
+            return IOS18, "a look-up table (codebook)"
+        if self.affine and self.affine.weight_dtype == "int4":
+            return IOS18, "4-bit weights"
+        if self.affine and isinstance(self.affine.granularity, PerGroup):
+            return IOS18, "a scale per group"
+        return IOS16, "8-bit weights with a scale per channel"
+
+    def sqnr_floor(self) -> float:
+        """Return the SQNR in dB that sound builds reach with this compression."""
+        if self.codebook:
+            return PALETTIZED_SQNR[int(self.codebook.dtype.removeprefix("uint"))]
+        grouped = isinstance(self.affine.granularity, PerGroup)
+        floors = PER_GROUP_SQNR if grouped else AFFINE_SQNR
+        return floors[int(self.affine.weight_dtype.removeprefix("int"))]
+
+    def findings(self, path: KeyPath) -> Iterator[Finding]:
+        """Find contradictions within the step; ``path`` is its key path."""
+        if (self.affine is None) == (self.codebook is None):
+            problem = f"the step has {'both configs' if self.affine else 'no config'}"
+            fix = "make two steps" if self.affine else "write e.g. `affine: {weight_dtype: int8}`"
+            yield Finding(path, problem, "either affine or codebook", fix)
+        for at, kind in enumerate(self.modules.types):
+            yield from check_dotted((*path, "modules", "types", at), kind)
+        if self.affine is None or self.affine.mapping_type == "symmetric":
+            return
+        if self.affine.intx_choose_qparams_algorithm == "hqq_scale_only":
+            problem = "hqq_scale_only has no zero points and would ignore the mapping type"
+            fix = "leave mapping_type out, or use the affine algorithm"
+            key = (*path, "affine", "mapping_type")
+            yield Finding(key, problem, "symmetric", fix, self.affine.mapping_type)
+
+
+class QuantizeRecipe(BaseRecipe):
+    """Weight-only compression of linears and embeddings with torchao's `quantize_`."""
+
+    scheme: Literal["quantize"] = Field(
+        description="Weight-only quantization or palettization by torchao's `quantize_`."
+    )
+    steps: list[Step] = Field(
+        min_length=1,
+        description="Run in this order. The first step that matches a module compresses it.",
+    )
+
+    def slice(self) -> dict[str, Any]:
+        """Return what the scheme's conversion reads: plain data, defaults included, no gates."""
+        return {"scheme": self.scheme, "steps": [step.slice() for step in self.steps]}
+
+    def oldest_version(self) -> tuple[int, str]:
+        """Return the specification version of the step that needs the newest."""
+        return max((step.oldest_version() for step in self.steps), key=lambda need: need[0])
+
+    def sqnr_floors(self) -> list[float]:
+        """Return the floor of every step."""
+        return [step.sqnr_floor() for step in self.steps]
+
+    def findings(self, path: KeyPath) -> Iterator[Finding]:
+        """Find contradictions within each step."""
+        for index, step in enumerate(self.steps):
+            yield from step.findings((*path, "steps", index))
