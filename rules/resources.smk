@@ -1,6 +1,5 @@
 # What the rules request from a scheduler: see pte_foundry/workflow/stages.py.
-import importlib.metadata
-
+from pte_foundry.packages import packaged_file
 from pte_foundry.workflow.memory import needed, weights_mb
 
 
@@ -48,4 +47,4 @@ def files_of_size(wildcards):
     if source.kind == "file":
         yield ROOT / source.file
     elif source.kind == "package":
-        yield importlib.metadata.distribution(source.package).locate_file(source.file)
+        yield packaged_file(source.package, source.file)

@@ -11,6 +11,7 @@ PACKAGE = "pte_foundry"
 LAYERS = (
     ("errors", "canonical_json", "lock"),
     ("files", "findings"),
+    ("packages",),
     ("upstream",),
     ("formats",),
     ("mil",),
