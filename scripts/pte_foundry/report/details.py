@@ -62,8 +62,8 @@ def divergence_frames() -> tuple[dict[str, Any], ...]:
         {
             "title": "Per-layer error attribution",
             "kind": "plot",
-            "note": "Points: the error that a layer introduces, measured against what fp32 "
-            "computes from the artifact's own inputs of that layer. Line: the accumulated error, "
+            "note": "Points: the error that a layer introduces, measured against the fp32 "
+            "operators on the artifact's own inputs of that layer. Line: the accumulated error, "
             "measured against the fp32 program. Both are SQNRs over the power of the layer's fp32 "
             "result. Lower is worse; a cross is infinite noise; an exact layer has no point. The "
             f"plot shows at most the {LAYERS} layers that introduce the largest error.",

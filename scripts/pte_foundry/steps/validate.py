@@ -8,7 +8,7 @@ from pte_foundry.job import command
 from pte_foundry.job.arguments import add_model, model_of
 
 ENGINES = {"interpreter": "mil-reference"}
-"""Kind of device to what executes the artifact there."""
+"""Engine that executes the artifact, by kind of device."""
 
 
 def main(argv: list[str] | None = None) -> int:

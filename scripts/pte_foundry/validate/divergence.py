@@ -10,9 +10,9 @@ Two errors of a layer are measured, both as noise over the power of its fp32 res
 accumulated
     The artifact's result against the fp32 result for the same sample.
 introduced
-    The artifact's result against what the fp32 operators compute from *the artifact's own* inputs
-    of the layer. Errors of earlier layers are then on both sides, so only the error introduced by
-    the layer itself is measured. An infinity that came in does not count, one that arises does.
+    The artifact's result against the result of the fp32 operators on *the artifact's own* inputs
+    of the layer. Both sides then contain the errors of earlier layers, so only the error introduced
+    by the layer itself is measured. An infinity in the inputs does not count, a new one does.
 
 Limits: errors of two layers may cancel out later, and the error of a layer that hardly reaches the
 outputs counts fully: this measures local error, not its effect on the outputs. Operators that are

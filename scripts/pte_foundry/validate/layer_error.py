@@ -42,9 +42,9 @@ class LayerError:
         """Adds one sample.
 
         Args:
-            result: what the artifact computed.
-            reference: what the fp32 program computed from the same sample, of the same shape.
-            local: what the fp32 operators compute from the artifact's own inputs of the layer.
+            result: the artifact's result, of any shape and float dtype.
+            reference: the fp32 program's result for the same sample, of the same shape.
+            local: the result of the fp32 operators on the artifact's own inputs of the layer.
         """
         ours, theirs, own = (as_vector(value) for value in (result, reference, local))
         finite = theirs[np.isfinite(theirs)]
