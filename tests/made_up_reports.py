@@ -1,9 +1,12 @@
-"""Validation reports of builds that do not exist, as a real run would leave them, ugly ones too."""
+"""Made-up validation and divergence reports, in the shape that a real run writes."""
 
 import hashlib
 
+from pte_foundry.validate.divergence_schema import DivergenceReport
+from pte_foundry.validate.schema import ValidationReport
+
 RECIPES = {
-    # recipe: (size against fp32, SQNR in dB, scheme, systems)
+    # recipe: (size relative to fp32, SQNR in dB, scheme, operating systems)
     "fp32": (1.0, 118.4, "float", ("ios16", "ios17")),
     "fp16": (0.5, 62.7, "float", ("ios16", "ios17", "ios18")),
     "int8_static": (0.26, 24.1, "int8 activations and weights", ("ios17", "ios18")),
@@ -16,7 +19,7 @@ RECIPES = {
     "lut1": (0.06, 1.2, "codebook", ("ios18",)),
 }
 MODELS = {
-    # model: (bytes in fp32, how well it takes compression, task metrics)
+    # model: (bytes in fp32, dB that it gains or loses when compressed, task metrics)
     "digits_cnn": (151_000, 6.0, {"top1": 0.9833, "top1_change": -0.0028}),
     "mobilenet_v2": (14_182_000, -4.0, {"top5_agreement": 0.97}),
     "minilm": (90_900_000, 2.0, {"ranking_agreement": 0.991}),
@@ -24,20 +27,21 @@ MODELS = {
 }
 
 
-def report(model: str, recipe: str, target: str, device: str = "host") -> dict:
-    """One validation report with the keys that DESIGN section 6 fixes."""
+def report(model: str, recipe: str, target: str, device: str = "host") -> ValidationReport:
+    """Returns one validation report. An unknown model or recipe gets the values of a known one."""
     fp32_bytes, ease, task = MODELS.get(model, MODELS["digits_cnn"])
     factor, decibel, scheme, _ = RECIPES.get(recipe, RECIPES["fp16"])
     size = int(fp32_bytes * factor) + 9_200 + 16 * len(target)
     sqnr = round(decibel + ease * (factor < 0.4), 2)
     gate = {"metric": "sqnr_db", "limit": ">= 15", "value": sqnr, "passed": sqnr >= 15}
-    # A scheme that is known to be rough only warns; the others fail.
+    # Missed gates of lut1 only warn.
     gate["on_fail"] = "warn" if recipe == "lut1" else "fail"
     near = {"sqnr_db": sqnr, "cosine": 1 - 10 ** (-sqnr / 10), "max_abs_error": 10 ** (-sqnr / 20)}
     near["top1_agreement"] = round(1 - 0.5 * 10 ** (-sqnr / 20), 4)
     worst = {"sample": 17, "sqnr_db": sqnr - 6.4, "cosine": near["cosine"] - 0.003}
     quantized = "float" not in scheme
-    quantization = {**near, "worst": worst} if quantized else None
+    exact = {"sqnr_db": 200.0, "cosine": 1.0, "max_abs_error": 0.0, "top1_agreement": 1.0}
+    quantization = {**near, "worst": worst} if quantized else exact
     lowering = {**near, "sqnr_db": 61.5, "cosine": 0.9999993, "max_abs_error": 0.0021}
     return {
         "build": {"model": model, "recipe": recipe, "target": target},
@@ -82,8 +86,8 @@ def report(model: str, recipe: str, target: str, device: str = "host") -> dict:
     }
 
 
-def reports() -> dict[str, dict]:
-    """A matrix of 68 builds, one of them on a second device, by report path."""
+def reports() -> dict[str, ValidationReport]:
+    """Returns the reports of 68 builds, one of them on a second device, by path."""
     made = [
         report(model, recipe, target)
         for model in MODELS
@@ -94,14 +98,15 @@ def reports() -> dict[str, dict]:
     return {path_of(one): one for one in made}
 
 
-def path_of(one: dict) -> str:
+def path_of(one: ValidationReport) -> str:
+    """Returns the path at which a report is written."""
     build = one["build"]
     folder = f"results/validation/{build['model']}/{build['recipe']}/{build['target']}"
     return f"{folder}/{one['device']['name']}.json"
 
 
-def divergence(layers: int = 70) -> dict:
-    """A divergence report: one layer overflows, every fifth is exact, the others are rough."""
+def divergence(layers: int = 70) -> DivergenceReport:
+    """Returns a divergence report: one layer overflows, every fifth is exact, others are not."""
     made = [
         {
             "layer": [f"aten.linear.default @ encoder.{position}"],

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PROMISE = "would be done: "
+PROMISE = "would run: "
 
 # Small, and with everything that decides about rebuilding: recipes that share a calibration or not,
 # targets that share a lowering or not, a recipe without conversion, one without calibration.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-    from pte_foundry.models.checks import Sample
+    from pte_foundry.models.tensors import Sample
 
 _MODULES = Path(__file__).parents[2] / "config" / "models"
 

@@ -1,7 +1,6 @@
-"""What the functions of a model module must return: see ``pte_foundry.models.module`` for the contract.
+"""Checks what the functions of a model module return (contract: ``pte_foundry.models.module``).
 
-Each check raises ModelError with what is wrong and the fix. The loader puts file and function
-before it, which only it knows.
+Each check raises ModelError with the problem and the fix; the loader prepends file and function.
 """
 
 import math
@@ -11,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pte_foundry.errors import ModelError
-
-Sample = tuple[Tensor, ...]
+from pte_foundry.models.tensors import Sample
 
 INPUT_DTYPES = (torch.float32, torch.int32, torch.int64, torch.bool)
 

@@ -1,4 +1,4 @@
-"""Runs a model in PyTorch on its evaluation samples: the fp32 reference, and a quantized program."""
+"""Runs models in PyTorch on evaluation samples: the fp32 reference and quantized programs."""
 
 import torch
 from torch.export import ExportedProgram

@@ -15,7 +15,8 @@ A model module defines functions; the loader calls them and checks what comes ba
 ``score(outputs, labels, ...) -> dict[str, float]``, optional
     task metrics against the labels
 ``agreement(outputs, reference, ...) -> dict[str, float]``, optional
-    task metrics against the outputs of the fp32 model; without it: ``top1_agreement``
+    task metrics against the outputs of the fp32 model, in addition to those of every model; its
+    ``top1_agreement``, if it returns one, replaces the share of equal argmax of the first output
 ``train(...) -> dict[str, Tensor]``, optional
     a state dict, for a model whose weights are made by our own rule
 
@@ -44,7 +45,7 @@ from torch import Tensor, nn
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
-from pte_foundry.models.checks import Sample
+from pte_foundry.models.tensors import Sample
 from pte_foundry.upstream.torchvision_operators import declare_missing_operators
 
 REQUIRED = ("build", "example_inputs", "evaluation")
@@ -90,7 +91,7 @@ class ModelModule:
         spec = spec_from_file_location(f"models.{path.stem}", path)
         module = module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses and torch.export look classes up by name
-        with _blame(path, "import"):
+        with _model_errors(path, "import"):
             spec.loader.exec_module(module)
         loaded = cls(path, module, weights, DataFiles(data), dict(options))
         loaded._check_functions()
@@ -102,27 +103,27 @@ class ModelModule:
 
     def build(self) -> nn.Module:
         """The model with its weights: in eval mode, floating point in fp32, all of it finite."""
-        with _blame(self.path, "build"):
+        with _model_errors(self.path, "build"):
             model = self._call("build")
             check.check_model(model)
         return model
 
     def example_inputs(self) -> Sample:
         """One sample: what ``torch.export`` traces with."""
-        with _blame(self.path, "example_inputs"):
+        with _model_errors(self.path, "example_inputs"):
             sample = self._call("example_inputs")
             check.check_sample(sample)
         return sample
 
     def dynamic_shapes(self) -> Any:
         """What ``torch.export.export`` takes as ``dynamic_shapes``; None when all are static."""
-        with _blame(self.path, "dynamic_shapes"):
+        with _model_errors(self.path, "dynamic_shapes"):
             return self._call("dynamic_shapes") if self.has("dynamic_shapes") else None
 
     def calibration(self, limit: int | None = None) -> list[Sample]:
         """The calibration samples in their order, at most ``limit`` of them."""
         example = self.example_inputs()
-        with _blame(self.path, "calibration"):
+        with _model_errors(self.path, "calibration"):
             if not self.has("calibration"):
                 raise ModelError("is missing, and this recipe needs samples; define it")
             samples = list(islice(self._call("calibration"), limit))
@@ -132,7 +133,7 @@ class ModelModule:
     def evaluation(self) -> tuple[list[Sample], Any]:
         """The samples that a validation runs, and their labels or None."""
         example = self.example_inputs()
-        with _blame(self.path, "evaluation"):
+        with _model_errors(self.path, "evaluation"):
             returned = self._call("evaluation")
             if not isinstance(returned, tuple) or len(returned) != 2:
                 raise ModelError("must return two things: (samples, labels or None)")
@@ -148,14 +149,14 @@ class ModelModule:
         return self._metrics("score", outputs=outputs, labels=labels)
 
     def agreement(self, outputs: list[Sample], reference: list[Sample]) -> dict[str, float]:
-        """Task metrics against the fp32 reference's outputs for the same samples."""
+        """Task metrics against the outputs of another program; empty without ``agreement``."""
         if not self.has("agreement"):
-            return {"top1_agreement": top1_agreement(outputs, reference)}
+            return {}
         return self._metrics("agreement", outputs=outputs, reference=reference)
 
     def train(self) -> dict[str, Tensor]:
         """The state dict that the module makes itself, contiguous and finite, fp32 where float."""
-        with _blame(self.path, "train"):
+        with _model_errors(self.path, "train"):
             if not self.has("train"):
                 raise ModelError("is missing; define it, or give the model `weights`")
             state = self._call("train")
@@ -164,7 +165,7 @@ class ModelModule:
 
     def run(self, model: nn.Module, inputs: Sample) -> Sample:
         """The eager outputs of the built model for one sample: a tuple of finite tensors."""
-        with _blame(self.path, "forward"), torch.no_grad():
+        with _model_errors(self.path, "forward"), torch.no_grad():
             returned = model(*inputs)
             outputs = tuple(returned) if isinstance(returned, tuple | list) else (returned,)
             check.check_outputs(outputs)
@@ -214,19 +215,10 @@ class ModelModule:
         return arguments
 
     def _metrics(self, function: str, **given: Any) -> dict[str, float]:
-        with _blame(self.path, function):
+        with _model_errors(self.path, function):
             metrics = self._call(function, **given)
             check.check_metrics(metrics)
         return {name: float(value) for name, value in metrics.items()}
-
-
-def top1_agreement(outputs: list[Sample], reference: list[Sample]) -> float:
-    """Share of equal argmax, over the last axis of the first output, of all positions together."""
-    equal = [
-        output[0].argmax(-1).eq(expected[0].argmax(-1)).flatten()
-        for output, expected in zip(outputs, reference, strict=True)
-    ]
-    return torch.cat(equal).double().mean().item()
 
 
 def modules_table(model: nn.Module) -> list[dict[str, Any]]:
@@ -264,8 +256,8 @@ def _public_names(kind: type) -> list[str]:
 
 
 @contextmanager
-def _blame(path: Path, function: str) -> Iterator[None]:
-    """Turns what the module's code raises into a ModelError that says where it comes from."""
+def _model_errors(path: Path, function: str) -> Iterator[None]:
+    """Turns any exception into a ModelError that names the file, the line and the function."""
     try:
         yield
     except ModelError as error:

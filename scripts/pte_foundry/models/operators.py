@@ -42,3 +42,12 @@ def original(node: Node) -> str | None:
     while source is not None and source.from_node:
         source = source.from_node[0]
     return None if source is None else source.name
+
+
+def varying(graph: Graph) -> set[Node]:
+    """Returns the nodes whose value depends on the inputs of the program; the rest is constant."""
+    found: set[Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found

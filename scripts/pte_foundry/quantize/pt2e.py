@@ -19,6 +19,7 @@ from torchao.quantization.pt2e import FakeQuantize, disable_fake_quant
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from pte_foundry.errors import ModelError
+from pte_foundry.models import operators
 from pte_foundry.models.programs import forget_history
 from pte_foundry.quantize.annotate import Quantizer
 from pte_foundry.quantize.settings import activation_slice
@@ -166,7 +167,7 @@ def _observers(prepared: GraphModule) -> dict[str, FakeQuantize]:
     observers see weights and other constants: they need no samples.
     """
     modules = dict(prepared.named_modules(remove_duplicate=False))
-    varying = _varying(prepared.graph)
+    varying = operators.varying(prepared.graph)
     activations: dict[str, FakeQuantize] = {}
     constant: list[FakeQuantize] = []
     for node in prepared.graph.nodes:
@@ -189,15 +190,6 @@ def _observers(prepared: GraphModule) -> dict[str, FakeQuantize]:
     if shared := [name for name, observer in activations.items() if observer in constant]:
         raise ModelError(f"activations {shared} share their quantization with a constant")
     return activations
-
-
-def _varying(graph: torch.fx.Graph) -> set[Node]:
-    """Nodes whose value depends on the inputs of the program."""
-    found: set[Node] = set()
-    for node in graph.nodes:
-        if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):
-            found.add(node)
-    return found
 
 
 def _takes_as_weight(user: Node, observer: Node) -> bool:

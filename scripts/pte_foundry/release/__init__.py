@@ -1,1 +1,1 @@
-"""What a release consists of."""
+"""Release: the manifest of all artifacts."""

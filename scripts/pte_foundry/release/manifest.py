@@ -1,4 +1,4 @@
-"""The manifest of a release: what every artifact was made from, so that it can be reproduced."""
+"""The manifest: digests of all artifacts and of their inputs, from which they can be reproduced."""
 
 import importlib.metadata
 import platform
@@ -9,32 +9,39 @@ from typing import Any
 from pte_foundry.canonical_json import digest
 from pte_foundry.files import check_noted, sha256
 
-# Whose version can change an artifact; the lock file's digest covers everything else.
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "numpy", "snakemake")
+"""Packages whose versions the manifest names; the lock file's digest covers all of them."""
 
 
 def manifest(
     plans: Sequence[Mapping[str, Any]],
-    entries: Mapping[str, Mapping[str, Any]],
+    models: Mapping[str, Mapping[str, Any]],
     code: Mapping[str, str],
     lock: Path,
 ) -> dict[str, Any]:
     """Returns the manifest of all artifacts, which must exist.
 
     Args:
+<<<<<<< HEAD
         plans: what to build of each model, and from what (``workflow.slices.plan``).
         entries: each model's paths (``steps.model``), by its name.
         code: digest of the code of each stage that can change an artifact, and of each scheme as
             ``convert/<scheme>``.
+=======
+        plans: the plan of each model (``workflow.slices.plan``): its builds, weights, data and
+            options.
+        models: model name to the paths of its files (``steps.model``).
+        code: stage to the digest of its code, for stages that can change an artifact.
+>>>>>>> report
         lock: the environment's lock file.
 
     Returns:
-        ``format``, ``environment``, ``code``, ``models``, ``recipes``, ``targets`` and
-        ``artifacts`` by path. Each artifact's ``inputs`` is one digest of everything it was made
-        from: two artifacts with equal ``inputs`` must have equal bytes.
+        ``format``, ``environment``, ``code``, ``models``, ``recipes``, ``targets`` and, by path,
+        ``artifacts`` with their size in ``bytes``, ``sha256`` and ``inputs``: one digest of
+        everything an artifact is built from. Artifacts with equal ``inputs`` must have equal bytes.
 
     Raises:
-        DamagedError: an artifact does not have the digest that was noted when it was written.
+        DamagedError: an artifact's digest differs from the one written with it.
     """
     environment = {
         "lock_sha256": sha256(lock),
@@ -44,7 +51,7 @@ def manifest(
     made = {"models": {}, "recipes": {}, "targets": {}, "artifacts": {}}
     for plan in plans:
         name = plan["model"]
-        files = {role: _file(path) for role, path in sorted(_paths(entries[name]).items())}
+        files = {role: _file(path) for role, path in sorted(_paths(models[name]).items())}
         made["models"][name] = {
             **{key: plan[key] for key in ("weights", "data", "options")},
             "files": files,
@@ -77,6 +84,7 @@ def manifest(
     return {"format": 1, "environment": environment, "code": code, **made}
 
 
+<<<<<<< HEAD
 def _belongs(key: str, scheme: str) -> bool:
     return "/" not in key or key == f"convert/{scheme}"
 
@@ -84,6 +92,11 @@ def _belongs(key: str, scheme: str) -> bool:
 def _paths(entry: Mapping[str, Any]) -> dict[str, str]:
     data = {f"data.{name}": path for name, path in entry["data"].items()}
     return {"module": entry["module"], "weights": entry["weights"], **data}
+=======
+def _paths(model: Mapping[str, Any]) -> dict[str, str]:
+    data = {f"data.{name}": path for name, path in model["data"].items()}
+    return {"module": model["module"], "weights": model["weights"], **data}
+>>>>>>> report
 
 
 def _file(path: str) -> dict[str, str]:

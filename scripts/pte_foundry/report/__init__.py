@@ -1,1 +1,1 @@
-"""The page and the table that people read. Nothing here imports torch."""
+"""The summary, the table and the HTML report of all builds. Nothing here imports torch."""

@@ -1,4 +1,4 @@
-"""The plots: size against fidelity, one for each model, and the layers of a build."""
+"""Vega-Lite plots: size against SQNR of a model's builds, and the errors of a build's layers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pte_foundry.report import text
+from pte_foundry.report.schema import SummaryRecord
+from pte_foundry.validate.divergence_schema import LayerDivergence
 
-# Ten hues that keep apart on white and on near-black.
+# Ten hues that differ on white and on near-black.
 PALETTE = (
     "#4c78d8",
     "#e8a317",
@@ -23,24 +25,25 @@ PALETTE = (
 )
 
 
-def scheme_of(build: Mapping[str, Any]) -> str:
+def scheme_of(build: SummaryRecord) -> str:
+    """Returns the compression scheme of a build, or its recipe's name if that is unknown."""
     return build["scheme"] or build["build"]["recipe"]
 
 
-def colours(builds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """A colour for every scheme, the same in all plots; hues repeat after ten schemes."""
+def colours(builds: Sequence[SummaryRecord]) -> dict[str, str]:
+    """Returns a colour for every scheme, for all plots; hues repeat after ten schemes."""
     schemes = sorted({scheme_of(build) for build in builds})
     return {scheme: PALETTE[i % len(PALETTE)] for i, scheme in enumerate(schemes)}
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points that no other beats, by rising cost.
+    """Returns the indices of the points that no other dominates, by rising cost.
+
+    A point dominates another if its cost is not higher and its value not lower, unless the two are
+    equal; of equal points only the first is returned.
 
     Args:
-        points: pairs of a cost, to be small, and a worth, to be large.
-
-    A point is beaten by one that costs no more and is worth no less, unless the two are equal;
-    of equal points the first stands for all.
+        points: pairs of a cost (lower is better) and a value (higher is better).
     """
     front: list[int] = []
     for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i)):
@@ -50,17 +53,17 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def size_against_sqnr(
-    builds: Sequence[tuple[int, Mapping[str, Any]]], colour_of: Mapping[str, str]
+    builds: Sequence[tuple[int, SummaryRecord]], colour_of: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """The Vega-Lite specification of one model's plot, or ``None`` if there is nothing to draw.
+    """Returns the Vega-Lite specification of one model's plot; ``None`` if no build has an SQNR.
 
     Args:
-        builds: the builds of one model with their numbers on the page.
-        colour_of: the colour of every scheme.
+        builds: the builds of one model, each with its index on the page.
+        colour_of: scheme to colour.
     """
     import altair as alt
 
-    drawn = [(i, b) for i, b in builds if b["metrics"].get("sqnr_db") is not None]
+    drawn = [(i, b) for i, b in builds if b["metrics"]["sqnr_db"] is not None]
     if not drawn:
         return None
     front = pareto_front([(b["bytes"], b["metrics"]["sqnr_db"]) for _, b in drawn])
@@ -69,15 +72,15 @@ def size_against_sqnr(
     values = [_point(index, build, scale) for index, build in drawn]
     for position in front:
         values[position]["front"] = True
-    _name([values[position] for position in front])
-    # Schemes differ by factors, so equal distances are equal factors; ticks are at powers of two.
+    _place_names([values[position] for position in front])
+    # Logarithmic, because schemes differ by factors; ticks are at powers of two.
     doubling = alt.Scale(type="log", base=2, nice=False, padding=24)
     title = f"size in {unit}, log scale"
     x = alt.X("size:Q", title=title, scale=doubling, axis=alt.Axis(format="~r"))
     y = alt.Y("sqnr:Q", title="SQNR, dB", scale=alt.Scale(zero=False, nice=True, padding=12))
     base = alt.Chart(alt.Data(values=values)).encode(x=x, y=y)
     on_front = base.transform_filter("datum.front")
-    # A step, not a slope: between two builds there is none, so the best is the smaller one.
+    # A step, because at a size between two builds the best available one is the smaller.
     line = on_front.mark_line(interpolate="step-after", strokeWidth=1.5, aria=False).encode(
         order="size:Q", color=alt.value("#8a8f98")
     )
@@ -119,11 +122,11 @@ def size_against_sqnr(
     return chart.to_dict()
 
 
-def _name(front: Sequence[dict[str, Any]]) -> None:
-    """Decide which points of the front bear their recipe's name, and on which side.
+def _place_names(front: Sequence[dict[str, Any]]) -> None:
+    """Sets the ``side`` of the points of the front that are labelled with their recipe's name.
 
-    A rising staircase leaves room above to the left and below to the right. A name goes where the
-    last one is farther off, and is left out where neither side has a line's height of room.
+    A rising staircase leaves room above to the left and below to the right. A name goes to the side
+    where the previous one is farther away, and is left out if neither has a line's height of room.
     """
     heights = [point["sqnr"] for point in front]
     line = 0.06 * (max(heights) - min(heights))
@@ -140,9 +143,8 @@ def _name(front: Sequence[dict[str, Any]]) -> None:
             named.add(point["recipe"])
 
 
-def _point(index: int, build: Mapping[str, Any], scale: float) -> dict[str, Any]:
+def _point(index: int, build: SummaryRecord, scale: float) -> dict[str, Any]:
     metrics = build["metrics"]
-    worst = (metrics.get("worst") or {}).get("sqnr_db")
     return {
         "index": index,
         "build": text.build_name(build["build"]),
@@ -152,7 +154,7 @@ def _point(index: int, build: Mapping[str, Any], scale: float) -> dict[str, Any]
         "sizeText": text.size(build["bytes"]),
         "sqnr": metrics["sqnr_db"],
         "sqnrText": text.metric("sqnr_db", metrics["sqnr_db"]),
-        "worstText": text.metric("sqnr_db", worst),
+        "worstText": text.metric("sqnr_db", text.worst_sqnr_db(metrics)),
         "task": text.task(metrics),
         "status": build["status"],
         "front": False,
@@ -171,44 +173,41 @@ LAYER_FIELDS = (
 _LAYER, _CARRIED = "#e4593f", "#8a8f98"
 
 
-def layer_values(layers: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
-    """The layers of a divergence report, each as ``LAYER_FIELDS``; none if all are exact.
+def layer_values(layers: Sequence[LayerDivergence]) -> list[list[Any]]:
+    """Returns the ``LAYER_FIELDS`` of each layer, or nothing if all layers are exact.
 
-    No noise has no number. Infinite noise has one below all others, to be drawn at.
+    An exact layer has no height. Infinite noise is drawn 10 dB below the lowest finite SQNR.
     """
-    sides = ("introduced_sqnr_db", "accumulated_sqnr_db")
-    words = [[text.noise(layer[side]) for side in sides] for layer in layers]
-    numbers = [
-        [None if word == text.EXACT else layer[side] for side, word in zip(sides, own, strict=True)]
-        for layer, own in zip(layers, words, strict=True)
-    ]
-    infinite = text.noise(None)
-    floor = min((v for own in numbers for v in own if v is not None), default=0.0) - 10
-    heights = [
-        [floor if word == infinite else v for v, word in zip(*pair, strict=True)]
-        for pair in zip(numbers, words, strict=True)
-    ]
-    if all(height is None for own in heights for height in own):
+    sqnrs = [(layer["introduced_sqnr_db"], layer["accumulated_sqnr_db"]) for layer in layers]
+    if all(text.noise(value) == text.EXACT for pair in sqnrs for value in pair):
         return []
+    finite = [v for pair in sqnrs for v in pair if v is not None and text.noise(v) != text.EXACT]
+    floor = min(finite, default=0.0) - 10
     return [
         [
             position,
             text.layer(layer["layer"]),
-            *(v if v is None else round(v, 1) for v in own),
-            *said,
+            *(_height(value, floor) for value in pair),
+            *(text.noise(value) for value in pair),
         ]
-        for position, (layer, own, said) in enumerate(zip(layers, heights, words, strict=True))
+        for position, (layer, pair) in enumerate(zip(layers, sqnrs, strict=True))
     ]
 
 
+def _height(sqnr_db: float | None, floor: float) -> float | None:
+    if text.noise(sqnr_db) == text.EXACT:
+        return None
+    return round(floor if sqnr_db is None else sqnr_db, 1)
+
+
 def layers() -> dict[str, Any]:
-    """The Vega-Lite specification of a build's layers, without data: all builds share it."""
+    """Returns the Vega-Lite specification of a build's layers, without data: builds share it."""
     import altair as alt
 
     axis = alt.Axis(labels=False, ticks=False, grid=False)
     x = alt.X(
         "position:Q",
-        title="layers in the order of the network",
+        title="layers in the order of the fp32 program",
         axis=axis,
         scale=alt.Scale(nice=False, padding=10),
     )

@@ -1,8 +1,8 @@
-"""What the page shows of one build when it is opened: ready text, in a frame all builds share.
+"""The details of a build on the page: formatted text, in frames that all builds share.
 
-A frame is ``{"title", "kind"}`` with what the kind needs; "none" is said where there is nothing to
-show. Kinds, and what a build adds: "facts", pairs; "bars", label, value and its text; "rows", cells
-under "head"; "plot", the data of its "spec", a list for each of its "fields".
+A frame is ``{"title", "kind"}`` with the settings of its kind; its text "none" is shown where a
+build has no content for it. A build's content by kind: "facts", pairs; "bars", label, value and
+formatted value; "rows", cells under "head"; "plot", rows of "fields" for the plot's "spec".
 """
 
 from __future__ import annotations
@@ -11,30 +11,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from pte_foundry.report import charts, text
+from pte_foundry.report.schema import SummaryRecord
+from pte_foundry.validate.divergence_schema import DivergenceReport
 
 FRAMES: tuple[dict[str, Any], ...] = (
     {
         "title": "Where the loss comes from",
         "kind": "rows",
-        "note": "Quantization: the compressed PyTorch program against fp32. Lowering: the shipped "
-        "bytes against that program. Both: the shipped bytes against fp32.",
-        "head": ["stage", "SQNR dB", "worst dB", "cosine", "largest error", "agreement"],
+        "note": "Quantization: the quantized PyTorch program against fp32. Lowering: the artifact "
+        "against the quantized program. Both: the artifact against fp32.",
+        "head": ["stage", "SQNR dB", "worst dB", "cosine", "max. abs. error", "agreement"],
         "wide": True,
     },
     {
         "title": "Gates",
         "kind": "rows",
         "head": ["metric", "limit", "value", "device", "verdict"],
-        "none": "No gates are set.",
+        "none": "The config sets no gates for this build.",
     },
     {
         "title": "Hazards",
         "kind": "rows",
-        "head": ["kind", "operation", "from", "runs"],
+        "note": "Operations whose result is worse than all their inputs. The gate counts "
+        "executions with infinities, nans and fp16 overflows; fp16_near_overflow is a warning.",
+        "head": ["kind", "operation", "PyTorch operator", "executions"],
         "none": "No infinities, nans or fp16 overflows.",
     },
-    {"title": "Size by data type", "kind": "bars", "none": "Not known."},
-    {"title": "Operations", "kind": "bars", "none": "The program has none."},
+    {"title": "Size by data type", "kind": "bars", "none": "Unknown."},
+    {"title": "Operations", "kind": "bars", "none": "The program has no operations."},
     {"title": "Program", "kind": "facts"},
     {
         "title": "Executed by",
@@ -45,44 +49,49 @@ FRAMES: tuple[dict[str, Any], ...] = (
     {"title": "Files and digests", "kind": "facts", "wide": True, "mono": True},
 )
 
-# How many layers a divergence report shows in its plot and in its table.
 LAYERS = 60
+"""Number of layers in the plot of a divergence report."""
+
 WORST = 10
+"""Number of layers in its table."""
 
 
 def divergence_frames() -> tuple[dict[str, Any], ...]:
-    """The frames of what :func:`divergence_contents` gives."""
+    """Returns the frames for :func:`divergence_contents`."""
     return (
         {
-            "title": "In which layers the error arises",
+            "title": "Per-layer error attribution",
             "kind": "plot",
-            "note": "Points: what a layer introduces by itself: the artifact against what fp32 "
-            "computes from the artifact's own inputs of that layer. Line: what has accumulated up "
-            "to it: the artifact against fp32. Both over the power of the layer's fp32 result; "
-            "down is worse, a cross is infinite. An exact layer has no point. Of many layers, the "
-            f"{LAYERS} that introduce most.",
+            "note": "Points: the error that a layer introduces, measured against the fp32 "
+            "operators on the artifact's own inputs of that layer. Line: the accumulated error, "
+            "measured against the fp32 program. Both are SQNRs over the power of the layer's fp32 "
+            "result. Lower is worse; a cross is infinite noise; an exact layer has no point. The "
+            f"plot shows at most the {LAYERS} layers that introduce the largest error.",
             "fields": charts.LAYER_FIELDS,
             "spec": charts.layers(),
-            "none": "All layers that could be compared are exact.",
+            "none": "All compared layers are exact.",
             "wide": True,
         },
         {
-            "title": "Layers that introduce most",
+            "title": "Layers that introduce the largest error",
             "kind": "rows",
-            "head": ["layer", "introduced dB", "accumulated dB", "fp32 range", "range", "hazards"],
+            "head": [
+                "layer",
+                "introduced dB",
+                "accumulated dB",
+                "fp32 range",
+                "artifact range",
+                "hazards",
+            ],
             "none": "No layer introduces an error.",
             "wide": True,
         },
     )
 
 
-def divergence_contents(report: Mapping[str, Any]) -> list[list]:
-    """What a build puts into ``divergence_frames``.
-
-    Args:
-        report: what ``pte_foundry.steps.diverge`` wrote.
-    """
-    layers = report["layers"]  # the one that introduces most first
+def divergence_contents(report: DivergenceReport) -> list[list]:
+    """Returns a build's content for each of :func:`divergence_frames`."""
+    layers = report["layers"]  # sorted by introduced SQNR, lowest first
     drawn = sorted(layers[:LAYERS], key=lambda layer: layer["position"])
     inexact = [layer for layer in layers if text.noise(layer["introduced_sqnr_db"]) != text.EXACT]
     return [
@@ -101,12 +110,12 @@ def divergence_contents(report: Mapping[str, Any]) -> list[list]:
     ]
 
 
-def contents(build: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> list[list]:
-    """What a build puts into each of ``FRAMES``.
+def contents(build: SummaryRecord, inputs: Mapping[str, str] | None = None) -> list[list]:
+    """Returns a build's content for each of ``FRAMES``.
 
     Args:
         build: a record of the summary.
-        inputs: the digests of what it was made from, by name, from the manifest.
+        inputs: name to sha256 of the build's inputs, from the manifest.
     """
     return [
         _losses(build),
@@ -120,98 +129,101 @@ def contents(build: Mapping[str, Any], inputs: Mapping[str, str] | None = None) 
     ]
 
 
-def _losses(build: Mapping[str, Any]) -> list[list[str]]:
+def _losses(build: SummaryRecord) -> list[list[str]]:
     stages = [
-        ("quantization", build["stages"].get("quantization")),
-        ("lowering", build["stages"].get("lowering")),
+        ("quantization", build["stages"]["quantization"]),
+        ("lowering", build["stages"]["lowering"]),
         ("both", build["metrics"]),
     ]
     return [
         [
             name,
-            text.decibel(metrics.get("sqnr_db")),
-            text.decibel((metrics.get("worst") or {}).get("sqnr_db")),
-            text.MISSING if metrics.get("cosine") is None else f"{metrics['cosine']:.6f}",
-            text.number(metrics.get("max_abs_error")),
-            text.percent(metrics.get("top1_agreement")),
+            text.decibel(metrics["sqnr_db"]),
+            text.decibel(text.worst_sqnr_db(metrics)),
+            text.MISSING if metrics["cosine"] is None else f"{metrics['cosine']:.6f}",
+            text.number(metrics["max_abs_error"]),
+            text.percent(metrics["top1_agreement"]),
         ]
         for name, metrics in stages
-        if metrics
     ]
 
 
-def _gates(build: Mapping[str, Any]) -> list[list[str]]:
-    rows = []
-    for gate in build["gates"]:
-        verdict = "pass" if gate["passed"] else "warn" if gate.get("on_fail") == "warn" else "fail"
-        value = gate.get("reason") or text.metric(gate["metric"], gate["value"])
-        rows.append([gate["metric"], gate["limit"], value, gate["device"], verdict])
-    return rows
+def _gates(build: SummaryRecord) -> list[list[str]]:
+    return [
+        [
+            gate["metric"],
+            gate["limit"],
+            gate.get("reason") or text.metric(gate["metric"], gate["value"]),
+            gate["device"],
+            text.gate_status(gate),
+        ]
+        for gate in build["gates"]
+    ]
 
 
-def _hazards(build: Mapping[str, Any]) -> list[list[str]]:
+def _hazards(build: SummaryRecord) -> list[list[str]]:
     return [
         [
             hazard["kind"],
             hazard["op"],
-            hazard.get("torch_source") or text.MISSING,
+            hazard["torch_source"] or text.MISSING,
             str(hazard["count"]),
         ]
         for hazard in build["hazards"]
     ]
 
 
-def _sizes(build: Mapping[str, Any]) -> list[list[Any]]:
+def _sizes(build: SummaryRecord) -> list[list[Any]]:
     weights = build["artifact"].get("weight_bytes") or {}
     sizes = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
     rest = build["bytes"] - sum(weights.values())
     if weights and rest > 0:
-        sizes.append(("program and the rest", rest))
+        sizes.append(("program and other data", rest))
     return [[name, count, text.size(count)] for name, count in sizes]
 
 
-def _operations(build: Mapping[str, Any]) -> list[list[Any]]:
-    counts = build["artifact"].get("ops") or {}
+def _operations(build: SummaryRecord) -> list[list[Any]]:
+    counts = build["artifact"]["ops"]
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [[name, count, str(count)] for name, count in ordered]
 
 
-def _program(build: Mapping[str, Any]) -> list[list[str]]:
+def _program(build: SummaryRecord) -> list[list[str]]:
     artifact, details = build["artifact"], build["target_details"]
     facts = [
         ("scheme", build["scheme"]),
         *((text.label(key), value) for key, value in sorted(details.items())),
-        ("specification version", artifact.get("specification_version")),
-        ("delegated to Core ML", text.percent(artifact.get("delegated_fraction"))),
-        ("operations", sum((artifact.get("ops") or {}).values())),
-        ("outside of Core ML", artifact.get("kernels")),
-        ("states", artifact.get("states") or "none"),
+        ("specification version", artifact["specification_version"]),
+        ("delegated to Core ML", text.percent(artifact["delegated_fraction"])),
+        ("operations", sum(artifact["ops"].values())),
+        ("operators outside of Core ML", artifact.get("kernels")),
+        ("states", artifact["states"] or "none"),
         ("evaluation samples", build["samples"]),
     ]
-    return [[key, _listed(value)] for key, value in facts if value not in (None, "", {}, [])]
+    return [[key, _joined(value)] for key, value in facts if value not in (None, "", {}, [])]
 
 
-def _listed(value: Any) -> str:
+def _joined(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {part}" for key, part in value.items())
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _devices(build: Mapping[str, Any]) -> list[list[str]]:
+def _devices(build: SummaryRecord) -> list[list[str]]:
     rows = []
     for device in build["devices"]:
         latency = device["latency_ms"]
         timing = text.MISSING
         if latency:
             timing = f"{text.number(latency['median'])} / {text.number(latency['p90'])}"
-        sqnr = text.decibel(device["metrics"].get("sqnr_db"))
+        sqnr = text.decibel(device["metrics"]["sqnr_db"])
         rows.append(
             [device["name"], device["engine"], device["host"], sqnr, timing, device["status"]]
         )
     return rows
 
 
-def _digests(build: Mapping[str, Any], inputs: Mapping[str, str]) -> list[list[str]]:
+def _digests(build: SummaryRecord, inputs: Mapping[str, str]) -> list[list[str]]:
     return [
         ["artifact", build["paths"]["pte"]],
         ["sha256", build["sha256"]],

@@ -1,4 +1,4 @@
-"""Puts the page together: one file that needs no network and no server."""
+"""Renders the HTML report: one self-contained file that needs no network and no server."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pte_foundry.report import charts, details, text
+from pte_foundry.report.schema import Summary, SummaryRecord
+from pte_foundry.validate.divergence_schema import DivergenceReport
+from pte_foundry.validate.gates import warnings
 
 ASSETS = Path(__file__).with_name("page_assets")
 
 _COLUMNS = (
-    # label, kind, whether a menu filters by it
+    # label, kind, whether there is a filter menu for it
     ("Model", "text", True),
     ("Recipe", "text", True),
     ("Target", "text", False),
@@ -30,16 +33,16 @@ _COLUMNS = (
 
 
 def render(
-    summary: Mapping[str, Any],
+    summary: Summary,
     manifest: Mapping[str, Any] | None = None,
-    divergence: Mapping[str, Mapping[str, Any]] | None = None,
+    divergence: Mapping[str, DivergenceReport] | None = None,
 ) -> str:
-    """The page as HTML.
+    """Returns the page as HTML.
 
     Args:
-        summary: what ``pte_foundry.steps.summary`` wrote.
-        manifest: what ``pte_foundry.steps.manifest`` wrote, for the digests and versions behind the builds.
-        divergence: what ``pte_foundry.steps.diverge`` wrote of every build, by the path of its artifact.
+        summary: the summary of all builds.
+        manifest: the manifest, for digests of the inputs and versions of the tools.
+        divergence: path of an artifact to its divergence report, for all builds or none.
     """
     builds = summary["builds"]
     environment = Environment(
@@ -50,10 +53,11 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters["size"] = text.size
-    # A thousand builds are megabytes of JSON; every blank counts.
+    # No blanks in the JSON: a thousand builds are megabytes.
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
     return environment.get_template("page.html.j2").render(
         totals=summary["totals"],
+        warnings=sum(warnings(build["hazards"]) for build in builds),
         engines=text.engines(builds),
         failures=_failures(builds),
         figures=_figures(builds),
@@ -66,12 +70,12 @@ def render(
 
 
 def _script(code: str) -> Markup:
-    # Inside a script element only this ends it; in JavaScript strings the two are the same.
+    # Only "</script" ends a script element; in a JavaScript string, "\/" is the same as "/".
     return Markup(code.replace("</script", "<\\/script"))
 
 
 def _vega() -> str:
-    """Vega, Vega-Lite and vega-embed as one module, of the version that altair writes for."""
+    """Vega, Vega-Lite and vega-embed as one module, in the version that altair supports."""
     import altair
     import vl_convert
 
@@ -79,13 +83,13 @@ def _vega() -> str:
     return vl_convert.javascript_bundle(vl_version=version)
 
 
-def _failures(builds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _failures(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
     failures = [
         {
             "index": index,
             "build": text.build_name(build["build"]),
             "text": text.failure(gate),
-            "status": "warn" if gate.get("on_fail") == "warn" else "fail",
+            "status": text.gate_status(gate),
         }
         for index, build in enumerate(builds)
         for gate in build["gates"]
@@ -94,7 +98,7 @@ def _failures(builds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return sorted(failures, key=lambda failure: failure["status"])  # "fail" before "warn"
 
 
-def _figures(builds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _figures(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
     colour_of = charts.colours(builds)
     figures = []
     for model in dict.fromkeys(build["build"]["model"] for build in builds):
@@ -104,7 +108,7 @@ def _figures(builds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             {
                 "model": model,
                 "count": len(own),
-                "unmeasured": sum(b["metrics"].get("sqnr_db") is None for _, b in own),
+                "unmeasured": sum(b["metrics"]["sqnr_db"] is None for _, b in own),
                 "legend": [(scheme, colour_of[scheme]) for scheme in schemes],
                 "spec": charts.size_against_sqnr(own, colour_of),
             }
@@ -113,24 +117,24 @@ def _figures(builds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _data(
-    builds: Sequence[Mapping[str, Any]],
+    builds: Sequence[SummaryRecord],
     manifest: Mapping[str, Any] | None,
-    divergence: Mapping[str, Mapping[str, Any]],
+    divergence: Mapping[str, DivergenceReport],
 ) -> dict[str, Any]:
     rows = [_row(build) for build in builds]
-    # A column that is empty for every build tells nothing.
+    # Columns that are empty for all builds are left out.
     kept = [i for i in range(len(_COLUMNS)) if any(row[i][0] is not None for row in rows)]
     return {
         "columns": [
             {"label": label, "kind": kind, "menu": menu}
             for label, kind, menu in (_COLUMNS[i] for i in kept)
         ],
-        "frames": _after_first(details.FRAMES, details.divergence_frames() if divergence else ()),
+        "frames": _insert_second(details.FRAMES, details.divergence_frames() if divergence else ()),
         "builds": [
             {
                 "name": text.build_name(build["build"]),
                 "cells": [row[i] for i in kept],
-                "details": _after_first(
+                "details": _insert_second(
                     details.contents(build, _inputs(build, manifest)),
                     _divergence(divergence, build["paths"]["pte"]),
                 ),
@@ -140,17 +144,17 @@ def _data(
     }
 
 
-def _after_first(usual: Sequence[Any], more: Sequence[Any]) -> list[Any]:
-    """Stages of the loss come first, then its layers, then the rest."""
-    return [usual[0], *more, *usual[1:]]
+def _insert_second(frames: Sequence[Any], layers: Sequence[Any]) -> list[Any]:
+    """The loss by stage comes first, then the loss by layer, then the rest."""
+    return [frames[0], *layers, *frames[1:]]
 
 
-def _divergence(divergence: Mapping[str, Mapping[str, Any]], pte: str) -> list[list]:
+def _divergence(divergence: Mapping[str, DivergenceReport], pte: str) -> list[list]:
     return details.divergence_contents(divergence[pte]) if divergence else []
 
 
-def _inputs(build: Mapping[str, Any], manifest: Mapping[str, Any] | None) -> dict[str, str]:
-    """The digests of what a build was made from, by name."""
+def _inputs(build: SummaryRecord, manifest: Mapping[str, Any] | None) -> dict[str, str]:
+    """Name to sha256 of the inputs of a build."""
     if not manifest:
         return {}
     files = manifest["models"][build["build"]["model"]]["files"]
@@ -161,15 +165,13 @@ def _inputs(build: Mapping[str, Any], manifest: Mapping[str, Any] | None) -> dic
     }
 
 
-def _row(build: Mapping[str, Any]) -> list[list[Any]]:
-    """A pair of what to sort by and what to show, for each of ``_COLUMNS``."""
+def _row(build: SummaryRecord) -> list[list[Any]]:
+    """For each of ``_COLUMNS``, a pair of the value to sort by and the text to show."""
     metrics = build["metrics"]
-    worst = (metrics.get("worst") or {}).get("sqnr_db")
-    sqnr, agreement = metrics.get("sqnr_db"), metrics.get("top1_agreement")
+    worst = text.worst_sqnr_db(metrics)
+    sqnr, agreement = metrics["sqnr_db"], metrics["top1_agreement"]
     own = [v for v in text.task_metrics(metrics).values() if v is not None]
-    status = build["status"]
-    if status == "pass" and not all(gate["passed"] for gate in build["gates"]):
-        status = "warn"
+    status = text.build_status(build)
     words = [
         *(build["build"][part] for part in ("model", "recipe", "target")),
         build["minimum_os"],

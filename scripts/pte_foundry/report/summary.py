@@ -1,4 +1,4 @@
-"""Joins the validation reports of all builds into one summary, one record per build."""
+"""Aggregates the validation reports of all builds into one summary, one record per build."""
 
 from __future__ import annotations
 
@@ -6,66 +6,62 @@ from collections.abc import Mapping
 from typing import Any
 
 from pte_foundry.errors import InputError
+from pte_foundry.report.schema import Summary, SummaryRecord, Totals
+from pte_foundry.validate.check import problems
+from pte_foundry.validate.gates import damage
+from pte_foundry.validate.schema import ValidationReport
 
-_REQUIRED = {
-    "build": ("model", "recipe", "target"),
-    "artifact": ("path", "sha256", "bytes"),
-    "device": ("name", "kind", "engine", "host"),
-    "metrics": (),
-    "stages": (),
-    "gates": None,
-    "hazards": None,
-    "samples": None,
-    "latency_ms": None,
-    "status": None,
-}
-_DEFAULT_DEVICE = "host"
+_MAIN_DEVICE = "host"
+
+_Devices = dict[str, tuple[str, ValidationReport]]
+"""The reports of one build with their paths, by device."""
 
 
-def summarize(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Join validation reports.
+def summarize(reports: Mapping[str, Any]) -> Summary:
+    """Aggregates validation reports.
+
+    A build may have reports of several devices. Its metrics, stages, hazards and latency are those
+    of the device ``host``, else of the first device by name.
 
     Args:
-        reports: report path to its content (DESIGN, section 6). A build may have reports of
-            several devices. ``scheme`` and ``target_details`` (``minimum_os``,
-            ``compute_precision``, ``compute_units``) are carried through where a report has them.
-
-    Returns:
-        ``{"builds": [...], "totals": {...}}``, builds ordered by model, recipe and target. A
-        build's metrics, stages, hazards and latency are of ``host``, else of the first device by
-        name; ``devices`` holds those of every device. ``gates`` are of all devices, and the
-        status is "fail" if it is so on any.
+        reports: report path to its content (:class:`pte_foundry.validate.schema.ValidationReport`).
 
     Raises:
-        InputError: reports that lack a key, that repeat a build and device, or that are of
-            different bytes of one build; all findings in one message.
+        InputError: malformed reports, several reports of one build and device, or reports of one
+            build with different artifacts; all findings in one message.
     """
-    findings = [f for path, report in reports.items() for f in _missing(path, report)]
+    findings = [
+        f"{path}: {problem}; validate it again."
+        for path, report in reports.items()
+        for problem in problems(report)
+    ]
     if findings:
         raise InputError("\n".join(findings))
-    grouped: dict[tuple[str, ...], dict[str, tuple[str, Mapping[str, Any]]]] = {}
+    grouped: dict[tuple[str, str, str], _Devices] = {}
     for path, report in sorted(reports.items()):
-        key = tuple(report["build"][part] for part in _REQUIRED["build"])
-        devices = grouped.setdefault(key, {})
-        name = report["device"]["name"]
-        if name in devices:
-            findings.append(f"{path}: {'/'.join(key)} on {name} is already in {devices[name][0]}.")
-        devices[name] = (path, report)
-    for key, devices in grouped.items():
-        if len({report["artifact"]["sha256"] for _, report in devices.values()}) > 1:
+        build, device = report["build"], report["device"]["name"]
+        names = build["model"], build["recipe"], build["target"]
+        devices = grouped.setdefault(names, {})
+        if device in devices:
             findings.append(
-                f"{'/'.join(key)}: its reports are of different bytes "
-                f"({', '.join(path for path, _ in devices.values())}); validate them again."
+                f"{path}: {'/'.join(names)} on {device} is already in {devices[device][0]}."
             )
+        devices[device] = (path, report)
+    findings += [
+        f"{'/'.join(names)}: its reports are of different artifacts "
+        f"({', '.join(path for path, _ in devices.values())}); validate them again."
+        for names, devices in grouped.items()
+        if len({report["artifact"]["sha256"] for _, report in devices.values()}) > 1
+    ]
     if findings:
         raise InputError("\n".join(findings))
-    builds = [_record(devices) for _, devices in sorted(grouped.items())]
+    builds = [_record(devices) for _, devices in sorted(grouped.items(), key=lambda item: item[0])]
     return {"builds": builds, "totals": _totals(builds)}
 
 
-def _record(devices: dict[str, tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    first = _DEFAULT_DEVICE if _DEFAULT_DEVICE in devices else min(devices)
-    order = [first, *sorted(devices.keys() - {first})]
+def _record(devices: _Devices) -> SummaryRecord:
+    main_device = _MAIN_DEVICE if _MAIN_DEVICE in devices else min(devices)
+    order = [main_device, *sorted(devices.keys() - {main_device})]
     reports = [devices[name][1] for name in order]
     main = reports[0]
     details = main.get("target_details") or {}
@@ -100,7 +96,7 @@ def _record(devices: dict[str, tuple[str, Mapping[str, Any]]]) -> dict[str, Any]
     }
 
 
-def _totals(builds: list[dict[str, Any]]) -> dict[str, int]:
+def _totals(builds: list[SummaryRecord]) -> Totals:
     failed = sum(build["status"] == "fail" for build in builds)
     return {
         "builds": len(builds),
@@ -112,25 +108,12 @@ def _totals(builds: list[dict[str, Any]]) -> dict[str, int]:
         ),
         "models": len({build["build"]["model"] for build in builds}),
         "bytes": sum(build["bytes"] for build in builds),
-        "hazards": sum(len(build["hazards"]) for build in builds),
+        "hazards": sum(damage(build["hazards"]) for build in builds),
     }
 
 
-def _missing(path: str, report: Any) -> list[str]:
-    if not isinstance(report, Mapping):
-        return [f"{path}: not a validation report, which is an object of {', '.join(_REQUIRED)}."]
-    lacking = [key for key in _REQUIRED if key not in report]
-    lacking += [
-        f"{key}.{part}"
-        for key, parts in _REQUIRED.items()
-        for part in parts or ()
-        if key in report and part not in (report[key] or {})
-    ]
-    return [f"{path}: lacks {', '.join(lacking)}; validate it again."] if lacking else []
-
-
 def report_paths(builds: Mapping[str, Mapping[str, list[str]]], devices: list[str]) -> list[str]:
-    """Where the validation reports of ``builds`` (targets by recipe by model) lie."""
+    """Returns the paths of the validation reports of ``builds`` (model to recipe to targets)."""
     return [
         f"results/validation/{model}/{recipe}/{target}/{device}.json"
         for model, recipes in builds.items()

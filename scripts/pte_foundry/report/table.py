@@ -1,19 +1,18 @@
-"""The table of builds that ends a run."""
+"""Prints the table of builds that ends a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pte_foundry.report import text
+from pte_foundry.report.schema import DeviceGate, Summary, SummaryRecord, Totals
 
 _STYLES = {"pass": "green", "warn": "yellow", "FAIL": "bold red"}
-# What a narrow terminal leaves out, with the width from which it is shown.
+# Title, alignment, and the width of the terminal in characters from which a column is shown.
 _COLUMNS = (
     ("build", "left", 0),
     ("size", "right", 0),
@@ -25,14 +24,20 @@ _COLUMNS = (
 )
 
 
-def render(summary: Mapping[str, Any], console: Console, page: Path | None = None) -> None:
-    """Print the summary (as ``pte_foundry.steps.summary`` writes it) as a table with its footnotes."""
+def render(summary: Summary, console: Console, page: Path | None = None) -> None:
+    """Prints one row for each build, then the missed gates, the totals and the engines.
+
+    Args:
+        summary: the summary of all builds.
+        console: where to print; its width decides which columns are left out.
+        page: the HTML report to refer to.
+    """
     builds = summary["builds"]
     shown = [column for column in _COLUMNS if console.width >= column[2]]
     table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
     for title, justify, _ in shown:
-        foldable = title in ("build", "task")
-        table.add_column(title, justify=justify, overflow="fold", no_wrap=not foldable)
+        folds = title in ("build", "task")
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=not folds)
     for build in builds:
         cells = _cells(build)
         table.add_row(*(cells[title] for title, _, _ in shown))
@@ -49,36 +54,34 @@ def render(summary: Mapping[str, Any], console: Console, page: Path | None = Non
         console.print(Text(f"page: {page}"), soft_wrap=True)
 
 
-def _cells(build: Mapping[str, Any]) -> dict[str, Text]:
+def _cells(build: SummaryRecord) -> dict[str, Text]:
     metrics = build["metrics"]
-    status = _status(build)
+    status = _upper_if_failed(text.build_status(build))
     return {
         "build": Text(text.build_name(build["build"])),
         "size": Text(text.size(build["bytes"])),
-        "SQNR dB": Text(text.decibel(metrics.get("sqnr_db"))),
-        "worst dB": Text(text.decibel((metrics.get("worst") or {}).get("sqnr_db"))),
-        "agreement": Text(text.percent(metrics.get("top1_agreement"))),
+        "SQNR dB": Text(text.decibel(metrics["sqnr_db"])),
+        "worst dB": Text(text.decibel(text.worst_sqnr_db(metrics))),
+        "agreement": Text(text.percent(metrics["top1_agreement"])),
         "task": Text(text.task(metrics)),
         "status": Text(status, style=_STYLES[status]),
     }
 
 
-def _status(build: Mapping[str, Any]) -> str:
-    if build["status"] == "fail":
-        return "FAIL"
-    return "pass" if all(gate["passed"] for gate in build["gates"]) else "warn"
+def _upper_if_failed(status: str) -> str:
+    return "FAIL" if status == "fail" else status
 
 
-def _print_failure(console: Console, build: Mapping[str, Any], gate: Mapping[str, Any]) -> None:
-    warns = gate.get("on_fail") == "warn"
-    line = Text("warn " if warns else "FAIL ", style=_STYLES["warn" if warns else "FAIL"])
+def _print_failure(console: Console, build: SummaryRecord, gate: DeviceGate) -> None:
+    status = _upper_if_failed(text.gate_status(gate))
+    line = Text(f"{status} ", style=_STYLES[status])
     line.append(f"{text.build_name(build['build'])}: {text.failure(gate)}", style="default")
     if len(build["devices"]) > 1:
         line.append(f" (on {gate['device']})", style="dim")
     console.print(line, soft_wrap=True)
 
 
-def _totals(totals: Mapping[str, int]) -> Text:
+def _totals(totals: Totals) -> Text:
     plural = "" if totals["builds"] == 1 else "s"
     parts = [f"{totals['builds']} build{plural}", f"{totals['passed']} passed"]
     parts += [f"{totals['failed']} failed"] if totals["failed"] else []

@@ -1,23 +1,24 @@
-"""Numbers as people read them. Missing values are an en dash, never an empty cell."""
+"""Formats numbers as text with units, for the table, the HTML report and the commands.
+
+A missing value is an en dash, never an empty cell; a minus is U+2212.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-COMMON_METRICS = ("sqnr_db", "cosine", "max_abs_error", "top1_agreement", "worst")
-"""Measured for every model; whatever else stands in a report's metrics is the task's own."""
+from pte_foundry.report.schema import DeviceResult, SummaryRecord
+from pte_foundry.validate.divergence_schema import ValueRange
+from pte_foundry.validate.schema import COMMON_METRICS, SQNR_CAP_DB, Build, GateVerdict, Metrics
 
 MISSING = "–"
 EXACT = "exact"
-EXACT_DB = 200.0
-"""What ``pte_foundry.validate.metrics`` says of equal values."""
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def size(count: float | None) -> str:
-    """Bytes in decimal units, as shops and file managers count: ``3.55 MB``."""
+    """Formats a number of bytes in decimal units: ``3.55 MB`` is 3,550,000 bytes."""
     if count is None:
         return MISSING
     value, unit = float(count), 0
@@ -27,7 +28,7 @@ def size(count: float | None) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """``digits`` significant digits; whole numbers as they are."""
+    """Formats a number with ``digits`` significant digits, a whole number with all of them."""
     if value is None:
         return MISSING
     if float(value).is_integer() and abs(value) < 1e9:
@@ -36,42 +37,43 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def decibel(value: float | None) -> str:
+    """Formats a number of decibels, without the unit: ``−3.5``."""
     return MISSING if value is None else f"{value:.1f}".replace("-", "−")
 
 
 def noise(value: float | None) -> str:
-    """An SQNR in dB, where ``None`` stands for infinite noise and the cap for none at all."""
+    """Formats a layer's SQNR in dB: ``−∞`` for infinite noise (``None``), ``exact`` for none."""
     if value is None:
         return "−∞"
-    return EXACT if value >= EXACT_DB else decibel(value)
+    return EXACT if value >= SQNR_CAP_DB else decibel(value)
 
 
-def interval(values: Mapping[str, Any]) -> str:
-    """``−0.5 … 3.2``, and how many values are infinite or nan: ``−1 … 2, 7 not finite``."""
-    low, high, broken = values["low"], values["high"], values["non_finite"]
+def interval(values: ValueRange) -> str:
+    """Formats a range of values: ``−0.5 … 3.2``, or ``−1 … 2, 7 not finite``."""
+    low, high, non_finite = values["low"], values["high"], values["non_finite"]
     span = MISSING if low is None else f"{number(low)} … {number(high)}"
-    return f"{span}, {broken} not finite" if broken else span
+    return f"{span}, {non_finite} not finite" if non_finite else span
 
 
 def layer(operators: Sequence[str]) -> str:
-    """The operators of a layer in one line; of a long chain the ends."""
+    """Joins the operators of a layer to one line, shortened to the first and the last."""
     if len(operators) > 3:
         return f"{operators[0]} + … + {operators[-1]} ({len(operators)} operators)"
     return " + ".join(operators)
 
 
 def percent(share: float | None) -> str:
-    """A share of one. Never rounded up to all: 100.0 % means every one."""
+    """Formats a share from 0 to 1. A share below 1 is never rounded up to ``100.0 %``."""
     if share is None:
         return MISSING
     return f"{min(100 * share, 99.9) if share < 1 else 100 * share:.1f} %"
 
 
 def metric(name: str, value: float | None) -> str:
-    """A metric with its unit, told from its name.
+    """Formats a metric with the unit that its name implies.
 
-    ``*_db`` are decibels, ``*_agreement`` and ``top*`` shares of one, ``*bytes`` sizes, and
-    ``*_change`` differences, which keep their sign.
+    ``*_db`` are decibels, ``*_agreement``, ``*_fraction`` and ``top*`` shares from 0 to 1,
+    ``*bytes`` sizes, and ``*_change`` signed differences.
     """
     if value is None:
         return MISSING
@@ -90,42 +92,59 @@ def metric(name: str, value: float | None) -> str:
 
 
 def label(name: str) -> str:
-    """``top1_change`` as words: ``top1 change``."""
+    """Turns the name of a metric or a setting into words: ``top1_change`` to ``top1 change``."""
     return name.removesuffix("_db").replace("_", " ")
 
 
-def task_metrics(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """The metrics that only this task has, in their order."""
-    return {k: v for k, v in metrics.items() if k not in COMMON_METRICS}
+def task_metrics(metrics: Metrics) -> dict[str, float | None]:
+    """Returns the metrics that only this model's task has, in their order."""
+    return {name: value for name, value in metrics.items() if name not in COMMON_METRICS}
 
 
-def task(metrics: Mapping[str, Any]) -> str:
-    """All task metrics in one line; a change stands behind what changed: ``top1 97.2 % (−0.4)``."""
+def task(metrics: Metrics) -> str:
+    """Formats all task metrics in one line, each with its change: ``top1 97.2 % (−0.4 pp)``."""
     own = task_metrics(metrics)
     parts = []
     for name, value in own.items():
         if name.endswith("_change") and name.removesuffix("_change") in own:
             continue
         change = own.get(f"{name}_change")
-        behind = f" ({metric(f'{name}_change', change)})" if change is not None else ""
-        parts.append(f"{label(name)} {metric(name, value)}{behind}")
+        suffix = f" ({metric(f'{name}_change', change)})" if change is not None else ""
+        parts.append(f"{label(name)} {metric(name, value)}{suffix}")
     return ", ".join(parts) or MISSING
 
 
-def build_name(build: Mapping[str, str]) -> str:
+def worst_sqnr_db(metrics: Metrics) -> float | None:
+    """Returns the SQNR of the worst sample in dB, ``None`` if it is not defined or not measured."""
+    worst = metrics.get("worst")
+    return worst["sqnr_db"] if worst else None
+
+
+def gate_status(gate: GateVerdict) -> str:
+    """Returns ``pass``, ``warn`` or ``fail``."""
+    return "pass" if gate["passed"] else gate.get("on_fail", "fail")
+
+
+def build_status(build: SummaryRecord) -> str:
+    """Returns ``pass``, ``warn`` (passed, but a gate that only warns is missed) or ``fail``."""
+    if build["status"] == "fail":
+        return "fail"
+    return "pass" if all(gate["passed"] for gate in build["gates"]) else "warn"
+
+
+def build_name(build: Build) -> str:
+    """Returns ``model/recipe/target``."""
     return "/".join(build[part] for part in ("model", "recipe", "target"))
 
 
-def failure(gate: Mapping[str, Any]) -> str:
-    """What a failed gate measured and what was asked: ``sqnr_db 12.1, asked >= 15``."""
-    asked = f"asked {gate['limit']}"
-    if gate.get("reason"):
-        return f"{gate['reason']}, {asked}"
-    return f"{gate['metric']} {number(gate['value'], 4)}, {asked}"
+def failure(gate: GateVerdict) -> str:
+    """Formats a missed gate: ``sqnr_db 12.1, required >= 15``."""
+    measured = gate.get("reason") or f"{gate['metric']} {number(gate['value'], 4)}"
+    return f"{measured}, required {gate['limit']}"
 
 
-def engines(builds: list[Mapping[str, Any]]) -> list[str]:
-    """What executed the builds, one line a device: the reader must know what a number is of."""
+def engines(builds: Sequence[SummaryRecord]) -> list[str]:
+    """Returns one line for each device of the builds, with the engine that executed them."""
     lines = {}
     for build in builds:
         for device in build["devices"]:
@@ -133,7 +152,7 @@ def engines(builds: list[Mapping[str, Any]]) -> list[str]:
     return list(lines.values())
 
 
-def _engine(device: Mapping[str, Any]) -> str:
+def _engine(device: DeviceResult) -> str:
     if device["engine"] == "mil-reference":
         return "mil-reference interpreter of the shipped bytes, not an Apple device"
     return f"{device['engine']} ({device['kind']}, on {device['host']})"

@@ -1,18 +1,17 @@
 """Renders the HTML report: one self-contained page."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from pte_foundry import files
-from pte_foundry.files import read_json
+from pte_foundry.files import read_json, replacing
 from pte_foundry.job import command
 from pte_foundry.job.arguments import add_slice
 from pte_foundry.report.page import render
+from pte_foundry.report.schema import Summary
+from pte_foundry.validate.divergence_schema import DivergenceReport
 
 
-def divergence_of(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The divergence reports of all builds, by the paths of their artifacts."""
+def divergence_of(summary: Summary) -> dict[str, DivergenceReport]:
+    """Reads the divergence reports of all builds; returns them by the paths of the artifacts."""
     reports = {}
     for build in summary["builds"]:
         model, recipe, target = (build["build"][part] for part in ("model", "recipe", "target"))
@@ -26,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--summary", type=Path, required=True, help="results/summary.json")
     parser.add_argument("--manifest", type=Path, required=True, help="results/manifest.json")
     add_slice(parser)
-    parser.add_argument("--output", type=Path, required=True, help="the page to write (HTML)")
+    parser.add_argument("--output", type=Path, required=True, help="the page, .html")
     arguments = parser.parse_args(argv)
 
     def step() -> None:
@@ -34,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         summary = read_json(arguments.summary)
         divergence = divergence_of(summary) if arguments.slice["divergence"] else None
         page = render(summary, manifest, divergence)
-        with files.replacing(arguments.output) as temporary:
+        with replacing(arguments.output) as temporary:
             temporary.write_text(page, encoding="utf-8")
 
     return command.run(arguments, step)

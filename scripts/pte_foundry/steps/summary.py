@@ -1,4 +1,4 @@
-"""Joins the validation reports of all builds into one summary."""
+"""Aggregates the validation reports of all builds into one summary."""
 
 from pathlib import Path
 
@@ -11,7 +11,9 @@ from pte_foundry.report.summary import report_paths, summarize
 def main(argv: list[str] | None = None) -> int:
     parser = command.parser(__doc__)
     add_slice(parser)
-    parser.add_argument("--plans", type=Path, nargs="+", required=True, help="of all models, .json")
+    parser.add_argument(
+        "--plans", type=Path, nargs="+", required=True, help="the plan of each model, .json"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the summary, .json")
     arguments = parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""Validates an artifact: executes it and compares it with the fp32 model and the quantized one."""
+"""Validates an artifact: executes it and compares it with the fp32 and the quantized model."""
 
 import platform
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 from pte_foundry.files import check_noted, read_json, write_json
 from pte_foundry.job import command
 from pte_foundry.job.arguments import add_model, model_of
-from pte_foundry.validate.gates import judge
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -16,17 +15,25 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(f"--{name}", required=True, help=f"the {name}'s name, for the report")
     parser.add_argument("--pte", type=Path, required=True, help="the artifact")
     parser.add_argument("--digest", type=Path, required=True, help="its digest, for sha256sum")
-    parser.add_argument("--reference", type=Path, required=True, help="samples and fp32 outputs")
-    parser.add_argument("--quantized", type=Path, required=True, help="outputs before lowering")
-    parser.add_argument("--debug-handles", type=Path, required=True, help="of the lowering, .json")
+    parser.add_argument(
+        "--reference", type=Path, required=True, help="samples and fp32 outputs, .safetensors"
+    )
+    parser.add_argument(
+        "--quantized", type=Path, required=True, help="outputs before lowering, .safetensors"
+    )
+    parser.add_argument(
+        "--debug-handles", type=Path, required=True, help="debug handles to torch operators, .json"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the report, .json")
     arguments = parser.parse_args(argv)
 
     def step() -> None:
         from pte_foundry.models.tensors import Samples
-        from pte_foundry.validate.report import gated, validate
+        from pte_foundry.validate.check import checked
+        from pte_foundry.validate.gates import gate_values, judge
+        from pte_foundry.validate.report import validate
 
-        report = validate(
+        measured = validate(
             arguments.pte,
             check_noted(arguments.pte, arguments.digest),
             model_of(arguments),
@@ -34,9 +41,9 @@ def main(argv: list[str] | None = None) -> int:
             Samples.load(arguments.quantized),
             read_json(arguments.debug_handles)["operators"],
         )
-        gates, status = judge(gated(report), arguments.slice["gates"])
+        gates, status = judge(gate_values(measured), arguments.slice["gates"])
         device = arguments.slice["device"]
-        report |= {
+        report = measured | {
             "build": {
                 "model": arguments.model.stem,
                 "recipe": arguments.recipe,
@@ -53,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
             "gates": gates,
             "status": status,
         }
-        write_json(arguments.output, report)
+        write_json(arguments.output, checked(report))
 
     return command.run(arguments, step, fork=True)
 

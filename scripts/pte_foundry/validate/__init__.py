@@ -1,1 +1,1 @@
-"""What a validation measures, what it judges by, and what it warns of."""
+"""Validation: metrics, hazards, gates, per-layer error attribution, and the report of them."""

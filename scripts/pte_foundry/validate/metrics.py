@@ -1,8 +1,8 @@
-"""How near two sets of outputs are. Pure functions, float64, the same digits on every machine.
+"""Distances between two sets of outputs, in float64, with the same digits on every machine.
 
-Sums run in numpy's pairwise order on one thread and are joined by ``math.fsum``: torch's own
-reductions depend on the number of threads and on the instruction set, and a metric that moves in
-its last digit would change a report whose program did not change.
+Sums run in numpy's pairwise order on one thread and are joined by ``math.fsum``. torch's own
+reductions depend on the number of threads and on the instruction set, so a metric's last digit
+would change although the program did not.
 """
 
 from __future__ import annotations
@@ -14,38 +14,36 @@ import numpy as np
 import torch
 
 from pte_foundry.errors import InputError
-
-SQNR_CAP_DB = 200.0
-"""JSON has no infinity: equal outputs score this many dB, and no score lies outside ±this."""
-
-Sample = Sequence[torch.Tensor]
+from pte_foundry.models.tensors import Sample
+from pte_foundry.validate.schema import SQNR_CAP_DB, Metrics
 
 
-def compare(outputs: Sequence[Sample], reference: Sequence[Sample]) -> dict:
-    """Compare what a program gave with what it should have given.
+def compare(outputs: Sequence[Sample], reference: Sequence[Sample]) -> Metrics:
+    """Compares outputs with reference outputs, both as float64.
+
+    A nan on either side, or an infinity on one side only, makes ``sqnr_db``, ``cosine`` and
+    ``max_abs_error`` ``None``: such outputs have no distance. Infinities common to both sides
+    (masks) count as equal.
 
     Args:
-        outputs: one tuple of tensors per sample, of any shape and dtype.
-        reference: the same number of samples, outputs and the same shapes.
+        outputs: one tuple of tensors for each sample, of any shapes and dtypes.
+        reference: as many samples, each with as many tensors of the same shapes.
 
     Returns:
         ``sqnr_db``: ``10 log10(sum(ref^2) / sum((ref - out)^2))`` over all samples and outputs, in
         dB, within ±``SQNR_CAP_DB``.
-        ``cosine``: cosine similarity of a sample's outputs, joined to one vector; mean of samples.
-        ``max_abs_error``: the largest absolute difference.
+        ``cosine``: cosine similarity of a sample's outputs, concatenated to one vector; the mean
+        over samples.
+        ``max_abs_error``: the largest absolute difference, in the unit of the outputs.
         ``top1_agreement``: the share of equal argmax along the last axis of the first output;
-        ``None`` where that axis has length 1, or there is none.
+        ``None`` where that axis has fewer than two elements or does not exist.
         ``worst``: ``{"sample", "sqnr_db", "cosine"}`` of the sample with the lowest SQNR.
 
-        A nan on either side, or an infinity on one side alone, makes the first three ``None``:
-        such outputs have no distance, and a gate on a missing value fails. Infinities that both
-        sides have in common (masks) count as equal.
-
     Raises:
-        InputError: no samples, or the samples, outputs or shapes do not correspond.
+        InputError: there are no samples, or the samples, outputs or shapes do not correspond.
     """
     _check(outputs, reference)
-    samples = [_Sample.of(out, ref) for out, ref in zip(outputs, reference, strict=True)]
+    samples = [_SampleSums.of(out, ref) for out, ref in zip(outputs, reference, strict=True)]
     scores = [(sample.sqnr_db, sample.cosine) for sample in samples]
     worst = min(range(len(samples)), key=lambda i: _lowest_first(scores[i]))
     cosines = [cosine for _, cosine in scores]
@@ -62,7 +60,7 @@ def compare(outputs: Sequence[Sample], reference: Sequence[Sample]) -> dict:
     }
 
 
-class _Sample:
+class _SampleSums:
     """The sums of one sample. ``noise`` is nan where the two sides have no distance."""
 
     def __init__(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -79,8 +77,8 @@ class _Sample:
         )
 
     @classmethod
-    def of(cls, out: Sample, ref: Sample) -> _Sample:
-        return cls([(_flat(o), _flat(r)) for o, r in zip(out, ref, strict=True)])
+    def of(cls, out: Sample, ref: Sample) -> _SampleSums:
+        return cls([(as_vector(o), as_vector(r)) for o, r in zip(out, ref, strict=True)])
 
     @property
     def sqnr_db(self) -> float | None:
@@ -96,7 +94,8 @@ class _Sample:
         return max(-1.0, min(1.0, cosine))
 
 
-def _flat(tensor: torch.Tensor) -> np.ndarray:
+def as_vector(tensor: torch.Tensor) -> np.ndarray:
+    """Returns a tensor's elements in row-major order, as a float64 array of shape (N,)."""
     return tensor.detach().to("cpu", torch.float64).contiguous().reshape(-1).numpy()
 
 
@@ -107,7 +106,10 @@ def _error(out: np.ndarray, ref: np.ndarray) -> np.ndarray:
 
 
 def sqnr_db(signal: float, noise: float) -> float | None:
-    """Signal power over noise power in dB, within ±``SQNR_CAP_DB``; ``None`` without a distance."""
+    """Returns signal power over noise power in dB, within ±``SQNR_CAP_DB``.
+
+    ``None`` if the noise is not finite; the cap if there is none.
+    """
     if not math.isfinite(noise):
         return None
     if noise == 0.0:
@@ -119,7 +121,7 @@ def sqnr_db(signal: float, noise: float) -> float | None:
 
 
 def _lowest_first(score: tuple[float | None, float | None]) -> tuple[float, float]:
-    """Sort key: a sample without a score is the worst of all."""
+    """Sort key: a sample without a score is the worst."""
     return tuple(-math.inf if value is None else value for value in score)
 
 
@@ -129,8 +131,8 @@ def _top1_agreement(outputs: Sequence[Sample], reference: Sequence[Sample]) -> f
         if ref[0].dim() == 0 or ref[0].shape[-1] <= 1:
             return None
         classes = ref[0].shape[-1]
-        a, b = (_flat(side[0]).reshape(-1, classes) for side in (out, ref))
-        # numpy's argmax is the first of equals, everywhere; a row with a nan has no top class.
+        a, b = (as_vector(side[0]).reshape(-1, classes) for side in (out, ref))
+        # numpy's argmax takes the first of equal values; a row with a nan has no top class.
         same = (a.argmax(-1) == b.argmax(-1)) & ~np.isnan(a).any(-1) & ~np.isnan(b).any(-1)
         equal += int(same.sum())
         total += len(same)
@@ -139,11 +141,11 @@ def _top1_agreement(outputs: Sequence[Sample], reference: Sequence[Sample]) -> f
 
 def _check(outputs: Sequence[Sample], reference: Sequence[Sample]) -> None:
     if not reference:
-        raise InputError("Nothing to compare: there are no samples. Give at least one.")
+        raise InputError("There are no samples to compare; give at least one.")
     if len(outputs) != len(reference):
         raise InputError(
-            f"{len(outputs)} samples of outputs against {len(reference)} of reference: "
-            "both sides must come from the same evaluation samples."
+            f"{len(outputs)} samples of outputs against {len(reference)} of the reference; "
+            "compute both from the same evaluation samples."
         )
     for index, (out, ref) in enumerate(zip(outputs, reference, strict=True)):
         if not ref:
@@ -151,5 +153,5 @@ def _check(outputs: Sequence[Sample], reference: Sequence[Sample]) -> None:
         ours, theirs = ([tuple(tensor.shape) for tensor in side] for side in (out, ref))
         if ours != theirs:
             raise InputError(
-                f"Sample {index}: outputs of shapes {ours}, but the reference has {theirs}."
+                f"Sample {index}: outputs of shapes {ours} do not match the reference's {theirs}."
             )

@@ -1,11 +1,13 @@
-"""What a validation report says of an artifact.
+"""Executes an artifact and measures what its validation report contains.
 
-Three comparisons on the same samples tell the losses apart: the artifact against the reference
-(``metrics``), the quantized model in PyTorch against the reference (``stages.quantization``), and
-the artifact against the quantized model (``stages.lowering``).
+Three comparisons on the same samples attribute the loss to its stages: the artifact against the
+fp32 reference (``metrics``), the quantized torch program against the reference
+(``stages.quantization``), and the artifact against the quantized program (``stages.lowering``).
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pte_foundry.formats.inspect import describe
 from pte_foundry.models.module import ModelModule
@@ -14,37 +16,41 @@ from pte_foundry.pte import Pte
 from pte_foundry.pte.delegate import Delegate
 from pte_foundry.validate.hazards import Hazards, torch_sources
 from pte_foundry.validate.metrics import compare
-
-# A value near the edge of fp16 is a warning; these are damage.
-DAMAGE = ("inf", "nan", "fp16_overflow")
+from pte_foundry.validate.schema import Hazard, Measurement, Metrics
 
 
-def execute(pte: Pte, inputs: list[Sample], operators: dict[str, str]) -> tuple[list, list[dict]]:
-    """The artifact's outputs for each sample, and the hazards met on the way.
+def execute(
+    pte: Pte, inputs: Sequence[Sample], debug_handles: Mapping[str, str]
+) -> tuple[list[Sample], list[Hazard]]:
+    """Runs the artifact once for each sample; returns its outputs and the hazards that arise.
 
-    ``operators`` says what each debug handle stands for, as the ``lower`` step wrote it.
+    Args:
+        pte: the artifact.
+        inputs: the inputs of each sample.
+        debug_handles: debug handle to "operator @ module", from the ``lower`` step.
     """
-    found: dict[Delegate, Hazards] = {delegate: Hazards() for delegate in pte.delegates}
-    outputs = [pte.run(s, tap=lambda d, name, value: found[d].tap(name, value)) for s in inputs]
+    seen: dict[Delegate, Hazards] = {delegate: Hazards() for delegate in pte.delegates}
+    outputs = [pte.run(s, tap=lambda d, name, value: seen[d].tap(name, value)) for s in inputs]
     hazards = [
-        finding
-        for delegate, seen in found.items()
-        for finding in seen.findings(
-            delegate.program, torch_sources(delegate.model.debug_info, operators)
+        hazard
+        for delegate, collected in seen.items()
+        for hazard in collected.findings(
+            delegate.program, torch_sources(delegate.model.debug_info, debug_handles)
         )
     ]
     return outputs, hazards
 
 
-def measure(model: ModelModule, outputs: list, against: list, labels: object) -> dict:
-    """All metrics of ``outputs`` against ``against``: general ones, and the model's own.
+def measure(
+    model: ModelModule, outputs: Sequence[Sample], reference: Sequence[Sample], labels: Any
+) -> Metrics:
+    """Returns all metrics of ``outputs`` against ``reference``, task metrics included.
 
-    A score against the labels comes with its ``_change`` from the score of ``against``.
+    A score against the labels comes with ``<name>_change``, its difference from the score of
+    ``reference``. Metrics of the module's ``agreement()`` replace common ones of the same name.
     """
-    metrics = compare(outputs, against)
-    if model.has("agreement"):
-        metrics |= model.agreement(outputs, against)
-    expected = model.score(against, labels)
+    metrics = compare(outputs, reference) | model.agreement(outputs, reference)
+    expected = model.score(reference, labels)
     for name, value in model.score(outputs, labels).items():
         metrics |= {name: value, f"{name}_change": value - expected[name]}
     return metrics
@@ -52,20 +58,33 @@ def measure(model: ModelModule, outputs: list, against: list, labels: object) ->
 
 def validate(
     pte: Path,
-    digest: str,
+    sha256: str,
     model: ModelModule,
     reference: Samples,
     quantized: Samples,
-    operators: dict[str, str],
-) -> dict:
-    """What a validation report says of an artifact with this digest, apart from names and gates."""
-    outputs, hazards = execute(Pte.load(pte), reference.inputs, operators)
+    debug_handles: Mapping[str, str],
+) -> Measurement:
+    """Executes an artifact and compares it with the reference and the quantized torch program.
+
+    Args:
+        pte: the artifact.
+        sha256: its digest, for the report.
+        model: the model module, for its task metrics.
+        reference: evaluation samples with the outputs of the fp32 eager model.
+        quantized: the same samples with the outputs of the quantized torch program.
+        debug_handles: debug handle to "operator @ module", from the ``lower`` step.
+
+    Raises:
+        ProgramError: the artifact is malformed or cannot be executed.
+        ModelError: a task metric of the module fails, or is not a finite number.
+    """
+    outputs, hazards = execute(Pte.load(pte), reference.inputs, debug_handles)
     program = describe(pte)
     labels = reference.labels
     return {
         "artifact": {
             "path": pte.as_posix(),
-            "sha256": digest,
+            "sha256": sha256,
             "bytes": program.bytes,
             "specification_version": program.specification_version,
             "delegated_fraction": program.delegated_fraction,
@@ -81,17 +100,5 @@ def validate(
             "lowering": measure(model, outputs, quantized.outputs, labels),
         },
         "hazards": hazards,
-        "latency_ms": None,  # the interpreter's time says nothing about a device's
-    }
-
-
-def gated(report: dict) -> dict:
-    """The values that a gate can ask for, by the names that configurations use."""
-    damage = [hazard["count"] for hazard in report["hazards"] if hazard["kind"] in DAMAGE]
-    return {
-        **{name: value for name, value in report["metrics"].items() if name != "worst"},
-        "worst_sqnr_db": report["metrics"]["worst"]["sqnr_db"],
-        "bytes": report["artifact"]["bytes"],
-        "delegated_fraction": report["artifact"]["delegated_fraction"],
-        "hazards": sum(damage),
+        "latency_ms": None,
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from pte_foundry.errors import ModelError
-from pte_foundry.models.module import ModelModule, modules_table, top1_agreement
+from pte_foundry.models.module import ModelModule, modules_table
 from torch import nn
 
 GOOD = """
@@ -87,19 +87,12 @@ def test_optional_functions_have_plain_answers(load):
     assert module.dynamic_shapes() is None
     assert module.score([(torch.ones(1, 3),)], [1]) == {}
     assert load().score([], None) == {}, "no labels, no score"
-    outputs, reference = [(torch.eye(3),)], [(torch.eye(3)[[0, 1, 1]],)]
-    assert module.agreement(outputs, reference) == {"top1_agreement": pytest.approx(2 / 3)}
+    assert module.agreement([(torch.ones(1, 3),)], [(torch.ones(1, 3),)]) == {}
 
 
-def test_own_agreement_replaces_the_default(load):
+def test_own_agreement(load):
     module = load(append="def agreement(outputs, reference):\n    return {'same': len(outputs)}\n")
     assert module.agreement([(), ()], [(), ()]) == {"same": 2.0}
-
-
-def test_top1_agreement_counts_positions_of_the_first_output_alike(load):
-    ours, theirs = torch.zeros(1, 4, 5), torch.zeros(1, 4, 5)
-    ours[0, 0, 3] = 1
-    assert top1_agreement([(ours, torch.ones(2))], [(theirs, torch.zeros(2))]) == 0.75
 
 
 def test_the_search_path_stays_as_it_was(load, tmp_path):

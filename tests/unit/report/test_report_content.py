@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pte_foundry.files import write_json
 from pte_foundry.report import charts, details
 from pte_foundry.report.page import render
+from pte_foundry.report.summary import summarize
 from pte_foundry.steps.report import main
-from pte_foundry.steps.summary import summarize
 
 from tests.made_up_reports import divergence, path_of, report, reports
 
@@ -57,7 +57,7 @@ def test_names_on_the_front_keep_their_distance():
     sizes = range(1, 9)
     front = [{"sqnr": 10 + 0.1 * i, "recipe": f"r{i}", "side": None} for i in sizes]
     front.append({"sqnr": 100.0, "recipe": "fp32", "side": None})
-    charts._name(front)
+    charts._place_names(front)
     for side in ("above", "below"):
         heights = [p["sqnr"] for p in front if p["side"] == side]
         assert all(b - a >= 5 for a, b in itertools.pairwise(heights))
@@ -122,7 +122,7 @@ def test_details_say_everything():
     assert [bar[0] for bar in found["Size by data type"]] == [
         "int8",
         "float32",
-        "program and the rest",
+        "program and other data",
     ]
     assert sum(bar[1] for bar in found["Size by data type"]) == one["artifact"]["bytes"]
     assert found["Operations"][0] == ["constexpr_lut_to_dense", 53, "53"]
@@ -138,6 +138,19 @@ def test_frames_fit_what_is_put_into_them():
     for frame in details.FRAMES:
         if frame["kind"] == "rows":
             assert {len(row) for row in found[frame["title"]]} == {len(frame["head"])}
+
+
+def test_hazards_are_damage_and_overflow_warnings_are_counted_apart():
+    """The headline counts what the gate ``hazards`` counts."""
+    one = report("minilm", "fp16", "ios18")
+    one["hazards"] = [
+        {"op": "matmul", "torch_source": None, "kind": kind, "count": count}
+        for kind, count in (("fp16_overflow", 2), ("nan", 3), ("fp16_near_overflow", 4))
+    ]
+    page = render(summary_of(one))
+    assert "<dt>hazards</dt><dd>5</dd>" in page
+    assert "<dt>overflow warnings</dt><dd>4</dd>" in page
+    assert "overflow warnings</dt>" not in render(summary_of(report("minilm", "fp16", "ios18")))
 
 
 def test_no_operations_no_weights_no_hazards():
@@ -186,15 +199,17 @@ def test_layers_are_on_the_page_only_if_there_are_reports(tmp_path, monkeypatch)
     made = summary_of(report("minilm", "fp16", "ios18"))
     summary, output = tmp_path / "summary.json", tmp_path / "index.html"
     write_json(summary, made)
-    arguments = ["--summary", str(summary), "--output", str(output)]
-    assert main(arguments) == 0
+    write_json(tmp_path / "manifest.json", manifest_of(made))
+    arguments = ["--summary", str(summary), "--manifest", str(tmp_path / "manifest.json")]
+    arguments += ["--output", str(output), "--slice"]
+    assert main([*arguments, '{"divergence": false}']) == 0
     assert len(data_of(output.read_text())["frames"]) == len(details.FRAMES)
     monkeypatch.chdir(tmp_path)
     write_json(tmp_path / "results/divergence/minilm/fp16/ios18.json", divergence())
-    assert main([*arguments, "--slice", '{"divergence": true}']) == 0
+    assert main([*arguments, '{"divergence": true}']) == 0
     data = data_of(output.read_text())
     assert len(data["frames"]) == len(data["builds"][0]["details"]) == len(details.FRAMES) + 2
-    assert data["frames"][2]["title"] == "Layers that introduce most"
+    assert data["frames"][2]["title"] == "Layers that introduce the largest error"
     assert data["builds"][0]["details"][2][0][0] == "aten.linear.default @ encoder.3"
 
 
@@ -210,22 +225,17 @@ def test_a_large_matrix_stays_small():
     assert len(render(summary_of(*made)).encode()) < 5e6
 
 
-def test_command_and_manifest(tmp_path):
-    summary, manifest = tmp_path / "summary.json", tmp_path / "manifest.json"
-    made = summary_of(report("minilm", "fp16", "ios18"))
-    write_json(summary, made)
-    path = made["builds"][0]["paths"]["pte"]
-    made_from = {
+def manifest_of(summary: dict) -> dict:
+    return {
         "environment": {"versions": {"torch": "2.13.0"}, "lock_sha256": "ef" * 32},
         "models": {"minilm": {"files": {"weights": {"path": "w", "sha256": "cd" * 32}}}},
-        "artifacts": {path: {"inputs": "ab" * 32}},
+        "artifacts": {b["paths"]["pte"]: {"inputs": "ab" * 32} for b in summary["builds"]},
     }
-    write_json(manifest, made_from)
-    pages = []
-    for extra in ([], ["--manifest", str(manifest)]):
-        output = tmp_path / "report" / "index.html"
-        assert main(["--summary", str(summary), "--output", str(output), *extra]) == 0
-        pages.append(output.read_text())
+
+
+def test_digests_and_versions_come_from_the_manifest():
+    made = summary_of(report("minilm", "fp16", "ios18"))
+    pages = [render(made), render(made, manifest_of(made))]
     assert "torch 2.13.0" in pages[1]
     files = data_of(pages[1])["builds"][0]["details"][-1]
     assert files[-3:] == [
@@ -242,5 +252,6 @@ def test_the_same_summary_gives_the_same_page():
 
 def test_the_report_does_not_import_torch():
     """It runs at the end of every build; torch alone would triple its time."""
-    code = "import pte_foundry.steps.report, pte_foundry.report.table, sys; sys.exit('torch' in sys.modules)"
+    modules = "pte_foundry.steps.report, pte_foundry.steps.summary, pte_foundry.report.table"
+    code = f"import {modules}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,15 +1,17 @@
-"""Protects the summary: one record a build, nothing lost, nothing joined that does not belong."""
+"""Protects the summary: one record per build, all of its content, and no malformed report."""
 
 import copy
 import json
+import math
 from pathlib import Path
 
 import pytest
 from pte_foundry.errors import InputError
 from pte_foundry.files import write_json
+from pte_foundry.report.schema import Summary
+from pte_foundry.report.summary import summarize
 from pte_foundry.steps import summary
-from pte_foundry.steps.summary import summarize
-from pte_foundry.workflow import plans
+from pydantic import TypeAdapter
 
 from tests.made_up_reports import path_of, report, reports
 
@@ -25,6 +27,11 @@ def test_a_record_a_build_in_order():
     assert 0 < totals["failed"] < totals["builds"]
     assert totals["warned"] == 4
     json.dumps(made, allow_nan=False)
+
+
+def test_a_summary_conforms_to_its_schema():
+    made = summarize(reports())
+    assert TypeAdapter(Summary).validate_python(made, strict=True) == made
 
 
 def test_order_of_reports_does_not_matter():
@@ -78,6 +85,45 @@ def test_all_findings_at_once():
     assert "b.json: not a validation report" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "value", "says"),
+    [
+        ("artifact", "bytes", "12", 'artifact.bytes is "12", expected a valid integer'),
+        ("metrics", "perplexity", "low", 'metrics.perplexity is "low", expected a valid number'),
+        ("metrics", "cosine", math.nan, "metrics.cosine is NaN, expected a finite number"),
+        ("stages", "lowering", None, "stages.lowering is null, expected a valid dictionary"),
+        ("device", "engine", "guess", "device.engine is \"guess\", expected 'mil-reference' or"),
+    ],
+)
+def test_wrong_values_are_findings(part, key, value, says):
+    wrong = report("smollm2", "fp16", "ios18")
+    wrong[part][key] = value
+    with pytest.raises(InputError) as error:
+        summarize({"a.json": wrong})
+    assert f"a.json: {says}" in str(error.value)
+
+
+def test_more_keys_and_absent_optional_ones_are_allowed():
+    """The keys that are fixed are enough, whoever writes the report."""
+    one = report("minilm", "fp16", "ios18")
+    one |= {"error": {"type": "ProgramError"}, "seconds": 1.5}
+    one["outputs"] = [{"name": "y", "sqnr_db": 60, "cosine": 1, "max_abs_error": None}]
+    one["stages"]["device"] = one["metrics"]
+    one["artifact"] |= {"methods": ["forward"], "date": "today"}
+    del one["artifact"]["weight_bytes"], one["metrics"]["worst"], one["gates"][0]["on_fail"]
+    (build,) = summarize({path_of(one): one})["builds"]
+    assert build["stages"]["device"] == one["metrics"]
+
+
+def test_hazards_in_the_totals_are_what_the_gate_counts():
+    one = report("minilm", "fp16", "ios18")
+    one["hazards"] = [
+        {"op": "log", "torch_source": None, "kind": kind, "count": 2}
+        for kind in ("inf", "nan", "fp16_near_overflow")
+    ]
+    assert summarize({path_of(one): one})["totals"]["hazards"] == 4
+
+
 def test_one_build_and_device_twice():
     one = report("minilm", "fp16", "ios18")
     with pytest.raises(InputError, match=r"b\.json: minilm/fp16/ios18 on host is already in a"):
@@ -88,7 +134,7 @@ def test_reports_of_different_bytes():
     """A stale device report must not vouch for a new artifact."""
     new, stale = (report("minilm", "fp16", "ios18", device=d) for d in ("host", "mac"))
     stale["artifact"]["sha256"] = "0" * 64
-    with pytest.raises(InputError, match="different bytes"):
+    with pytest.raises(InputError, match="different artifacts"):
         summarize({"new.json": new, "stale.json": stale})
 
 
@@ -100,18 +146,20 @@ def test_command(tmp_path, monkeypatch, capfd):
         path = Path(path_of(one))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, one)
-    chosen = {"builds": {"minilm": {"fp16": ["ios18"]}}, "devices": ["host", "mac"]}
+    write_json(Path("plan.json"), {"model": "minilm", "builds": {"fp16": ["ios18"]}})
     output = Path("results/summary.json")
-    plans.write(Path("plan.json"), chosen)
-    arguments = ["--plan", "plan.json", "--output", str(output), "--digest"]
-    assert summary.main([*arguments, plans.digest(chosen)]) == 0
+    arguments = ["--plans", "plan.json", "--output", str(output)]
+    arguments += ["--slice", '{"devices": ["host", "mac"]}']
+    assert summary.main(arguments) == 0
     (build,) = json.loads(output.read_text())["builds"]
     assert [device["name"] for device in build["devices"]] == ["host", "mac"]
 
     before = output.read_bytes()
     path.write_text("{ half")
-    assert summary.main([*arguments, plans.digest(chosen)]) == 1
+    assert summary.main(arguments) == 1
     assert "mac.json is damaged" in capfd.readouterr().err
-    assert summary.main([*arguments, plans.digest(chosen | {"devices": ["host"]})]) == 1
-    assert "plan.json is damaged: it is the plan of another run" in capfd.readouterr().err
+    plan = Path("plan.json")
+    plan.write_text(plan.read_text().replace("ios18", "ios17"))
+    assert summary.main(arguments) == 1
+    assert "plan.json is damaged" in capfd.readouterr().err
     assert output.read_bytes() == before

@@ -5,9 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from pte_foundry.cli.main import main
 from pte_foundry.files import write_json
 from pte_foundry.report import table, text
-from pte_foundry.steps.summary import summarize
+from pte_foundry.report.summary import summarize
 from rich.console import Console
 
 from tests.made_up_reports import path_of, report, reports
@@ -43,8 +44,8 @@ def test_status_is_readable_without_colour():
     assert lines["mobilenet_v2/lut3_group16/ios18"] == "FAIL"
     assert lines["mobilenet_v2/lut1/ios18"] == "warn"
     assert lines["mobilenet_v2/fp16/ios18"] == "pass"
-    assert "FAIL mobilenet_v2/lut3_group16/ios18: sqnr_db 12.3, asked >= 15\n" in shown
-    assert "warn mobilenet_v2/lut1/ios18: sqnr_db −2.8, asked >= 15\n" in shown
+    assert "FAIL mobilenet_v2/lut3_group16/ios18: sqnr_db 12.3, required >= 15\n" in shown
+    assert "warn mobilenet_v2/lut1/ios18: sqnr_db −2.8, required >= 15\n" in shown
     assert "68 builds, 64 passed, 4 failed, 4 with warnings" in shown
 
 
@@ -52,7 +53,7 @@ def test_colour_in_a_terminal():
     assert "\x1b[1;31mFAIL" in printed(summarize(reports()), 200, terminal=True)
 
 
-def test_what_executed_is_said():
+def test_engines_are_named():
     shown = printed(summarize(reports()), 60)
     assert "host = mil-reference interpreter of the shipped bytes, not an Apple device\n" in shown
     assert "mac = executorch-runtime (ssh, on macos-arm64)\n" in shown
@@ -68,11 +69,11 @@ def test_unmeasured_values_and_reasons():
     """A nan in the outputs leaves null metrics: the table has to survive its worst case."""
     broken = report("minilm", "fp16", "ios18")
     broken["metrics"] = dict.fromkeys(broken["metrics"])
-    gate = {"passed": False, "value": None, "reason": "sqnr_db has no finite value: it is null"}
+    gate = {"passed": False, "value": None, "reason": "sqnr_db is null, not a finite number"}
     broken["gates"][0] |= gate
     broken["status"] = "fail"
     shown = printed(summary_of(broken), 200)
-    assert "minilm/fp16/ios18: sqnr_db has no finite value: it is null, asked >= 15" in shown
+    assert "minilm/fp16/ios18: sqnr_db is null, not a finite number, required >= 15" in shown
 
 
 def test_command_in_a_pipe(tmp_path):
@@ -81,7 +82,7 @@ def test_command_in_a_pipe(tmp_path):
     write_json(path, summarize(reports()))
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "index.html").touch()
-    command = [sys.executable, "-m", "pte_foundry.report.table", str(path)]
+    command = [sys.executable, "-m", "pte_foundry.cli", "table", str(path)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 1, ran.stderr
     assert "smollm2/int8_weight_only/ios18" in ran.stdout
@@ -89,9 +90,9 @@ def test_command_in_a_pipe(tmp_path):
     assert f"page: {tmp_path}/report/index.html" in ran.stdout
 
     write_json(path, summary_of(report("minilm", "fp16", "ios18")))
-    assert table.main([str(path)]) == 0
+    assert main(["table", str(path)]) == 0
     path.write_text("{")
-    assert table.main([str(path)]) == 1
+    assert main(["table", str(path)]) == 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pte_foundry.mil.run import NamedType, Operation
 from pte_foundry.models import operators
 from pte_foundry.validate.dataflow import Dataflow
 from pte_foundry.validate.divergence import diverge
-from pte_foundry.validate.side_by_side import SideBySide
+from pte_foundry.validate.dual_interpreter import DualInterpreter
 from torch import nn
 
 
@@ -54,28 +54,29 @@ class Counting(nn.Module):
 def test_the_two_runs_share_nothing_that_is_written_to():
     module = exported(Counting(), torch.zeros(2)).module(check_guards=False)
     buffers = {name: value.clone() for name, value in module.named_buffers()}
-    met = []
+    calls = []
 
-    def meet(node, reference, local):
-        met.append((node.name, reference.tolist(), local.tolist()))
+    def substitute(node, reference, local):
+        calls.append((node.name, reference.tolist(), local.tolist()))
         return local * 0 if node.name.startswith("mul") else local
 
     outputs = [
-        SideBySide(module, buffers, meet).run(torch.tensor([1.0, 2.0])).tolist() for _ in range(2)
+        DualInterpreter(module, buffers, substitute).run(torch.tensor([1.0, 2.0])).tolist()
+        for _ in range(2)
     ]
     assert outputs == [[3.0, 6.0], [4.0, 8.0]]
-    last = [values for name, *values in met if name == met[-1][0]]
+    last = [values for name, *values in calls if name == calls[-1][0]]
     assert last == [[[3.0, 6.0], [1.0, 2.0]], [[4.0, 8.0], [2.0, 4.0]]]
 
 
 class FakeProgram:
-    """Operations in order: (op, result, what it reads, its scale)."""
+    """Operations in order: (op, result or None, names of its inputs, scale)."""
 
     def __init__(self, *operations, outputs=()):
         self._scales = {result: scale for _, result, _, scale in operations}
         self._operations = tuple(
             Operation(op, result, dict(zip(["input", "y"], [(n,) for n in given], strict=False)),
-                      (NamedType(result, None),))
+                      (NamedType(result, None),) if result else ())
             for op, result, given, _ in operations
         )  # fmt: skip
         self.functions = {
@@ -86,7 +87,7 @@ class FakeProgram:
         return self._operations
 
     def operation(self, name):
-        return next(o for o in self._operations if o.outputs[0].name == name)
+        return next(o for o in self._operations for v in o.outputs if v.name == name)
 
     def constants(self, name, function):
         return {"scale": torch.tensor(self._scales[name])}
@@ -114,6 +115,20 @@ def test_sums_of_quantized_values_are_read_in_the_models_units():
     assert flow.with_quantization("a") == ["a", "aq", "ad"]
     assert flow.with_quantization("s") == ["s", "sq", "sd"]
     assert flow.with_quantization("r") == ["r"]
+
+
+def test_operations_without_outputs_only_read():
+    """``write_state`` has none, and reads the value without quantization."""
+    flow = Dataflow(
+        FakeProgram(
+            ("add", "a", ["x"], None),
+            ("quantize", "q", ["a"], 1.0),
+            ("dequantize", "d", ["q"], 1.0),
+            ("write_state", None, ["a"], None),
+        ),
+        "main",
+    )
+    assert flow.with_quantization("a") == ["a"]
 
 
 def test_a_wrong_scale_elsewhere_is_no_unit():

@@ -8,6 +8,7 @@ import io
 
 import pytest
 import torch
+from pte_foundry.cli.main import main
 from pte_foundry.files import read_json, write_json
 from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
@@ -17,7 +18,6 @@ from pte_foundry.pte import Pte
 from pte_foundry.quantize import pt2e
 from pte_foundry.quantize.weight_only import quantize
 from pte_foundry.report import text
-from pte_foundry.steps.diverge import main
 from pte_foundry.validate.divergence import diverge
 from torch import nn
 
@@ -61,6 +61,21 @@ class Loud(nn.Module):
         return torch.softmax(self.head(x), -1)
 
 
+class Averaging(nn.Module):
+    """Keeps a running mean of what a linear layer computes, in fp16 as Core ML's states are."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.head = nn.Linear(16, 32), nn.Linear(32, 8)
+        self.register_buffer("mean", torch.zeros(1, 32, dtype=torch.float16))
+
+    def forward(self, x):
+        mean = 0.75 * self.mean + 0.25 * torch.relu(self.inner(x)).half()
+        self.mean.copy_(mean)
+        return self.head(mean.float())
+
+
 def samples(*shape):
     generator = torch.Generator().manual_seed(1)
     return [(torch.randn(*shape, generator=generator),) for _ in range(4)]
@@ -81,10 +96,14 @@ def residual():
     return exported(Residual(), IMAGES[0])
 
 
-def found(reference, lowered, target, inputs):
-    edge = edge_program.make(lowered, [])
-    pte, sources = lower(edge, TARGET | target), edge.sources
-    return diverge(Pte.load(pte), reference, sources, inputs)
+def lowered(program, target):
+    edge = edge_program.make(program, [])
+    return Pte.load(lower(edge, TARGET | target)), edge.sources
+
+
+def found(reference, program, target, inputs):
+    pte, debug_handles = lowered(program, target)
+    return diverge(pte, reference, debug_handles, inputs)
 
 
 def quantized(program, **edited):
@@ -112,15 +131,15 @@ def test_in_fp32_no_layer_introduces_anything(residual):
 def test_the_artifact_alone_is_enough_in_a_results_folder(residual, tmp_path, capfd):
     edge = edge_program.make(residual, [])
     pte, sources = lower(edge, TARGET), edge.sources
-    artifact, lowered = (tmp_path / stage / "net/fp16" for stage in ("pte", "lower"))
-    for folder, name in ((artifact, "ios18.pte"), (lowered, "key.pte")):
+    artifact, before = (tmp_path / stage / "net/fp16" for stage in ("pte", "lower"))
+    for folder, name in ((artifact, "ios18.pte"), (before, "key.pte")):
         folder.mkdir(parents=True)
         (folder / name).write_bytes(pte)
-    write_json(lowered / "key.json", {"operators": sources})
+    write_json(before / "key.json", {"operators": sources})
     programs.save(residual, tmp_path / "export/net.pt2")
     Samples(IMAGES, [], None).save(tmp_path / "reference/net.safetensors")
     output = tmp_path / "report.json"
-    command = ["--pte", str(artifact / "ios18.pte"), "--layers", "3", "--output", str(output)]
+    command = ["diverge", str(artifact / "ios18.pte"), "--layers", "3", "--output", str(output)]
     assert main(command) == 0
     printed = capfd.readouterr().out
     report = read_json(output)
@@ -129,9 +148,22 @@ def test_the_artifact_alone_is_enough_in_a_results_folder(residual, tmp_path, ca
         assert text.layer(layer["layer"]) in printed
     assert f"and {len(report['layers']) - 3} more layers" in printed
 
-    (lowered / "key.pte").unlink()
+    (before / "key.pte").unlink()
     assert main(command) == 1
-    assert "Name the files: --program, --reference and --operators" in capfd.readouterr().err
+    assert "Name the files: --program, --reference and --debug-handles" in capfd.readouterr().err
+
+
+def test_a_stateful_program_is_compared_and_its_state_kept():
+    """A state that one of the two programs lost would show from the second sample on."""
+    inputs = samples(1, 16)
+    program = exported(Averaging(), inputs[0])
+    pte, handles = lowered(program, {})
+    operations = pte.delegates[0].program.operations(pte.delegates[0].function)
+    assert "write_state" in [operation.op for operation in operations]
+    report = diverge(pte, program, handles, inputs)
+    assert min(layer["accumulated_sqnr_db"] for layer in report["layers"]) > 50
+    covered = [name for layer in report["layers"] for name in layer["layer"]]
+    assert {"aten.linear.default @ inner", "aten.linear.default @ head"} <= set(covered)
 
 
 def test_healthy_int8_is_evenly_rough(residual):

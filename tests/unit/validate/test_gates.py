@@ -4,7 +4,10 @@ import math
 
 import pytest
 from pte_foundry.errors import ConfigError
-from pte_foundry.validate.gates import judge
+from pte_foundry.validate.gates import gate_values, judge
+from pte_foundry.validate.schema import GATE_METRICS
+
+from tests.made_up_reports import report
 
 
 def test_limits_are_inclusive_and_both_are_judged():
@@ -45,11 +48,11 @@ def test_one_failure_among_warnings_fails():
     ("values", "reason"),
     [
         ({}, "sqnr_db was not measured"),
-        ({"sqnr_db": None}, "it is null"),
-        ({"sqnr_db": math.nan}, "it is nan"),
-        ({"sqnr_db": math.inf}, "it is inf"),
-        ({"sqnr_db": "60"}, "it is 60"),
-        ({"sqnr_db": True}, "it is True"),
+        ({"sqnr_db": None}, "sqnr_db is null"),
+        ({"sqnr_db": math.nan}, "is nan,"),
+        ({"sqnr_db": math.inf}, "is inf,"),
+        ({"sqnr_db": "60"}, "is 60,"),
+        ({"sqnr_db": True}, "is True,"),
     ],
 )
 def test_no_number_fails_with_a_reason(values, reason):
@@ -80,3 +83,16 @@ def test_all_bad_gates_in_one_error():
         judge({}, gates)
     assert [f"'{name}'" in str(error.value) for name in "abcd"] == [True] * 4
     assert "fail, warn" in str(error.value)
+
+
+def test_gate_values_are_the_declared_ones_and_the_task_metrics():
+    made = report("digits_cnn", "lut1", "ios18")
+    made["hazards"] = [
+        {"op": "log", "torch_source": None, "kind": kind, "count": count}
+        for kind, count in (("nan", 1), ("inf", 2), ("fp16_overflow", 4), ("fp16_near_overflow", 8))
+    ]
+    values = gate_values(made)
+    assert set(values) == {*GATE_METRICS, "top1", "top1_change"}
+    assert values["hazards"] == 7, "a value near an overflow is a warning"
+    assert values["worst_sqnr_db"] == made["metrics"]["worst"]["sqnr_db"]
+    assert values["bytes"] == made["artifact"]["bytes"]

@@ -89,6 +89,18 @@ def test_top1_agreement():
     assert compare(outputs, reference)["top1_agreement"] == 0.5
 
 
+def test_top1_agreement_counts_positions_of_the_first_output_alike():
+    ours, theirs = torch.zeros(1, 4, 5), torch.zeros(1, 4, 5)
+    ours[0, 0, 3] = 1
+    found = compare([(ours, torch.ones(2))], [(theirs, torch.zeros(2))])
+    assert found["top1_agreement"] == 0.75
+
+
+def test_top1_agreement_over_rows():
+    outputs, reference = [(torch.eye(3),)], [(torch.eye(3)[[0, 1, 1]],)]
+    assert compare(outputs, reference)["top1_agreement"] == pytest.approx(2 / 3)
+
+
 @pytest.mark.parametrize("shape", [(), (4, 1), (0, 3)])
 def test_top1_agreement_needs_classes(shape):
     tensor = [(torch.zeros(shape),)]

@@ -44,6 +44,7 @@ LOADED = {
         "pte_foundry.pte.execute",
         "pte_foundry.formats.inspect",
         "pte_foundry.models.tensors",
+        "pte_foundry.validate.check",
         "pte_foundry.validate.metrics",
     ),
 }

@@ -1,7 +1,7 @@
-"""Snakemake's messages for a person who waits: one line a finished job, and how long is left.
+"""Snakemake logger plugin: one line for each finished job, with the estimated time left.
 
-Chosen with ``--logger foundry`` when ``scripts/pte_foundry/progress`` is on PYTHONPATH, as `make` does. On a
-terminal the last line moves; in a file or in CI every finished job is one plain line.
+Enabled by ``--logger foundry`` with ``scripts/pte_foundry/progress`` on PYTHONPATH, as ``make``
+does. On a terminal the last line shows the running jobs; in a file or in CI there is none.
 """
 
 import logging
@@ -20,35 +20,45 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 @dataclass(frozen=True)
 class Job:
-    """A job under way."""
+    """A running job; ``started`` is a monotonic time in seconds."""
 
     rule: str
     message: str
     log: str
-    began: float
+    started: float
 
 
 class Pace:
-    """How far a run is, and how long the rest will take at the pace seen so far."""
+    """Progress of a run, and an estimate of the time left from the jobs finished so far.
+
+    Args:
+        jobs: number of jobs to run, by rule.
+        now: monotonic time in seconds at which the run starts.
+    """
 
     def __init__(self, jobs: dict[str, int], now: float) -> None:
         self.left = Counter(jobs)
         self.total = sum(jobs.values())
-        self._began = now
+        self._started = now
         self._seconds: dict[str, list[float]] = defaultdict(list)
 
     @property
     def done(self) -> int:
+        """Number of finished jobs."""
         return self.total - sum(self.left.values())
 
     def finish(self, rule: str, seconds: float) -> None:
+        """Records a finished job and its run time."""
         self.left[rule] -= 1
         self._seconds[rule].append(seconds)
 
     def seconds_left(self, now: float) -> float | None:
-        """None until a job has finished; jobs of a rule not seen yet count as the mean of all."""
+        """Estimates the time left in seconds; ``None`` until a job has finished.
+
+        Jobs of a rule without finished jobs count as the mean of all finished jobs.
+        """
         seen = [s for of_rule in self._seconds.values() for s in of_rule]
-        if not seen or now <= self._began:
+        if not seen or now <= self._started:
             return None
         mean = sum(seen) / len(seen)
         work = sum(
@@ -56,19 +66,23 @@ class Pace:
             * (sum(self._seconds[rule]) / len(self._seconds[rule]) if self._seconds[rule] else mean)
             for rule, count in self.left.items()
         )
-        at_once = max(1.0, sum(seen) / (now - self._began))
-        return work / at_once
+        parallel_jobs = max(1.0, sum(seen) / (now - self._started))
+        return work / parallel_jobs
 
 
 def clock(seconds: float) -> str:
-    """``4:05`` or ``1:02:03``."""
+    """Formats a duration: ``4:05`` or ``1:02:03``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def died_of(message: str) -> str:
-    """What killed a step, from the message of subprocess's CalledProcessError; empty if nothing."""
+def killed_by(message: str) -> str:
+    """Returns an error message if a signal killed a step, else an empty string.
+
+    Args:
+        message: the message of the ``subprocess.CalledProcessError``.
+    """
     found = re.search(r"died with <Signals\.(\w+)|non-zero exit status (\d+)", message)
     if found is None:
         return ""
@@ -76,11 +90,11 @@ def died_of(message: str) -> str:
     if status and int(status) > 128:  # how a shell reports a signal
         name = signal.Signals(int(status) - 128).name
     hint = " (out of memory?)" if name == "SIGKILL" else ""
-    return f"error: the step was ended by {name}{hint}" if name else ""
+    return f"error: the step was killed by {name}{hint}" if name else ""
 
 
 class LogHandler(LogHandlerBase):
-    """The plugin's entry point; Snakemake finds it by this name."""
+    """The plugin's entry point; Snakemake requires this name."""
 
     def __post_init__(self) -> None:
         self.console = Console(stderr=not self.common_settings.stdout, highlight=False)
@@ -104,7 +118,7 @@ class LogHandler(LogHandlerBase):
             log = ", ".join(map(str, record.log))
             self.jobs[record.jobid] = Job(record.rule_name, message, log, time.monotonic())
             if self.common_settings.dryrun and record.rule_name != "all":
-                self.console.print(f"would be done: {escape(message)}", soft_wrap=True)
+                self.console.print(f"would run: {escape(message)}", soft_wrap=True)
         elif event == LogEvent.JOB_FINISHED:
             self._finished(record.job_id)
         elif event == LogEvent.JOB_ERROR:
@@ -113,28 +127,28 @@ class LogHandler(LogHandlerBase):
                 failed = f"[red]FAILED[/]  {escape(job.message)}: see {escape(job.log)}"
                 self.console.print(failed, soft_wrap=True)
         elif event == LogEvent.ERROR or (event is None and record.levelno >= logging.WARNING):
-            self._speak(record)
+            self._print_problem(record)
         elif event is None and record.getMessage().startswith("Nothing to be done"):
             self.console.print("Everything is up to date.")
         self._show()
 
-    def _speak(self, record: logging.LogRecord) -> None:
+    def _print_problem(self, record: logging.LogRecord) -> None:
         text = record.getMessage().strip()
         if text.startswith("RuleException:\nCalledProcessError"):
-            # The step has said what is wrong, unless it was not given the time.
-            text = died_of(text)
-        # What failed has been said above, job by job.
+            # The step has printed its own error, unless a signal killed it.
+            text = killed_by(text)
+        # Failed jobs have been printed one by one.
         if text and not text.startswith(
             ("Error in rule", "Exiting because a job execution failed")
         ):
-            # Also in a dry run, whose jobs go to standard output.
+            # To stderr in a dry run too, whose jobs go to stdout.
             Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _finished(self, jobid: int) -> None:
         job = self.jobs.pop(jobid, None)
         if job is None or self.pace is None or job.rule == "all":
             return
-        seconds = time.monotonic() - job.began
+        seconds = time.monotonic() - job.started
         self.pace.finish(job.rule, seconds)
         left = self.pace.seconds_left(time.monotonic())
         count = f"{self.pace.done:>{len(str(self.pace.total))}}/{self.pace.total}"

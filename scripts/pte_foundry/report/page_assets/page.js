@@ -1,5 +1,5 @@
-// The page's own behaviour. All text arrives ready from the report's data and is only ever set as
-// text, never as markup: names may hold anything.
+// Behaviour of the page. All text arrives formatted in the report's data and is inserted as text,
+// never as markup, because names may contain anything.
 
 const { columns, frames, builds } = JSON.parse(document.getElementById("data").textContent);
 const specs = JSON.parse(document.getElementById("figures-data").textContent);
@@ -11,7 +11,7 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-// --- details, made when a build is first opened ---
+// --- details, created when a build is first opened ---
 
 const specOf = new WeakMap(); // of the plots in details
 
@@ -45,7 +45,7 @@ const kinds = {
 
   plot(rows, { title, fields, spec }) {
     const values = rows.map((row) => Object.fromEntries(fields.map((field, i) => [field, row[i]])));
-    const plot = element("div", { class: "plot low", role: "img", "aria-label": `${title}; the table below holds the worst` });
+    const plot = element("div", { class: "plot low", role: "img", "aria-label": `${title}; the table below contains the worst` });
     specOf.set(plot, { ...spec, data: { values } });
     near.observe(plot);
     return plot;
@@ -63,13 +63,13 @@ function details(build) {
   }));
 }
 
-// --- the table: one tbody a build, so that its details stay with it ---
+// --- the table: one tbody per build, so that its details stay with it ---
 
 const table = document.getElementById("table");
 
 function show(column, text) {
   if (column.kind === "verdict") return [badge(text)];
-  // A name too long for its column may break behind an underscore.
+  // A name too long for its column may break after an underscore.
   return text.split(/(?<=_)/).flatMap((part, i) => (i ? [element("wbr"), part] : [part]));
 }
 
@@ -161,7 +161,7 @@ form.addEventListener("input", filter);
 form.addEventListener("submit", (event) => event.preventDefault());
 filter();
 
-// --- plots, drawn when they come near, and again when light turns to dark ---
+// --- plots, drawn when they come into view, and again when the colour scheme changes ---
 
 function theme() {
   const style = getComputedStyle(document.documentElement);

@@ -1,0 +1,233 @@
+"""The validation report: every key, with its meaning and unit.
+
+This is the only definition. ``steps.validate`` writes a :class:`ValidationReport`, which
+:mod:`pte_foundry.validate.check` checks when it is written and when it is read; the gates, the
+summary, the table and the HTML report use these types. Keys marked ``NotRequired`` may be absent;
+keys that are not listed are allowed in every object and ignored. ``None`` (``null`` in JSON) stands
+for a number that is not defined, because JSON has neither nan nor infinity.
+"""
+
+from typing import Any, Literal, NotRequired
+
+from annotated_types import IsFinite
+from typing_extensions import TypedDict
+
+SQNR_CAP_DB = 200.0
+"""SQNR in dB of equal outputs, whose true value is infinite. Every SQNR is within ± this value."""
+
+Number = IsFinite[float]
+"""A finite number; whole numbers stay integers in JSON."""
+
+Status = Literal["pass", "fail"]
+
+
+class Build(TypedDict):
+    """The names of a build in the config."""
+
+    model: str
+    recipe: str
+    target: str
+
+
+class Artifact(TypedDict):
+    """The validated ``.pte`` file."""
+
+    path: str
+    """Relative to the folder of the build."""
+    sha256: str
+    """Of the file, in lower-case hexadecimal."""
+    bytes: int
+    """Size of the file in bytes."""
+    specification_version: int | None
+    """Core ML's, the newest that a delegate needs (9: iOS 18); null without a Core ML delegate."""
+    delegated_fraction: Number
+    """Share of the program's torch operators that Core ML computes, from 0 to 1."""
+    ops: dict[str, int]
+    """Number of MIL operations by type, over all delegates; constants are left out."""
+    states: list[str]
+    """Names of the Core ML states (mutable buffers), over all delegates."""
+    methods: NotRequired[list[str]]
+    """Names of the program's methods."""
+    kernels: NotRequired[dict[str, int]]
+    """Number of calls of operators outside of delegates, by operator."""
+    weight_bytes: NotRequired[dict[str, int]]
+    """Bytes of the weights of all delegates, by MIL dtype."""
+
+
+class Device(TypedDict):
+    """Where the artifact was executed."""
+
+    name: str
+    """Of the device in the config."""
+    kind: str
+    """Of the device in the config, for example ``interpreter``."""
+    engine: Literal["mil-reference", "executorch-runtime"]
+    """Our interpreter of Core ML programs, or ExecuTorch's runtime with Core ML."""
+    host: str
+    """The machine: its architecture, for example ``x86_64``."""
+
+
+class WorstSample(TypedDict):
+    """The evaluation sample with the lowest SQNR."""
+
+    sample: int
+    """Its index, from 0."""
+    sqnr_db: Number | None
+    """In dB, within ± ``SQNR_CAP_DB``; null if an output is nan, or infinite on one side only."""
+    cosine: Number | None
+    """Cosine similarity, from -1 to 1; null under the same conditions."""
+
+
+class Metrics(TypedDict, extra_items=Number | None):
+    """Outputs of one program compared with those of another (``validate.metrics.compare``).
+
+    Every other key is a task metric: a number that ``score()`` or ``agreement()`` of the model
+    module returned, or ``<name>_change``, its difference from the same score of the other program.
+    """
+
+    sqnr_db: Number | None
+    """Signal-to-quantization-noise ratio over all samples and outputs, in dB, within ±
+    ``SQNR_CAP_DB``; null if an output is nan, or infinite on one side only."""
+    cosine: Number | None
+    """Cosine similarity of a sample's outputs, mean over samples, from -1 to 1; null likewise."""
+    max_abs_error: Number | None
+    """Largest absolute difference, in the unit of the outputs; null likewise."""
+    top1_agreement: Number | None
+    """Share of equal argmax along the last axis of the first output, from 0 to 1; null if that
+    axis has fewer than two elements."""
+    worst: NotRequired[WorstSample | None]
+
+
+class OutputMetrics(TypedDict):
+    """One output of the program compared with the reference; see :class:`Metrics`."""
+
+    name: str
+    sqnr_db: Number | None
+    cosine: Number | None
+    max_abs_error: Number | None
+
+
+class Stages(TypedDict):
+    """The same metrics between the programs of successive stages: where the loss arises."""
+
+    quantization: Metrics
+    """The quantized torch program against the fp32 reference."""
+    lowering: Metrics
+    """The artifact against the quantized torch program."""
+    device: NotRequired[Metrics]
+    """A real device against the interpreter, for the same bytes."""
+
+
+HazardKind = Literal["nan", "inf", "fp16_overflow", "fp16_near_overflow"]
+"""``inf``: at a pole such as log(0), or in fp32. ``fp16_overflow``: any other infinity in fp16.
+``fp16_near_overflow``: a finite fp16 value beyond half of the largest one, 65504."""
+
+WARNINGS = ("fp16_near_overflow",)
+"""Kinds of hazards that do not change a value. All other kinds are damage."""
+
+
+class Hazard(TypedDict):
+    """Non-finite or nearly overflowing values at the operation where they arise."""
+
+    op: str
+    """Type of the MIL operation."""
+    torch_source: str | None
+    """The torch operators it comes from, each ``operator @ module``; null if unknown."""
+    kind: HazardKind
+    count: int
+    """Number of executions of the operation in which it arises, over all samples."""
+    name: NotRequired[str]
+    """The value that the operation computes."""
+
+
+class LatencyMs(TypedDict):
+    """Time of one call on the device, in milliseconds."""
+
+    median: Number
+    p90: Number
+    """90th percentile."""
+    runs: int
+    """Number of calls measured."""
+
+
+class GateVerdict(TypedDict):
+    """A limit of a gate and whether the build meets it."""
+
+    metric: str
+    """A key of :class:`GateValues`."""
+    limit: str
+    """``>= 45`` or ``<= 0``; limits are inclusive."""
+    value: Number | None
+    """The measured value in the metric's unit; null if there is no finite number."""
+    passed: bool
+    on_fail: NotRequired[Literal["fail", "warn"]]
+    """Whether a missed limit fails the build (the default) or only warns."""
+    reason: NotRequired[str]
+    """Why there is no value."""
+
+
+class TargetDetails(TypedDict, total=False):
+    """Settings of the build's target that the HTML report shows."""
+
+    minimum_os: str
+    compute_precision: str
+    compute_units: str
+
+
+class Measurement(TypedDict):
+    """The part of a report that comes from executing the artifact."""
+
+    artifact: Artifact
+    samples: int
+    """Number of evaluation samples."""
+    metrics: Metrics
+    """The artifact against the fp32 reference."""
+    outputs: NotRequired[list[OutputMetrics]]
+    """The same, output by output."""
+    stages: Stages
+    hazards: list[Hazard]
+    latency_ms: LatencyMs | None
+    """Null for the interpreter, whose time does not predict a device's."""
+
+
+class ValidationReport(Measurement):
+    """``results/validation/{model}/{recipe}/{target}/{device}.json``."""
+
+    build: Build
+    device: Device
+    gates: list[GateVerdict]
+    status: Status
+    """``fail`` if a gate whose ``on_fail`` is ``fail`` is not met."""
+    error: NotRequired[dict[str, Any]]
+    """Why the artifact could not be validated."""
+    scheme: NotRequired[str | None]
+    """The recipe's compression scheme."""
+    target_details: NotRequired[TargetDetails]
+
+
+class GateValues(TypedDict, extra_items=Number | None):
+    """The values that a gate can limit, by the names in the config.
+
+    The numbers of :class:`Metrics` (task metrics included) and these.
+    """
+
+    sqnr_db: Number | None
+    cosine: Number | None
+    max_abs_error: Number | None
+    top1_agreement: Number | None
+    worst_sqnr_db: Number | None
+    """Lowest SQNR of a sample, in dB."""
+    bytes: int
+    """Size of the artifact in bytes."""
+    delegated_fraction: Number
+    """See :class:`Artifact`."""
+    hazards: int
+    """Executions of operations in which damage arises: ``count`` of all hazards but
+    ``WARNINGS``."""
+
+
+COMMON_METRICS = tuple(Metrics.__annotations__)
+"""Keys of :class:`Metrics` that are measured for every model; others are task metrics."""
+
+GATE_METRICS = tuple(GateValues.__annotations__)
+"""Metrics that a gate can name for every model, besides the task metrics of the model."""
