@@ -22,17 +22,11 @@ def manifest(
     """Returns the manifest of all artifacts, which must exist.
 
     Args:
-<<<<<<< HEAD
-        plans: what to build of each model, and from what (``workflow.slices.plan``).
-        entries: each model's paths (``steps.model``), by its name.
-        code: digest of the code of each stage that can change an artifact, and of each scheme as
-            ``convert/<scheme>``.
-=======
         plans: the plan of each model (``workflow.slices.plan``): its builds, weights, data and
             options.
         models: model name to the paths of its files (``steps.model``).
-        code: stage to the digest of its code, for stages that can change an artifact.
->>>>>>> report
+        code: stage to the digest of its code, for stages that can change an artifact, and
+            ``convert/<scheme>`` to that of each scheme.
         lock: the environment's lock file.
 
     Returns:
@@ -84,19 +78,13 @@ def manifest(
     return {"format": 1, "environment": environment, "code": code, **made}
 
 
-<<<<<<< HEAD
 def _belongs(key: str, scheme: str) -> bool:
     return "/" not in key or key == f"convert/{scheme}"
 
 
-def _paths(entry: Mapping[str, Any]) -> dict[str, str]:
-    data = {f"data.{name}": path for name, path in entry["data"].items()}
-    return {"module": entry["module"], "weights": entry["weights"], **data}
-=======
 def _paths(model: Mapping[str, Any]) -> dict[str, str]:
     data = {f"data.{name}": path for name, path in model["data"].items()}
     return {"module": model["module"], "weights": model["weights"], **data}
->>>>>>> report
 
 
 def _file(path: str) -> dict[str, str]:
