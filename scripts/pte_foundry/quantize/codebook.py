@@ -61,9 +61,8 @@ def choose(
         )
     ):
         raise ModelError(f"blocks of {rows} × {columns} do not cut a weight of {shape} one way")
-    centres, codes = lookup_tables.tables(
-        weight.detach(), (rows, columns), 1 << bits, threads=torch.get_num_threads()
-    )
+    block = (rows, columns)
+    centres, codes = lookup_tables.tables_and_codes(weight.detach(), block, 1 << bits)
     tables = np.zeros((shape[0] // rows, shape[1] // columns, 1 << width, 1))
     tables[:, :, : 1 << bits, 0] = centres.reshape(*tables.shape[:2], -1)
     return torch.from_numpy(tables), torch.from_numpy(codes)
