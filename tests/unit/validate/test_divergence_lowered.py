@@ -181,7 +181,7 @@ def test_the_weight_that_four_bits_cannot_hold_is_found():
         model.hidden.weight[:, 0] = 5.0
     reference = exported(model, IMAGES[0])
     steps = [{"scheme": "affine", "weight_dtype": "int4", "granularity": {"axis": 0}}]
-    steps[0]["types"] = ["torch.nn.Linear"]
+    steps[0] |= {"types": ["torch.nn.Linear"], "names": ["*"], "exclude": []}
     program = exported(quantize(model, steps), IMAGES[0])
     worst, second, third = found(reference, program, {}, IMAGES)["layers"][:3]
     assert worst["layer"] == ["aten.linear.default @ hidden"]
