@@ -23,7 +23,7 @@ from pte_foundry.models.programs import forget_history
 from pte_foundry.quantize.annotate import Quantizer
 
 Statistics = dict[str, dict[str, str]]
-"""Ranges of activations by name, with ``min`` and ``max`` as ``float.hex``, which keeps all bits."""
+"""Ranges of activations by name: ``min`` and ``max`` as ``float.hex``, which keeps every bit."""
 
 _WEIGHTED = ("conv1d", "conv2d", "conv3d", "linear")
 
