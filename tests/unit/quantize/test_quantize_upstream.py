@@ -1,7 +1,7 @@
 """Protects that ours prepares and converts the models in the box as upstream does, node by node.
 
 Upstream runs as it comes but for its pattern exports: taken from ours, which another test proves
-equal for all 405 (``test_quantizer_patterns``), they cost seconds and not a minute. ``make bench``
+equal for all 405 (``test_quantize_patterns``), they cost seconds and not a minute. ``make bench``
 compares with nothing replaced. Where upstream goes wrong, a test says how, and that ours does not.
 """
 
@@ -122,8 +122,9 @@ def test_the_zoo_is_converted_as_by_upstream(upstreams):
 def test_the_core_ml_program_is_that_of_upstreams_flow(upstreams):
     """Through our stages, and by prepare_pt2e and convert_pt2e in one go: the same bytes ship.
 
-    Both take their ranges from upstream's procedure, in which fake quantization is on. Our own
-    calibration observes the float model (see ``pte_foundry.quantize.pt2e``): its ranges differ.
+    Both take their ranges from upstream's procedure, in which fake quantization is on: our own
+    calibration observes the float model on purpose (``pte_foundry.quantize.pt2e``), so its ranges are
+    others.
     """
     program, inputs = exported(models.digits_cnn)
     theirs = upstreams(program, STATIC)
