@@ -20,7 +20,7 @@ _INTERNAL = "torch.nn.modules.linear.NonDynamicallyQuantizableLinear"
 
 
 class Problem(NamedTuple):
-    """What makes a step impossible on a weight.
+    """A reason why a step cannot compress a weight.
 
     Attributes:
         key: path of the setting, below the step.
@@ -56,10 +56,10 @@ def assigned(steps: Sequence[Step], modules: Sequence[Module]) -> list[list[Modu
 
 
 def weight_problems(step: Step, module: Module) -> Iterator[Problem]:
-    """Yields what makes a step impossible on the weight of a module, by its shape."""
+    """Yields every reason why a step cannot compress the weight of a module, by its shape."""
     shape = module["weight"]
     if shape is None or len(shape) != 2:
-        what = "there is no weight" if shape is None else "the weight is not 2-D"
+        what = "the module has no weight" if shape is None else "the weight is not 2-D"
         fix = "exclude the module; PT2E can quantize convolutions"
         yield Problem(("modules",), what, "modules with a weight [rows, columns]", fix)
         return
@@ -85,7 +85,7 @@ def weight_problems(step: Step, module: Module) -> Iterator[Problem]:
             yield Problem(key, f"{size} does not divide the {whole} {what}", allowed, fix)
     if block_rows != rows and block_columns != columns:
         fix = "set one of the two to -1"
-        yield Problem(key, "both rows and columns are grouped", "[N, -1] or [-1, N]", fix)
+        yield Problem(key, "the blocks split both rows and columns", "[N, -1] or [-1, N]", fix)
 
 
 def _nearest(whole: int, size: int, what: str) -> str:

@@ -50,7 +50,7 @@ def quantize(module: nn.Module, steps: list[dict[str, Any]]) -> nn.Module:
 
     Raises:
         ConfigError: a step's options are wrong.
-        ModelError: a step finds no module, a selected weight cannot be quantized as asked, or
+        ModelError: a step matches no module, a selected weight cannot be quantized as asked, or
             modules that share a weight belong to different steps.
     """
     configs = [_config(step) for step in steps]
@@ -90,7 +90,7 @@ def _assign(module: nn.Module, steps: list[dict[str, Any]]) -> list[list[str]]:
             if selected(step, table):
                 raise ModelError(f"step {number}: earlier steps take all of its modules; remove it")
             filters = ", ".join(f"{key} {step[key]}" for key in ("types", "names", "exclude"))
-            raise ModelError(f"step {number} finds no module: {filters}; widen types or names")
+            raise ModelError(f"step {number} matches no module: {filters}; widen types or names")
         for row in rows:
             name = row["name"]
             for _, problem, allowed, fix in weight_problems(step, row):

@@ -111,15 +111,15 @@ def test_the_first_step_wins():
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ([INT8 | {"names": ["hed"]}], r"step 1 finds no module: .*names \['hed'\]"),
-        ([INT8, INT4 | {"types": ["torch.nn.Conv2d"]}], "step 2 finds no module"),
+        ([INT8 | {"names": ["hed"]}], r"step 1 matches no module: .*names \['hed'\]"),
+        ([INT8, INT4 | {"types": ["torch.nn.Conv2d"]}], "step 2 matches no module"),
         ([INT8, INT4], "step 2: earlier steps take all"),
         (
             [INT4 | {"granularity": {"group_size": 24}}],
             r"'layers.0' \[32, 32\]: 24 does not divide",
         ),
         ([LUT3 | {"block_size": [24, -1]}], "does not divide"),
-        ([INT8 | {"types": ["torch.relu"]}], "step 1 finds no module: types"),
+        ([INT8 | {"types": ["torch.relu"]}], "step 1 matches no module: types"),
         ([LUT3 | {"block_size": [16, 16]}], "both rows and columns"),
     ],
 )
@@ -161,7 +161,7 @@ def test_weights_that_core_ml_cannot_take_are_named(step):
 def test_attention_keeps_its_inner_projection():
     """It reads that linear's weight without calling it; upstream's filter spares it too."""
     attention = nn.MultiheadAttention(32, 4)
-    with pytest.raises(ModelError, match="finds no module"):
+    with pytest.raises(ModelError, match="matches no module"):
         quantize(attention, [INT8])
 
 

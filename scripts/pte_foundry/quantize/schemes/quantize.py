@@ -88,7 +88,7 @@ def _types(modules: Modules) -> str:
 def _filters(
     path: tuple, chosen: Mapping[str, Any], model: str, modules: Modules
 ) -> Iterator[Finding]:
-    """Every single type and pattern must find something, or it is a typo."""
+    """Every single type and pattern must find something, or it is a slip of the pen."""
     for key in ("names", "exclude"):
         for at, pattern in enumerate(chosen[key]):
             if not any(fnmatchcase(module["name"], pattern) for module in modules):
