@@ -83,7 +83,7 @@ def residual():
 
 def found(reference, lowered, target, inputs):
     edge = edge_program.make(lowered, [])
-    pte, sources = lower(edge, TARGET | target), edge.sources
+    pte, sources = lower(edge, TARGET | target), edge.debug_handles
     return diverge(Pte.load(pte), reference, sources, inputs)
 
 
@@ -111,7 +111,7 @@ def test_in_fp32_no_layer_introduces_anything(residual):
 
 def test_the_artifact_alone_is_enough_in_a_results_folder(residual, tmp_path, capfd):
     edge = edge_program.make(residual, [])
-    pte, sources = lower(edge, TARGET), edge.sources
+    pte, sources = lower(edge, TARGET), edge.debug_handles
     artifact, lowered = (tmp_path / stage / "net/fp16" for stage in ("pte", "lower"))
     for folder, name in ((artifact, "ios18.pte"), (lowered, "key.pte")):
         folder.mkdir(parents=True)
