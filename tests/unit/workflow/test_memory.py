@@ -11,7 +11,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
-from pte_foundry.bench import memory as bench
+from pte_foundry.bench import job_memory as bench
 from pte_foundry.models import programs
 from pte_foundry.workflow.memory import FLOOR, MEBIBYTE, NEEDS, Need, needed, weights_mb
 from safetensors.torch import save_file
