@@ -22,7 +22,7 @@ def digest(value: Any) -> str:
 
 
 def encoded(part: Mapping[str, Any]) -> str:
-    """Returns a slice as a command-line argument: canonical JSON, compressed if it is long.
+    """Returns a slice of the config as a command-line argument: JSON, compressed if long.
 
     Linux accepts no argument over 128 KiB, which a recipe with 500 per-module settings exceeds.
     """
@@ -33,7 +33,11 @@ def encoded(part: Mapping[str, Any]) -> str:
 
 
 def decoded(argument: str) -> Any:
-    """Reads what :func:`encoded` returned. Raises ValueError."""
+    """Decodes a result of :func:`encoded`.
+
+    Raises:
+        ValueError: it is not one.
+    """
     if argument.startswith(_COMPRESSED):
         packed = base64.b64decode(argument.removeprefix(_COMPRESSED))
         try:

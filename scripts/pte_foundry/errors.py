@@ -1,28 +1,33 @@
-"""The errors that a user can cause. A command prints their message alone, without a traceback."""
+"""Errors that a user can cause and fix. Their messages are shown without a traceback."""
 
 
 class FoundryError(Exception):
-    """Base of every error that is about the user's input and not about our code."""
+    """Base of all errors in the user's input, as opposed to our code."""
 
 
 class ConfigError(FoundryError):
-    """The configuration is wrong. The message lists every finding, not only the first."""
+    """The configuration is wrong. The message lists all findings."""
 
 
 class ModelError(FoundryError):
-    """A model module, its weights or its data are not what they should be."""
+    """A model module, its weights or its data are wrong or missing."""
 
 
 class ProgramError(FoundryError):
-    """A ``.pte`` or a Core ML program is malformed, unsafe, or holds something unsupported."""
+    """A ``.pte`` or a Core ML program is malformed, unsafe or unsupported."""
 
 
 class DamagedError(FoundryError):
-    """A result is not what its step wrote: cut short, or changed since."""
+    """A result was truncated or modified after its step wrote it.
+
+    Args:
+        path: the file.
+        why: what is wrong with it, without a full stop.
+    """
 
     def __init__(self, path: object, why: object) -> None:
-        super().__init__(f"{path} is damaged: {why}. Delete it and run again: it is made anew.")
+        super().__init__(f"{path} is damaged: {why}. Delete it and rerun; it will be rebuilt.")
 
 
 class InputError(FoundryError):
-    """A program was called with inputs whose names, shapes or dtypes it does not take."""
+    """A program was called with inputs of other names, shapes or dtypes than it takes."""

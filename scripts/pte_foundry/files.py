@@ -1,4 +1,4 @@
-"""Writing results so that nobody ever sees half of one, or takes a damaged one for whole."""
+"""Atomic writes, and checksums that detect truncated or modified files."""
 
 import hashlib
 import json
@@ -16,7 +16,11 @@ from pte_foundry.errors import DamagedError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path`` that takes its place when the block ends well."""
+    """Writes a file atomically: yields a temporary path, and renames it to ``path`` at the end.
+
+    Makes the folder if necessary. If the block raises, ``path`` stays as it was. Nothing is synced
+    to disk, so the guarantee holds for killed processes, not for power failures.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
@@ -32,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def map_file(path: Path) -> memoryview:
-    """A file's bytes, read from disk as they are used; until then the file must not change."""
+    """Maps a file into memory. The file must not change as long as the result is used."""
     with path.open("rb") as file:
         if not os.fstat(file.fileno()).st_size:
             return memoryview(b"")  # an empty file cannot be mapped
@@ -40,8 +44,12 @@ def map_file(path: Path) -> memoryview:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes JSON that a person can read and that is the same every time, with a ``checksum``."""
-    # Through JSON first: what is not text there, a key for example, is when it is read again.
+    """Writes readable JSON with a ``checksum``; equal values give equal bytes.
+
+    Raises:
+        ValueError: ``value`` contains nan or infinity.
+    """
+    # Through JSON first, which turns keys into strings: the checksum must be that of what is read.
     plain = json.loads(json.dumps(value, allow_nan=False))
     with replacing(path) as temporary:
         text = json.dumps(plain | {"checksum": digest(plain)}, indent=1, sort_keys=True)
@@ -49,44 +57,56 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads what :func:`write_json` wrote. Raises DamagedError if it is something else."""
+    """Reads a file that :func:`write_json` wrote, without its checksum.
+
+    Raises:
+        DamagedError: the file is missing, or not what :func:`write_json` wrote.
+    """
     try:
         value = json.loads(path.read_bytes())
         if value.pop("checksum") != digest(value):
-            raise DamagedError(path, "its content is not that of its checksum")
+            raise DamagedError(path, "checksum mismatch")
     except FileNotFoundError as error:
         raise DamagedError(path, "there is no such file") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DamagedError(path, f"no JSON with a checksum ({error})") from error
+        raise DamagedError(path, f"not a checksummed JSON file ({error})") from error
     return value
 
 
 def write_bytes(path: Path, content: bytes) -> str:
-    """Writes a file; returns its SHA-256 digest."""
+    """Writes a file atomically; returns its SHA-256 in lower-case hexadecimal."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
 
 def write_digest(note: Path, path: Path, digest: str) -> None:
-    """Notes the digest of ``path``, which lies beside ``note``, as ``sha256sum`` does."""
+    """Writes the digest of ``path``, in the same folder as ``note``, in the format of sha256sum."""
     write_bytes(note, f"{digest}  {path.name}\n".encode())
 
 
 def check_noted(path: Path, note: Path) -> str:
-    """The digest that :func:`write_digest` noted. Raises DamagedError unless the file has it."""
+    """Returns the digest that :func:`write_digest` wrote for ``path``.
+
+    Raises:
+        DamagedError: ``path`` has another digest.
+    """
     digest = note.read_text(encoding="utf-8").partition(" ")[0]
     check(path, digest)
     return digest
 
 
 def check(path: Path, expected: str) -> None:
-    """Raises DamagedError unless the file has this SHA-256 digest."""
+    """Checks the SHA-256 of a file.
+
+    Raises:
+        DamagedError: it differs from ``expected``, in lower-case hexadecimal.
+    """
     if (found := sha256(path)) != expected:
-        raise DamagedError(path, f"its sha256 is {found}, and it was made with {expected}")
+        raise DamagedError(path, f"checksum mismatch: its sha256 is {found}, expected {expected}")
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256 digest in lower-case hexadecimal."""
+    """Returns the SHA-256 of a file in lower-case hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

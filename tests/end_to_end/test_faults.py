@@ -160,7 +160,7 @@ def test_a_damaged_file_is_never_used(finished, wanted, damage, pattern):
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0, said
     assert f"{path.relative_to(finished.folder)} is damaged" in said
-    assert "Delete it and run again" in said
+    assert "Delete it and rerun" in said
     path.unlink()
     finished.build()
     assert finished.jobs() == set()

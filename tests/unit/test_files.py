@@ -1,4 +1,4 @@
-"""Protects results from ever being half-written."""
+"""Tests atomic writes and checksums of results."""
 
 import math
 
@@ -44,7 +44,7 @@ def test_json_that_was_changed_or_cut_is_damaged(tmp_path):
     whole = path.read_bytes()
     for damaged in (whole.replace(b"0.1", b"0.2"), whole[:-9], b"", b"[]", b"{}", b"\xff"):
         path.write_bytes(damaged)
-        with pytest.raises(DamagedError, match=r"a\.json is damaged: .*Delete it and run again"):
+        with pytest.raises(DamagedError, match=r"a\.json is damaged: .*Delete it and rerun; it will be rebuilt"):
             files.read_json(path)
 
 

@@ -1,4 +1,4 @@
-"""Measures ours against upstream, side by side; takes some minutes, most of them upstream's."""
+"""Benchmarks pte-foundry against upstream, side by side; takes about 25 minutes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rich.console import Console
 from pte_foundry.bench import (
     builds,
     interpreter,
+    job_memory,
     jobs,
-    memory,
     palettization,
     planning,
     preparation,
@@ -28,53 +28,55 @@ if TYPE_CHECKING:
 
 
 def measure(results: Path, console: Console) -> dict:
-    """Runs every benchmark, telling ``console`` what is being measured.
+    """Runs every benchmark; returns the document of ``pte_foundry.bench.record.record``.
 
     Args:
         results: folder of the build whose artifacts are measured.
+        console: where progress is printed.
     """
 
-    def told(comparisons: Iterator[Comparison]) -> Iterator[Comparison]:
+    def shown(comparisons: Iterator[Comparison]) -> Iterator[Comparison]:
         for comparison in comparisons:
             console.print(f"  {comparison.case}", style="dim", highlight=False)
             yield comparison
 
-    machine = record.machine()  # before we are what loads it
+    machine = record.machine()  # first, so that its load average is without the benchmarks'
     done = []
     for module in (builds, jobs, preparation, palettization):
         console.print(module.TITLE)
-        done.append(record.benchmark(module.TITLE, module.HOW, told(module.comparisons())))
+        done.append(record.benchmark(module.TITLE, module.HOW, shown(module.comparisons())))
     console.print(interpreter.TITLE)
     absent = interpreter.missing(results)
     skipped = None
     if absent:
         models = ", ".join(absent)
-        skipped = f"not built, so not measured: {models} (make, or config/full.yaml, builds them)"
-    compared = told(interpreter.comparisons(results))
+        skipped = f"not built, so not measured: {models} (run make, or build config/full.yaml)"
+    compared = shown(interpreter.comparisons(results))
     done.append(record.benchmark(interpreter.TITLE, interpreter.HOW, compared, skipped))
     console.print(planning.TITLE)
     skipped = planning.unmeasured(results)
-    compared = told(planning.comparisons(results, idle=skipped is None))
+    compared = shown(planning.comparisons(results, idle=skipped is None))
     done.append(record.benchmark(planning.TITLE, planning.HOW, compared, skipped))
-    console.print(memory.TITLE)
-    stages = memory.stages(results)
-    skipped = None if stages else "nothing is built, so there is nothing to compare (make)"
-    entry = record.benchmark(memory.TITLE, memory.HOW, [], skipped)
+    console.print(job_memory.TITLE)
+    stages = job_memory.stages(results)
+    skipped = None if stages else "nothing is built, so there is nothing to compare (run make)"
+    entry = record.benchmark(job_memory.TITLE, job_memory.HOW, [], skipped)
     done.append(entry | {"stages": stages})
     return record.record(done, machine, record.versions())
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Measures, then writes the record and the pictures and prints the table."""
     parser = command.parser(__doc__)
     parser.add_argument(
         "--output",
         type=Path,
         required=True,
-        help="folder for bench.json, two pictures and bench.log; artifacts are taken from ..",
+        help="folder of bench.json, two pictures and bench.log, in the results folder of a build",
     )
     arguments = parser.parse_args(argv)
     arguments.log = arguments.log or arguments.output / "bench.log"
-    # Where this prints to stays the terminal while what libraries print goes to the log.
+    # The console stays on the terminal while the output of libraries goes to the log.
     with os.fdopen(os.dup(1), "w") as terminal:
         console = Console(file=terminal, highlight=False)
 

@@ -1,7 +1,7 @@
-"""Whether two ways of quantizing have the same result: every node, not only its outline.
+"""Graphs, annotations and constants as plain values, to test two programs for equality.
 
-Names of nodes are compared where they are given by the exported program, not where torchao numbers
-what it inserts.
+Names of nodes are compared if they come from the exported program, but not the numbers in names of
+nodes that torchao inserts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def annotations(module: GraphModule) -> list[tuple[Any, ...]]:
-    """Every node of an annotated or prepared module: operator, name, target, and annotation."""
+    """Returns every node of an annotated or prepared module: op, name, target and annotation."""
     return [
         (node.op, node.name, str(node.target), _annotation(node.meta.get(Q_ANNOTATION_KEY)))
         for node in module.graph.nodes
@@ -38,13 +38,13 @@ def _annotation(note: Any) -> tuple[Any, ...] | None:
 
 
 def _specification(spec: Any) -> Any:
-    """A quantization specification as values that compare; its observers are partial functions."""
+    """A quantization specification as comparable values; its observer is a partial function."""
     if spec is None:
         return None
     if isinstance(spec, SharedQuantizationSpec):
         return "shared", str(spec.edge_or_node)
     if type(spec) is not QuantizationSpec:
-        raise TypeError(f"{spec!r} is no specification that CoreMLQuantizer makes")
+        raise TypeError(f"{spec!r} is not a specification of CoreMLQuantizer")
     observer = spec.observer_or_fake_quant_ctr.p
     options = sorted((k, str(getattr(v, "p", v))) for k, v in observer.keywords.items())
     limits = (spec.quant_min, spec.quant_max, spec.ch_axis, spec.is_dynamic)
@@ -52,9 +52,9 @@ def _specification(spec: Any) -> Any:
 
 
 def observers(prepared: GraphModule) -> list[tuple[Any, ...]]:
-    """Every node of a prepared module: what it is, what feeds it, and the observer's settings.
+    """Returns every node of a prepared module: op, target or observer, and arguments.
 
-    Observers that are one and the same object have the same number.
+    An observer is its settings and a number, which is equal for uses of the same object.
     """
     modules = dict(prepared.named_modules(remove_duplicate=False))
     place = {node: number for number, node in enumerate(prepared.graph.nodes)}
@@ -73,9 +73,9 @@ def observers(prepared: GraphModule) -> list[tuple[Any, ...]]:
 
 
 def calls(program: ExportedProgram) -> list[tuple[Any, ...]]:
-    """Every node of a program, with its arguments; nodes in them are numbers.
+    """Returns every node of a program with its arguments, in which nodes are numbers.
 
-    Parameters and the like are known by their place in the signature, not by name.
+    Parameters and buffers are compared by their place in the signature, not by name.
     """
     place = {node: number for number, node in enumerate(program.graph.nodes)}
     return [
@@ -89,7 +89,7 @@ def calls(program: ExportedProgram) -> list[tuple[Any, ...]]:
 
 
 def constants(program: ExportedProgram) -> list[tuple[Any, ...]]:
-    """Type, shape and bytes of all parameters, buffers and constants, as they are passed in."""
+    """Returns kind, dtype, shape and bytes of all parameters, buffers and constants, in order."""
     signature = program.graph_signature
     held: Mapping[str, Any] = {**program.constants, **program.state_dict}
     found = []

@@ -1,7 +1,7 @@
-"""The memory and the time that loading a program takes, measured in a process of its own.
+"""Time and memory to load and run a program, measured in a process of its own.
 
-``python -m pte_foundry.bench.footprint A.pte samples.safetensors`` prints JSON, as does
-``python -m pte_foundry.bench.footprint --eager RESULTS MODEL`` of the model in torch.
+``python -m pte_foundry.bench.footprint A.pte samples.safetensors`` prints them as JSON;
+``python -m pte_foundry.bench.footprint --eager RESULTS MODEL`` prints those of the model in torch.
 """
 
 import ctypes
@@ -17,31 +17,31 @@ def of(pte: Path, samples: Path) -> dict[str, Any]:
     """Starts a process that loads ``pte`` and runs its first sample twice.
 
     Returns:
-        ``load_s``: reading, checking and decompressing it; ``first_run_s``; ``weights_bytes``, of
-        its decompressed weights; ``peak_bytes``: the most memory it took beyond that of the
-        libraries (Linux counts it: elsewhere it is missing).
+        ``load_s``: seconds to read, check and decompress it; ``first_run_s``; ``threads`` of torch;
+        ``weights_bytes`` of its decompressed weights; ``peak_bytes``: the peak of memory beyond
+        that of the libraries (on Linux only).
     """
-    return _apart(pte, samples)
+    return _in_a_process(pte, samples)
 
 
 def of_eager(results: Path, model: str) -> dict[str, Any]:
     """Starts a process that runs the first sample of a built model in torch, in fp32.
 
     Returns:
-        ``eager_run_bytes``: the most memory that a run took beyond the libraries' and the model's
-        own, that is for activations and what libraries compute with (only on Linux).
+        ``eager_run_bytes``: the peak of memory of a run beyond that of the libraries and the model,
+        that is for activations and the libraries' workspaces (on Linux only).
     """
-    return _apart("--eager", results, model)
+    return _in_a_process("--eager", results, model)
 
 
-def _apart(*arguments: str | Path) -> dict[str, Any]:
+def _in_a_process(*arguments: str | Path) -> dict[str, Any]:
     command = [sys.executable, "-m", __name__, *map(str, arguments)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(pte: Path, samples: Path) -> dict[str, Any]:
-    """What :func:`of` returns, of this process: only true in a fresh one."""
+    """Measures what :func:`of` returns, in this process, which must be new."""
     import torch
 
     from pte_foundry.formats.contents import weigh_decompressed
@@ -53,7 +53,7 @@ def measure(pte: Path, samples: Path) -> dict[str, Any]:
     began = time.perf_counter()
     program = Pte.load(pte)
     for delegate in program.delegates:
-        _ = delegate.program  # decoded when it is first asked for
+        _ = delegate.program  # decodes it
     loaded = time.perf_counter()
     program.run(sample)
     ran = time.perf_counter()
@@ -74,10 +74,10 @@ def measure(pte: Path, samples: Path) -> dict[str, Any]:
 
 
 def measure_eager(results: Path, model: str) -> dict[str, Any]:
-    """What :func:`of_eager` returns, of this process: only true in a fresh one."""
+    """Measures what :func:`of_eager` returns, in this process, which must be new."""
     import torch
 
-    from pte_foundry.bench.interpreter import load_module, reference
+    from pte_foundry.bench.built import load_module, reference
     from pte_foundry.models.tensors import Samples
 
     network = load_module(results, model).build()
@@ -91,7 +91,7 @@ def measure_eager(results: Path, model: str) -> dict[str, Any]:
 
 
 def start() -> tuple[int, int] | None:
-    """What :func:`memory` returns when all is in memory that is no part of a program."""
+    """Loads all that is not part of a program into memory, then returns :func:`memory`."""
     from pte_foundry.mil.values import trim
 
     _load_kernels()
@@ -101,7 +101,7 @@ def start() -> tuple[int, int] | None:
 
 
 def _load_kernels() -> None:
-    """Runs what libraries load lazily: they are no part of a program."""
+    """Runs operators whose kernels the libraries load lazily."""
     import torch
     from torch.nn import functional
 
@@ -112,7 +112,7 @@ def _load_kernels() -> None:
 
 
 def _map_libraries() -> None:
-    """Has all pages of the libraries' files mapped: which a program touches first is chance."""
+    """Maps all pages of the libraries' files: which of them a program touches first varies."""
     populate = 22  # MADV_POPULATE_READ, of Linux 5.14 and later; older ones refuse it
     maps, libc = Path("/proc/self/maps"), ctypes.CDLL(None)
     if not maps.exists():
@@ -124,7 +124,7 @@ def _map_libraries() -> None:
 
 
 def memory() -> tuple[int, int] | None:
-    """Bytes in memory now and at most since the last call, if the system tells."""
+    """Returns bytes in memory: now, and the peak since the last call. None if not on Linux."""
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not reset.exists():
         return None

@@ -1,39 +1,34 @@
-"""Executing the bytes that ship against running the model in torch."""
+"""Executing artifacts with the interpreter against running the model in torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pte_foundry.bench import footprint
+from pte_foundry.bench.built import artifacts, load_module, reference
 from pte_foundry.bench.measure import Comparison, Side, side_by_side
-
-if TYPE_CHECKING:
-    from pte_foundry.models.module import ModelModule
 
 TITLE = "Interpreter"
 HOW = (
-    "Seconds for one evaluation sample: pte_foundry.pte.Pte.run on every recipe's artifact against the "
-    "eager fp32 model in torch with the same weights and input, both with torch's threads. Medians "
-    "of up to 15 repetitions after 2 that do not count. limit: how many times eager's time it may "
-    "take, 1.5 for programs that compute in fp32 and 2 for fp16 ones. load_s, first_run_s and "
-    "peak_bytes are measured in a process of its own; peak_bytes is the most memory that loading "
-    "and running took beyond the libraries', weights_bytes that of the decompressed weights in the "
-    "program's own dtypes, peak_ratio their ratio. Activations dominate it where a model is small: "
-    "eager_run_bytes is what running the eager model takes beyond its weights, measured alike, and "
-    "net_peak_ratio leaves as much out of peak_bytes."
+    "Seconds for one evaluation sample: pte_foundry.pte.Pte.run on every recipe's artifact against "
+    "the eager fp32 model in torch with the same weights and input, both with torch's threads. "
+    "Medians of up to 15 repetitions after 2 warm-ups. limit: the most that it may take, as a "
+    "multiple of eager's time: 1.5 for programs that compute in fp32, 2 for fp16. load_s, "
+    "first_run_s and peak_bytes are measured in a process of its own. peak_bytes: peak memory of "
+    "loading and running beyond the libraries'. weights_bytes: the decompressed weights in the "
+    "program's dtypes. peak_ratio: their ratio, which activations dominate in small models. "
+    "eager_run_bytes: what running the eager model takes beyond its weights, measured likewise; "
+    "net_peak_ratio is peak_ratio without it."
 )
 MODELS = {"mobilenet_v2": "MobileNetV2", "minilm": "MiniLM", "smollm2": "SmolLM2"}
 LIMITS = {"float32": 1.5, "float16": 2.0}
-# Which target's artifact is measured, where a recipe has several: they differ little.
-_TARGETS = ("ios18_fp32", "ios18", "ios17", "ios16")
-_MODULES = Path(__file__).parents[2] / "config" / "models"
 
 
 def missing(results: Path) -> list[str]:
-    """Models of which there is nothing to measure below ``results``."""
+    """Returns the models that are not built below ``results``."""
     return [
         name
         for name in MODELS
@@ -41,18 +36,8 @@ def missing(results: Path) -> list[str]:
     ]
 
 
-def artifacts(results: Path, model: str) -> dict[str, Path]:
-    """One artifact for each recipe of a model that is below ``results``, by recipe."""
-    found: dict[str, Path] = {}
-    for folder in sorted((results / "pte" / model).glob("*/")):
-        files = (folder / f"{target}.pte" for target in _TARGETS)
-        if existing := [file for file in files if file.is_file()]:
-            found[folder.name] = existing[0]
-    return found
-
-
 def comparisons(results: Path) -> Iterator[Comparison]:
-    """Compares each artifact that exists below ``results``."""
+    """Yields one for each recipe of the models that are built below ``results``."""
     absent = missing(results)
     for model, title in MODELS.items():
         if model not in absent:
@@ -87,7 +72,7 @@ def _compare(results: Path, model: str, title: str) -> Iterator[Comparison]:
 
 
 def ratios(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts with what follows from them: memory as multiples of the weights."""
+    """Adds ``peak_ratio`` and ``net_peak_ratio``, where known, to facts, and returns them."""
     weights = facts["weights_bytes"]
     if "peak_bytes" in facts and weights:
         facts["peak_ratio"] = facts["peak_bytes"] / weights
@@ -95,18 +80,3 @@ def ratios(facts: dict[str, Any]) -> dict[str, Any]:
             net = facts["peak_bytes"] - facts["eager_run_bytes"]
             facts["net_peak_ratio"] = net / weights
     return facts
-
-
-def load_module(results: Path, model: str) -> ModelModule:
-    """The model as the build ran it: its weights and data are where the build fetched them."""
-    from pte_foundry.models.module import ModelModule
-
-    fetched = {
-        folder.name: next(folder.iterdir()) for folder in (results / "fetch" / model).iterdir()
-    }
-    weights = fetched.pop("weights")
-    return ModelModule.load(_MODULES / f"{model}.py", weights, fetched, {})
-
-
-def reference(results: Path, model: str) -> Path:
-    return results / "reference" / f"{model}.safetensors"

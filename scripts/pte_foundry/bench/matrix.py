@@ -1,6 +1,6 @@
-"""Makes projects whose configuration asks for many builds, to see how planning them grows.
+"""Generates projects with up to 10,000 builds, to measure how planning scales.
 
-``python -m pte_foundry.bench.matrix --builds 1000 FOLDER`` makes one to try by hand.
+``python -m pte_foundry.bench.matrix --builds 1000 FOLDER`` generates one to try by hand.
 """
 
 import argparse
@@ -12,15 +12,14 @@ from typing import Any
 
 import yaml
 
-from pte_foundry.lock import LIBRARY
+from pte_foundry.bench import CLONE
 
-ROOT = LIBRARY.parents[1]
 PARTS = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "report")
 
 SHAPES = {100: (4, 5, 5), 1_000: (20, 10, 5), 10_000: (80, 25, 5)}
-"""Numbers of models, recipes and targets, by the number of builds that they make."""
+"""Numbers of models, recipes and targets, by the number of builds, their product."""
 
-# Two Core ML programs of three: compute units are no part of one. All recipes can be had on all.
+# Three Core ML programs, of which compute units are not a part. All recipes are possible on each.
 TARGETS: dict[str, dict[str, Any]] = {
     "ios18": {"minimum_os": "iOS18"},
     "ios18_ne": {"minimum_os": "iOS18", "compute_units": "cpu_and_ne"},
@@ -78,7 +77,7 @@ def evaluation(data):
 
 
 def recipes(number: int) -> dict[str, dict[str, Any]]:
-    """So many different recipes, of all schemes in turn."""
+    """Returns ``number`` different recipes by name, of all schemes in turn."""
     schemes = cycle([_static(), _codebook(), _affine(), _weights_only()])
     made = {"fp16": {"scheme": "none"}}
     made.update(next(scheme) for scheme in islice(schemes, number - 1))
@@ -86,7 +85,7 @@ def recipes(number: int) -> dict[str, dict[str, Any]]:
 
 
 def _static():
-    """PT2E with activations: every second one shares its calibration with the one before."""
+    """PT2E with activations; each pair of recipes shares a calibration."""
     observers = ("min_max", "moving_average_min_max")
     for samples, observer, per_channel in product(range(4, 32), observers, (True, False)):
         settings = {"activation_observer": observer, "weight_per_channel": per_channel}
@@ -126,14 +125,14 @@ def _affine():
 
 
 def make(folder: Path, builds: int) -> None:
-    """Writes a project that asks for ``builds`` builds, one of the keys of :data:`SHAPES`.
+    """Writes a project with ``builds`` builds, a key of :data:`SHAPES`, that could be built.
 
-    Only its configuration and its models differ from this project. It could be built.
+    Only its configuration and its models differ from this clone.
     """
     models, wanted, targets = SHAPES[builds]
     for part in PARTS:
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
-        copy(ROOT / part, folder / part)
+        copy = shutil.copytree if (CLONE / part).is_dir() else shutil.copy2
+        copy(CLONE / part, folder / part)
     samples = folder / "config/models/samples.csv"
     samples.write_text(_samples(), encoding="utf-8")
     digest = hashlib.sha256(samples.read_bytes()).hexdigest()
@@ -159,23 +158,24 @@ def make(folder: Path, builds: int) -> None:
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes out what is there twice."""
+    """Writes repeated values in full, without YAML's aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def _samples() -> str:
-    """64 rows of 32 values from 0 to 1, the same every time."""
+    """64 rows of 32 values from 0 to 1 as CSV, the same every time."""
     values = ((1103515245 * at + 12345) % 2**16 / 2**16 for at in count())
     rows = (",".join(f"{value:.4f}" for value in islice(values, 32)) for _ in range(64))
     return "\n".join(rows) + "\n"
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Generates a project."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--builds", type=int, choices=SHAPES, required=True)
-    parser.add_argument("folder", type=Path, help="where to make the project; must not exist")
+    parser.add_argument("folder", type=Path, help="of the project; must not exist")
     arguments = parser.parse_args(argv)
     arguments.folder.mkdir(parents=True)
     make(arguments.folder, arguments.builds)

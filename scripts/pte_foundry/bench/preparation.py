@@ -1,4 +1,4 @@
-"""PT2E preparation with fast patterns against upstream's, and what comes of it."""
+"""PT2E preparation with fast patterns against upstream's, and whether the results are equal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pte_foundry.bench import models
+from pte_foundry.bench import networks
 from pte_foundry.bench.measure import Comparison, Side, side_by_side
 
 if TYPE_CHECKING:
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 TITLE = "PT2E preparation"
 HOW = (
-    "Seconds to prepare an exported model for 8-bit quantization: pte_foundry.quantize.pt2e.prepare "
-    "against prepare_pt2e with CoreMLQuantizer as they come. Once each, ours first and without a "
-    "warm cache, as in a build. same_annotations: every node carries the same quantization "
-    "annotation and is followed by the same observers. same_program: both, shown the same samples "
-    "by upstream's procedure (fake quantization is on), convert to the same graph with the same "
-    "bits in every constant. Networks are those of config/models with random weights, which "
-    "preparation does not look at; SmolLM2 with 4 of its 30 layers, and narrow ones."
+    "Seconds to prepare an exported model for 8-bit quantization: "
+    "pte_foundry.quantize.pt2e.prepare against upstream's prepare_pt2e with CoreMLQuantizer. Once "
+    "each, ours first and with a cold cache, as in a build. same_annotations: every node has the "
+    "same quantization annotation and is followed by the same observers. same_program: both, "
+    "calibrated on the same samples by upstream's procedure (with fake quantization), convert to "
+    "the same graph with bit-identical constants. Networks are those of config/models with random "
+    "weights, which have no effect on the time; SmolLM2 with 4 of its 30 layers, and narrow ones."
 )
 NETWORKS: dict[str, Callable[[], Any]] = {
-    "MobileNetV2": models.mobilenet_v2,
-    "Digits CNN": models.digits_cnn,
-    "MiniLM": models.minilm,
-    "SmolLM2": partial(models.smollm2, layers=4, width=36, tokens=32, vocabulary=512),
+    "MobileNetV2": networks.mobilenet_v2,
+    "Digits CNN": networks.digits_cnn,
+    "MiniLM": networks.minilm,
+    "SmolLM2": partial(networks.smollm2, layers=4, width=36, tokens=32, vocabulary=512),
 }
 SETTINGS = {
     "global_config": {
@@ -40,6 +40,7 @@ SETTINGS = {
 
 
 def comparisons() -> Iterator[Comparison]:
+    """Yields one for each network."""
     from pte_foundry.upstream.torchvision_operators import declare_missing_operators
 
     declare_missing_operators()
@@ -49,7 +50,7 @@ def comparisons() -> Iterator[Comparison]:
     from pte_foundry.upstream import quantizer_patterns
 
     for title, make in NETWORKS.items():
-        network, inputs = models.with_random_weights(make)
+        network, inputs = networks.with_random_weights(make)
         program = torch.export.export(network, inputs, strict=False)
         quantizer_patterns.forget()
         ours, theirs, made, expected = side_by_side(
@@ -66,7 +67,7 @@ def comparisons() -> Iterator[Comparison]:
 
 
 def upstreams(program: ExportedProgram, settings: dict[str, Any]) -> GraphModule:
-    """The program prepared by upstream as it comes."""
+    """Returns the program prepared by upstream, without our changes."""
     from coremltools.optimize.torch.quantization import LinearQuantizerConfig
     from executorch.backends.apple.coreml.quantizer import CoreMLQuantizer
     from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
@@ -76,7 +77,10 @@ def upstreams(program: ExportedProgram, settings: dict[str, Any]) -> GraphModule
 
 
 def same(made: GraphModule, expected: GraphModule, inputs: tuple[Any, ...]) -> dict[str, bool]:
-    """Whether two prepared modules agree, and the programs they convert to; uses both up."""
+    """Returns whether two prepared modules, and the programs they convert to, are equal.
+
+    The modules cannot be used afterwards.
+    """
     from pte_foundry.bench import equality
 
     annotations = equality.annotations(made) == equality.annotations(expected)
@@ -90,7 +94,10 @@ def same(made: GraphModule, expected: GraphModule, inputs: tuple[Any, ...]) -> d
 
 
 def converted(prepared: GraphModule, inputs: tuple[Any, ...], samples: int = 4) -> ExportedProgram:
-    """The quantized program of a prepared module, calibrated in upstream's way on random inputs."""
+    """Returns the quantized program of a prepared module, calibrated by upstream's procedure.
+
+    Samples are random, in the shapes and dtypes of ``inputs``.
+    """
     import torch
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
@@ -102,7 +109,7 @@ def converted(prepared: GraphModule, inputs: tuple[Any, ...], samples: int = 4) 
 
 
 def _random(like: Any, generator: Any) -> Any:
-    """Random values of the shape and type of an input; integers are token ids or a mask."""
+    """Random values in the shape and dtype of an input; integers (tokens, masks) are 0 or 1."""
     import torch
 
     if like.is_floating_point():

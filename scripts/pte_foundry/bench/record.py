@@ -1,4 +1,4 @@
-"""The benchmark's result as one JSON document."""
+"""The results of all benchmarks as one JSON document."""
 
 import os
 import platform
@@ -14,9 +14,9 @@ LIBRARIES = ("torch", "torchao", "executorch", "coremltools", "scikit-learn", "n
 
 
 def machine() -> dict[str, Any]:
-    """What the times depend on besides the code.
+    """Returns what the times depend on besides the code.
 
-    ``load_average`` tells whether others used it: waiting processes over the last minute.
+    ``load_average``: runnable processes over the last minute, which shows other load.
     """
     import torch
 
@@ -30,13 +30,14 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the libraries that are measured."""
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
 def benchmark(
     title: str, how: str, comparisons: Iterable[Comparison], skipped: str | None = None
 ) -> dict[str, Any]:
-    """The entry of one benchmark; ``skipped`` says what was left out and how to have it."""
+    """Returns the entry of one benchmark; ``skipped``: what was left out, and how to get it."""
     return {
         "title": title,
         "how": how,
@@ -48,11 +49,11 @@ def benchmark(
 def record(
     benchmarks: list[dict[str, Any]], measured_on: Mapping[str, Any], used: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The whole document.
+    """Returns the document.
 
-    ``benchmarks`` holds, of each comparison, every repetition's wall time in seconds, both
-    medians, and ``ratios``: baseline over ours, so that above 1 ours is better. What has no
-    counterpart has ``baseline`` null and no ratios.
+    ``benchmarks`` contains for each comparison the wall time of every repetition in seconds, both
+    medians, and ``ratios``: baseline / ours, so above 1 ours is better. Without a baseline,
+    ``baseline`` is null and there are no ratios.
     """
     return {
         "format": FORMAT,
@@ -64,7 +65,7 @@ def record(
 
 
 def _processor() -> str:
-    """The processor's name, where Linux tells it; else what Python knows."""
+    """The name of the processor, from Linux if possible, else from Python."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = (line.partition(":")[2].strip() for line in file if "model name" in line)

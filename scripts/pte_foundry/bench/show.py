@@ -14,7 +14,7 @@ _NAMES = {"time": "time", "squared_error": "squared error"}
 
 
 def seconds(value: float) -> str:
-    """A duration with three digits, in the unit that suits it."""
+    """Formats a duration with three digits, in s, ms or µs."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if value >= size:
             return f"{value / size:.3g} {unit}"
@@ -22,14 +22,14 @@ def seconds(value: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """A ratio with its digits where they matter: ``0.42×``, ``1.003×``, ``38.6×``, ``120×``."""
+    """Formats a ratio with as many digits as matter: ``0.42×``, ``1.003×``, ``38.6×``, ``120×``."""
     if 0.9 < value < 1.1:
         return f"{value:.3f}×"
     return f"{value:.0f}×" if value >= 100 else f"{value:.3g}×"
 
 
 def table(record: Mapping[str, Any], console: Console) -> None:
-    """Prints what ``pte_foundry.bench.record.record`` made."""
+    """Prints a document of ``pte_foundry.bench.record.record`` as a table."""
     shown = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
     shown.add_column("benchmark", overflow="fold")
     titles = ("ours", "baseline", "time", "squared error", "load", "peak", "net", "result")
@@ -56,8 +56,8 @@ def table(record: Mapping[str, Any], console: Console) -> None:
     machine = record["machine"]
     for line in (
         "time and squared error are ratios, baseline / ours: above 1, ours is better",
-        "load: of a program until it can run; peak: memory of ours, as a multiple of its weights; "
-        "net: without what running the eager model takes beyond its own",
+        "load: time to load a program; peak: our peak memory as a multiple of the weights; "
+        "net: peak without what running the eager model takes beyond its weights",
         f"{machine['processor']}, cores: {machine['cores']}, torch threads: "
         f"{machine['torch_threads']}, load average before the start: {machine['load_average']:.1f}",
     ):
@@ -65,7 +65,7 @@ def table(record: Mapping[str, Any], console: Console) -> None:
 
 
 def _stages(benchmark: Mapping[str, Any], console: Console) -> None:
-    """Prints peaks of memory: steps by models."""
+    """Prints peak memory by step and model."""
     rows = {(row["step"], row["model"]): row for row in benchmark["stages"]}
     models = sorted({model for _, model in rows}, key=lambda m: _weights(benchmark["stages"], m))
     shown = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
@@ -76,8 +76,9 @@ def _stages(benchmark: Mapping[str, Any], console: Console) -> None:
         cells = (rows.get((step, model)) for model in models)
         shown.add_row(f"  {step}", *(_stage(row) if row else "" for row in cells))
     console.print(shown)
-    told = "lowest to highest peak of a step's jobs / what its rule declares; red: too little, or"
-    console.print(Text(f"{told} more than twice what a job took", style="dim"), soft_wrap=True)
+    legend = "lowest to highest peak of a step's jobs / the request of its rule; red: the request "
+    legend += "is too low, or more than twice what a job took"
+    console.print(Text(legend, style="dim"), soft_wrap=True)
     console.print()
 
 
@@ -99,9 +100,9 @@ def _footprint(facts: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _sameness(facts: Mapping[str, Any]) -> Text:
-    """What facts named ``same_…`` say of both results together, or how many are identical.
+    """Whether all facts named ``same_…`` hold, or how many artifacts are identical.
 
-    Of those that are not, upstream's may differ from run to run; the record names any that cannot.
+    Artifacts for which upstream is reproducible must not differ.
     """
     if facts.get("reproducible_but_different"):
         return Text("DIFFERENT", style="bold red")
@@ -114,7 +115,7 @@ def _sameness(facts: Mapping[str, Any]) -> Text:
 
 
 def picture(record: Mapping[str, Any], path: Path) -> None:
-    """Draws every ratio as a bar from 1, to the right where ours is better; a PNG."""
+    """Draws every ratio as a bar that starts at 1, to the right if ours is better; a PNG."""
     import altair as alt
 
     rows = [
@@ -135,8 +136,8 @@ def picture(record: Mapping[str, Any], path: Path) -> None:
         if not drawn:
             continue
         values = [row["ratio"] for row in drawn]
-        # Bars start at 1, and factors are lengths: twice and half are equally long. The widest
-        # panel spans at least from half to twice, so that small differences look small.
+        # On the log scale, twice and half have bars of equal length. A panel spans at least from
+        # half to twice, so that small differences look small.
         span = [min(0.5, 0.6 * min(values)), max(2, 2.5 * max(values))]
         scale = alt.Scale(type="log", domain=span, nice=False)
         axis = alt.Axis(format="~g", tickCount=6, grid=True)

@@ -1,1 +1,1 @@
-"""From a torch program to a Core ML program inside an ExecuTorch program."""
+"""Lowering of torch programs to Core ML programs inside ExecuTorch programs."""

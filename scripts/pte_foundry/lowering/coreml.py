@@ -1,7 +1,7 @@
-"""Lowers an edge program to Core ML inside an ExecuTorch program.
+"""Lowers an edge program to a Core ML program inside an ExecuTorch program.
 
-Compute units are left at their default: they change nothing in the Core ML program, only a compile
-spec around it, which the ``pte`` step writes.
+Compute units are left at their default: they do not affect the Core ML program, only a compile spec
+around it, which the ``pte`` step writes.
 """
 
 import ctypes
@@ -28,7 +28,12 @@ class LoweringError(FoundryError):
 
 
 def compile_specs(target: dict, program: torch.export.ExportedProgram) -> list[CompileSpec]:
-    """The Core ML compile specs that a target's slice of the configuration asks for."""
+    """Returns the Core ML compile specs of a target.
+
+    Args:
+        target: its slice of the configuration (the ``lower`` stage).
+        program: the edge program, whose inputs enumerated shapes are matched with.
+    """
     specs = CoreMLBackend.generate_compile_specs(
         compute_unit=coremltools.ComputeUnit.ALL,
         minimum_deployment_target=coremltools.target(target["specification_version"]),
@@ -54,9 +59,14 @@ def compile_specs(target: dict, program: torch.export.ExportedProgram) -> list[C
 
 
 def lower(edge: EdgeProgram, target: dict) -> bytes:
-    """The ``.pte`` of an edge program, as upstream writes it.
+    """Returns the ``.pte`` of an edge program, as upstream writes it.
 
-    Raises LoweringError with upstream's reason.
+    Args:
+        edge: cannot be used afterwards.
+        target: its slice of the configuration (the ``lower`` stage).
+
+    Raises:
+        LoweringError: upstream failed; the message has its reason.
     """
     options = target["partitioner"]
     partitioner = CoreMLPartitioner(
@@ -69,8 +79,8 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
     try:
         with sound_reshapes(), checked_once():
             lowered = edge.manager().to_backend(partitioner)
-        # Copies of the weights would stay beside those that follow: SmolLM2 in fp32 took 4.1 GB
-        # for weights of 0.63 GB.
+        # Else copies of the weights stay in memory next to those that follow: SmolLM2 in fp32 took
+        # 4.1 GB for weights of 0.63 GB.
         del edge
         _forget()
         written = lowered.to_executorch().buffer

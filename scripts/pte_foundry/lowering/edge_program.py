@@ -1,14 +1,13 @@
-"""ExecuTorch's edge programs: what is lowered, as far as it is the same for all targets, on disk.
+"""ExecuTorch edge programs: the part of lowering that does not depend on the target, on disk.
 
 Making the edge program is more than half of a lowering (executorch 1.4.1): operators that Core ML
-does not know are decomposed, the others are kept whole. That asks Core ML which operators it knows,
-but neither an OS nor a precision, so all targets share the result. ``to_edge_transform_and_lower``
-makes it and lowers it in one call; here the two halves are ``make`` and
-``pte_foundry.lowering.coreml.lower``, and ``tests/unit/test_lowering.py`` proves that together they give the
-same bytes.
+lacks are decomposed, the others are preserved. Which ones Core ML has depends neither on the OS nor
+on the precision, so all targets share the result. ``to_edge_transform_and_lower`` makes it and
+lowers it in one call. Here :func:`make` and ``pte_foundry.lowering.coreml.lower`` are its halves;
+``tests/unit/lowering/test_lowering.py`` tests that together they give the same bytes.
 
-An edge program is a torch program whose operators are wrapped. torch's format knows nothing of the
-wrappers, so ``save`` unwraps and ``load`` wraps anew, by the rule that wraps them at first.
+An edge program is a torch program with wrapped operators, which torch's file format does not have.
+So :func:`save` unwraps them, and :func:`load` wraps them again by upstream's own rule.
 """
 
 from __future__ import annotations
@@ -42,20 +41,21 @@ class EdgeProgram:
     """A program in the edge dialect.
 
     Attributes:
-        program: decomposed as far as Core ML wants it.
-        whole: operators that were kept from being decomposed, for Core ML's sake.
-        sources: which operator of the torch program each debug handle stands for.
-        origin: what it was just made from: torch program and operators that Core ML must not have.
+        program: its operators are in the edge dialect.
+        preserved_ops: operators that were not decomposed, because Core ML has them.
+        debug_handles: by debug handle, the operator of the torch program: ``operator @ module``
+            (``pte_foundry.models.operators``).
+        source: the torch program and the operators to skip that it was made from; None if loaded.
     """
 
     program: ExportedProgram
-    whole: tuple[str, ...]
-    sources: dict[str, str]
-    origin: tuple[ExportedProgram, list[str]] | None = None
+    preserved_ops: tuple[str, ...]
+    debug_handles: dict[str, str]
+    source: tuple[ExportedProgram, list[str]] | None = None
 
     def manager(self) -> EdgeProgramManager:
-        """What lowers it."""
-        kept = [_operator(name) for name in self.whole]
+        """Returns upstream's object that lowers the program."""
+        kept = [_operator(name) for name in self.preserved_ops]
         config = _config(kept)
         return EdgeProgramManager(self.program, None, config, kept, preserve_ops=kept)
 
@@ -68,18 +68,18 @@ def _config(kept: list[torch._ops.OpOverload]) -> EdgeCompileConfig:
 
 
 def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
-    """The edge program of a torch program.
+    """Returns the edge program of a torch program.
 
     Args:
-        program: what ``torch.export`` gave, quantized or not.
-        skip: operators that are not for Core ML (``skip_ops_for_coreml_delegation``).
+        program: the result of ``torch.export``, quantized or not.
+        skip: operators to keep out of Core ML (``skip_ops_for_coreml_delegation``).
 
     Raises:
-        EdgeError: with upstream's reason.
+        EdgeError: upstream failed; the message has its reason.
     """
     labels = operators.labels(program.graph)
     try:
-        # Views are never kept whole, so they can be decomposed before it is known what is.
+        # Views are never preserved, so they can be decomposed before it is known what is.
         table = torch.export.default_decompositions()
         views = {op: table[op] for op in _targets(program) if op in table and op.is_view}
         functional = program.run_decompositions(views)
@@ -93,13 +93,13 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
             f"upstream cannot make an edge program of this program: {type(error).__name__}: {error}"
         ) from error
     edge = manager.exported_program()
-    sources = {}
+    handles = {}
     for node in chain.from_iterable(graph.nodes for graph in _graphs(edge.graph_module)):
         handle = node.meta.get("debug_handle")
         if node.op == "call_function" and isinstance(handle, int):
             label = labels.get(operators.original(node) or "")
-            sources[str(handle)] = label or operators.describe(node)
-    return EdgeProgram(edge, tuple(map(str, kept)), sources, (program, skip))
+            handles[str(handle)] = label or operators.describe(node)
+    return EdgeProgram(edge, tuple(map(str, kept)), handles, (program, skip))
 
 
 def _skip_what_changes_nothing(program: ExportedProgram) -> None:
@@ -121,15 +121,19 @@ def _targets(program: ExportedProgram) -> set[Any]:
 
 
 def save(edge: EdgeProgram, path: Path) -> dict:
-    """Writes the program; returns what else :func:`load` needs, as plain data. Uses it up.
+    """Writes the program, which cannot be used afterwards; returns its metadata for :func:`load`.
 
-    Graphs inside of a graph hold constants of their own, which torch's format has no place for: of
-    a program with control flow the torch program is written, and ``load`` makes the rest anew.
+    Nested graphs hold constants of their own, which torch's file format does not support. So of a
+    program with control flow the torch program is written, and ``load`` makes the edge program.
+
+    Returns:
+        JSON: ``debug_handles`` (``EdgeProgram.debug_handles``), and either ``preserved_ops`` and
+        ``handles_of_nodes`` (debug handle by name of node) or, with control flow, ``skip``.
     """
     if len(list(_graphs(edge.program.graph_module))) > 1:
-        program, skip = edge.origin
+        program, skip = edge.source
         programs.save(program, path)
-        return {"skip": skip, "operators": edge.sources}
+        return {"skip": skip, "debug_handles": edge.debug_handles}
     handles = {}
     for node in edge.program.graph.nodes:
         if isinstance(node.target, EdgeOpOverload):
@@ -137,33 +141,42 @@ def save(edge: EdgeProgram, path: Path) -> dict:
         if "debug_handle" in node.meta:
             handles[node.name] = node.meta["debug_handle"]
     programs.save(_checked_by(edge.program, None), path)
-    return {"whole": list(edge.whole), "operators": edge.sources, "handles": handles}
+    return {
+        "preserved_ops": list(edge.preserved_ops),
+        "debug_handles": edge.debug_handles,
+        "handles_of_nodes": handles,
+    }
 
 
-def load(path: Path, about: dict) -> EdgeProgram:
-    """Reads what :func:`save` wrote, given what it returned. Raises DamagedError."""
+def load(path: Path, metadata: dict) -> EdgeProgram:
+    """Reads the program that :func:`save` wrote, with the metadata that it returned.
+
+    Raises:
+        DamagedError: the file is not what ``save`` wrote.
+    """
     saved = programs.load(path)
-    if "skip" in about:
-        return make(saved, about["skip"])
+    if "skip" in metadata:
+        return make(saved, metadata["skip"])
+    handles = metadata["handles_of_nodes"]
     for node in list(saved.graph.nodes):
         if node.target is operator.getitem and not node.users:
-            # torch takes all of an operator's outputs out when it reads a graph.
+            # When torch reads a graph it adds a getitem for every output of an operator.
             saved.graph.erase_node(node)
             continue
         if node.op == "call_function" and should_lower_to_edge(node.target):
             node.target = aten_to_edge(node.target)
-        if node.name in about["handles"]:
-            node.meta["debug_handle"] = about["handles"][node.name]
-    kept = [_operator(name) for name in about["whole"]]
+        if node.name in handles:
+            node.meta["debug_handle"] = handles[node.name]
+    kept = [_operator(name) for name in metadata["preserved_ops"]]
     verifier = EXIREdgeDialectVerifier(
         edge_compile_config=_config(kept), class_only=True, preserve_ops=kept
     )
     program = _checked_by(saved, [verifier])
-    return EdgeProgram(program, tuple(about["whole"]), about["operators"])
+    return EdgeProgram(program, tuple(metadata["preserved_ops"]), metadata["debug_handles"])
 
 
 def _checked_by(program: ExportedProgram, verifiers: list[Any] | None) -> ExportedProgram:
-    """The program in another dialect, which says what operators there may be; None is torch's."""
+    """Returns the program in another dialect: with verifiers of its operators; None: torch's."""
     return ExportedProgram(
         root=program.graph_module,
         graph=program.graph,
@@ -184,5 +197,5 @@ def _operator(name: str) -> torch._ops.OpOverload:
 
 
 def _graphs(module: GraphModule) -> Iterator[Graph]:
-    """A program's graph and the graphs in it."""
+    """Yields a program's graph and the graphs nested in it."""
     return (m.graph for m in module.modules() if isinstance(m, GraphModule))

@@ -1,4 +1,4 @@
-"""Compression of models: PT2E (``pt2e``), ``quantize_`` steps (``steps``) and their fast paths.
+"""Compression of models: PT2E (``pt2e``), weight-only steps (``weight_only``), k-means tables.
 
-Nothing is imported here: the settings are read by code that must not pay for torch.
+``schemes`` and ``selection`` import nothing heavy, because planning a build uses them.
 """

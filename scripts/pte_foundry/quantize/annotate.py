@@ -1,10 +1,10 @@
-"""Which settings apply to which operator, and the quantizer that obeys.
+"""Matches settings by module type and by module name to operators, for ``CoreMLQuantizer``.
 
 Upstream's own filters (executorch 1.4.1, ``get_module_name_filter``, ``get_object_type_filter``)
-never match on a program that ``torch.export`` made: they ask every node of a pattern, but weights
-have no origin in the graph's metadata, and they compare classes with what has become the classes'
-names. So per type and per name settings would be ignored without a word. Here an operator is asked
-and its weights follow it.
+never match on a program from ``torch.export``: they test every node of a pattern, but weights have
+no origin in the graph's metadata; and they compare classes with the names of classes. So settings
+per type and per name would be ignored silently. Here only the operator is tested, and its weights
+follow it.
 """
 
 import re
@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-import attrs
 from coremltools.optimize.torch.quantization import (
     LinearQuantizerConfig,
     ModuleLinearQuantizerConfig,
@@ -27,23 +26,15 @@ from pte_foundry.errors import ConfigError, ModelError
 from pte_foundry.quantize.settings import resolve
 from pte_foundry.upstream.quantizer_patterns import fast_patterns
 
-# Kind ("name", "type" or "global") and name of a configuration.
 Owner = tuple[str, str]
+"""Kind ("name", "type" or "global") and name of a configuration."""
+
 GLOBAL: Owner = ("global", "")
 
 
 def _module_config(where: str, fields: dict[str, Any] | None) -> ModuleLinearQuantizerConfig | None:
     if fields is None:
         return None
-    if fields.get("weight_dtype", "qint8") not in ("qint8", "quint8", "float32"):
-        # Upstream takes qint4 and quint4 here and quantizes to 8 bits without saying so.
-        raise ConfigError(
-            f"{where}: weight_dtype {fields['weight_dtype']!r} is not possible with PT2E; "
-            "allowed are 'qint8', 'quint8' and 'float32'. For 4 bits use the scheme 'quantize'."
-        )
-    known = [field.name for field in attrs.fields(ModuleLinearQuantizerConfig) if field.init]
-    if unknown := sorted(fields.keys() - set(known)):
-        raise ConfigError(f"{where}: unknown keys {unknown}; allowed are {known}")
     try:
         return ModuleLinearQuantizerConfig.from_dict(fields)
     except Exception as error:  # cattrs wraps what attrs raises in groups of its own
@@ -56,7 +47,7 @@ def _type_name(kind: Any) -> str:
 
 
 def _type_depth(node: Node, kind: Any) -> int:
-    """How deep in the nesting of modules ``kind`` is found around ``node``; -1 if it is not."""
+    """The depth at which ``kind`` occurs in the nesting of modules around ``node``, or -1."""
     stack = [_type_name(entry[1]) for entry in node.meta.get("nn_module_stack", {}).values()]
     if isinstance(kind, type):
         name = _type_name(kind)
@@ -73,16 +64,20 @@ def _type_depth(node: Node, kind: Any) -> int:
 
 
 class Settings:
-    """The configurations of one recipe and the rule which of them an operator belongs to.
+    """The configurations of one recipe, and the rule which of them applies to an operator.
 
     The longest module name wins, then the innermost module type (a function counts as inside all
-    modules), then the global configuration: the order in which settings are written is irrelevant.
+    modules), then the global configuration. The order in which settings are written has no effect.
 
     Args:
-        settings: see ``pte_foundry.quantize.settings.activation_slice``.
+        settings: ``global_config``, ``module_type_configs`` and ``module_name_configs``, each
+            configuration with fields of ``ModuleLinearQuantizerConfig`` (coremltools 9.0,
+            optimize/torch/quantization/quantization_config.py). Keys and values are those that
+            ``pte_foundry.config`` allows: upstream accepts 4-bit dtypes, for example, and quantizes
+            to 8 bits.
 
     Raises:
-        ConfigError: a field, a value or a type name is wrong.
+        ConfigError: upstream refuses a value, or a type name cannot be imported.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -113,7 +108,7 @@ class Settings:
         }
 
     def owner(self, node: Node) -> Owner:
-        """Which configuration the operator ``node`` belongs to."""
+        """Returns which configuration applies to the operator ``node``."""
         stack = node.meta.get("nn_module_stack", {}).values()
         # A module that is called again appears as "name@1".
         modules = {re.sub(r"@\d+$", "", path).removeprefix("L['self'].") for path, _ in stack}
@@ -127,7 +122,7 @@ class Settings:
         return GLOBAL
 
     def filter(self, owner: Owner) -> Callable[[Node], bool]:
-        """Says of a node whether it is ``owner``'s; parameters agree with any operator."""
+        """Returns a test whether a node belongs to ``owner``; parameters belong to all."""
         return lambda node: node.op == "get_attr" or self.owner(node) == owner
 
     def check_used(self, graph: Graph) -> None:

@@ -1,14 +1,13 @@
-"""The tables and codes of codebook quantization, found by our own k-means for scalars.
+"""Tables and codes of codebook quantization (LUT palettization), found by our scalar k-means.
 
 torchao 0.18's ``CodebookWeightOnlyConfig`` asks coremltools 9.0 for each table, which runs
-scikit-learn's general k-means: slow, and its sums depend on the number of threads. What stands in
-for it is ``pte_foundry.quantize.kmeans.lookup_tables``, which solves all tables of a weight together.
+scikit-learn's general k-means: slow, and its sums depend on the number of threads. Here
+``pte_foundry.quantize.kmeans`` finds all tables of a weight together.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -31,7 +30,7 @@ def carrier(bits: int) -> int:
 def choose(
     bits: int, weight: torch.Tensor, code_dtype: torch.dtype, block_size: list[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What torchao's ``choose_qparams_and_quantize_codebook_coreml`` does, by our k-means.
+    """Replaces torchao's ``choose_qparams_and_quantize_codebook_coreml``.
 
     Args:
         bits: 1 to 8; tables have ``2**bits`` entries in use, and room for codes of ``code_dtype``.
@@ -51,49 +50,23 @@ def choose(
     if weight.dim() != 2 or len(block_size) != 2:
         raise ModelError(f"only matrices get codebooks, not shape {shape}, block {block_size}")
     rows, columns = (n if size == -1 else size for size, n in zip(block_size, shape, strict=True))
-    if (
-        shape[0] % rows
-        or shape[1] % columns
-        or (rows, columns)
-        not in (
-            (shape[0], columns),
-            (rows, shape[1]),
-        )
-    ):
+    divided = not (shape[0] % rows or shape[1] % columns)
+    if not divided or (rows != shape[0] and columns != shape[1]):
         raise ModelError(f"blocks of {rows} × {columns} do not cut a weight of {shape} one way")
-    centres, codes = lookup_tables.tables(
-        weight.detach(), (rows, columns), 1 << bits, threads=torch.get_num_threads()
-    )
+    block = (rows, columns)
+    centres, codes = lookup_tables.tables_and_codes(weight.detach(), block, 1 << bits)
     tables = np.zeros((shape[0] // rows, shape[1] // columns, 1 << width, 1))
     tables[:, :, : 1 << bits, 0] = centres.reshape(*tables.shape[:2], -1)
     return torch.from_numpy(tables), torch.from_numpy(codes)
 
 
 @contextmanager
-def solver(name: str, bits: int) -> Iterator[None]:
-    """Makes torchao find tables of ``2**bits`` entries with a given solver; not thread-safe.
-
-    The one place where upstream's functions are replaced; ``tests/unit/test_quantize_codebook.py``
-    fails if their sources or their callers' are not what was read here.
+def solver(bits: int) -> Iterator[None]:
+    """Makes torchao find codebooks of ``2**bits`` entries with :func:`choose`; not thread-safe.
 
     Args:
-        name: ``exact`` (``choose``) or ``upstream`` (scikit-learn).
         bits: 1 to 8; torchao is to be asked for codes of ``carrier(bits)`` bits.
     """
-    if name == "exact":
-        ours = partial(choose, bits)
-        function = "choose_qparams_and_quantize_codebook_coreml"
-        with patch.object(codebook_quantized_tensor, function, ours):
-            yield
-        return
-    # All of coremltools: loaded lean it does not find scikit-learn.
-    from coremltools.models.neural_network import quantization_utils
-
-    solve: Callable[..., Any] = quantization_utils._get_kmeans_lookup_table_and_weight
-
-    def padded(nbits: int, weight: torch.Tensor, *options: Any) -> tuple[np.ndarray, np.ndarray]:
-        table, codes = solve(bits, weight.detach(), *options)
-        return np.pad(table, ((0, (1 << nbits) - len(table)), (0, 0))), codes
-
-    with patch.object(quantization_utils, "_get_kmeans_lookup_table_and_weight", padded):
+    function = "choose_qparams_and_quantize_codebook_coreml"
+    with patch.object(codebook_quantized_tensor, function, partial(choose, bits)):
         yield

@@ -1,11 +1,11 @@
 """Quantization by PT2E (torchao 0.18, ``CoreMLQuantizer`` of executorch 1.4.1), in two stages.
 
-Upstream calibrates and converts in one go. Here calibration is a stage with a file, so that an
-edit of weight settings does not calibrate again. For that, the statistics of activations must not
-depend on weights' settings. Upstream's observers do not have that property: they sit in
-``FakeQuantize`` modules, so that each of them sees activations computed from already quantized
-weights and activations. ``calibrate`` observes the float model instead, which also spares the
-statistics the noise of the first, badly scaled samples.
+Upstream calibrates and converts in one go. Here calibration is a stage with a file, so that editing
+weight settings does not recalibrate. For that, the statistics of activations must not depend on
+weight settings. Upstream's observers do not have that property: they are inside of ``FakeQuantize``
+modules, so each of them observes activations that were computed from weights and activations
+quantized already. ``calibrate`` observes the float model instead, which also keeps the noise of the
+first, badly scaled samples out of the statistics.
 """
 
 import math
@@ -22,24 +22,23 @@ from pte_foundry.errors import ModelError
 from pte_foundry.models import operators
 from pte_foundry.models.programs import forget_history
 from pte_foundry.quantize.annotate import Quantizer
-from pte_foundry.quantize.settings import activation_slice
 
-# Statistics of one activation: its range as ``float.hex``, so that files keep every bit.
 Statistics = dict[str, dict[str, str]]
+"""Ranges of activations by name: ``min`` and ``max`` as ``float.hex``, which keeps every bit."""
 
 _WEIGHTED = ("conv1d", "conv2d", "conv3d", "linear")
 
 
 def prepare(program: ExportedProgram, settings: dict[str, Any]) -> GraphModule:
-    """The program as a module with observers in it; the program itself stays as it is.
+    """Returns the program as a module with observers; the program itself stays as it is.
 
     Args:
-        program: a float program; metadata that was through a file is as good as fresh.
+        program: a float program, fresh or loaded from a file.
         settings: ``global_config``, ``module_type_configs`` and ``module_name_configs`` with the
             fields of coremltools' ``LinearQuantizerConfig``; see ``annotate.Settings``.
 
     Raises:
-        ConfigError: a setting is wrong.
+        ConfigError: upstream refuses a setting.
         ModelError: a name or type in the settings occurs nowhere in the program.
     """
     quantizer = Quantizer(settings)
@@ -50,13 +49,14 @@ def prepare(program: ExportedProgram, settings: dict[str, Any]) -> GraphModule:
 def calibrate(
     program: ExportedProgram, settings: dict[str, Any], samples: Iterable[tuple[Any, ...]]
 ) -> Statistics:
-    """Ranges of all activations that are going to be quantized.
+    """Observes the ranges of all activations that are going to be quantized.
 
-    The default observer is a moving average, so the order of the samples is part of the result.
+    The default observer is a moving average, so the result depends on the order of the samples.
 
     Args:
         program: a float program.
-        settings: of which only ``activation_slice`` has an effect.
+        settings: as for ``prepare``; of the weight settings none has an effect, except that
+            ``weight_dtype: float32`` means "not quantized at all".
         samples: positional arguments of one call each.
 
     Returns:
@@ -65,7 +65,7 @@ def calibrate(
     Raises:
         ModelError: there are no samples, the model does not take one, or a range is not finite.
     """
-    prepared = prepare(program, activation_slice(settings))
+    prepared = prepare(program, settings)
     activations = _observers(prepared)
     if not activations:
         return {}
@@ -91,18 +91,18 @@ def convert(
     example_inputs: tuple[Any, ...],
     dynamic_shapes: Any = None,
 ) -> ExportedProgram:
-    """The quantized program.
+    """Returns the quantized program.
 
     Args:
         program: the float program that was calibrated.
-        settings: see ``prepare``.
+        settings: as for ``prepare``.
         statistics: what ``calibrate`` returned for the same activation settings; may be None or
             empty if only weights are quantized.
         example_inputs: positional arguments to export with; their values have no effect.
         dynamic_shapes: as for ``torch.export.export``.
 
     Raises:
-        ConfigError: a setting is wrong.
+        ConfigError: upstream refuses a setting.
         ModelError: the statistics are not those of this program and these settings, or a weight
             that is computed from the model's inputs would have to be quantized, or is not finite.
     """
@@ -125,7 +125,7 @@ def convert(
 
 
 def _drop_unused_parameters(module: GraphModule) -> None:
-    """Removes what conversion leaves behind: the float weights beside the quantized ones."""
+    """Removes the float weights, which conversion leaves next to the quantized ones."""
     used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
     for name, _ in list(module.named_parameters(remove_duplicate=False)):
         if name not in used:
@@ -138,7 +138,7 @@ def _load(activations: Mapping[str, FakeQuantize], statistics: Statistics) -> No
         missing = sorted(activations.keys() - statistics.keys())
         surplus = sorted(statistics.keys() - activations.keys())
         raise ModelError(
-            "the calibration does not belong to this program and these settings: "
+            "the calibration is of another program or of other settings: "
             f"activations without statistics {missing}, statistics without activation {surplus}; "
             "calibrate again"
         )
@@ -160,11 +160,11 @@ def _range(name: str, observer: FakeQuantize) -> dict[str, str]:
 
 
 def _observers(prepared: GraphModule) -> dict[str, FakeQuantize]:
-    """Observers of what depends on the inputs, by a name that weight settings do not change.
+    """Observers of activations, by names that do not depend on weight settings.
 
-    torchao numbers its observer modules through, those of weights included. The name here is that
-    of the first value that is observed, with a number if it has several observers. The other
-    observers see weights and other constants: they need no samples.
+    torchao numbers all of its observer modules in one sequence, those of weights included. The name
+    here is that of the observed value, with a number if it has several observers. Observers of
+    constants, such as weights, are left out: they need no samples.
     """
     modules = dict(prepared.named_modules(remove_duplicate=False))
     varying = operators.varying(prepared.graph)
@@ -175,7 +175,7 @@ def _observers(prepared: GraphModule) -> dict[str, FakeQuantize]:
         if not isinstance(observer, FakeQuantize):
             continue
         observed = node.args[0]
-        while observed.op == "call_module":  # an observer of what another one passes on
+        while observed.op == "call_module":  # an observer behind another one
             observed = observed.args[0]
         if node not in varying:
             constant.append(observer)

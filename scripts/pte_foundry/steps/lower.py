@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
             lower(edge_program.load(arguments.program, metadata), arguments.slice), "all"
         )
         digest = write_bytes(arguments.output, lowered)
-        handles = {"pte_sha256": digest, "operators": metadata["operators"]}
+        handles = {"pte_sha256": digest, "operators": metadata["debug_handles"]}
         write_json(arguments.debug_handles, handles)
 
     return command.run(arguments, step, deterministic=True, fork=True)

@@ -13,11 +13,12 @@ import pytest
 from pte_foundry.bench import __main__ as bench
 from pte_foundry.bench import (
     builds,
+    built,
     footprint,
     interpreter,
+    job_memory,
     jobs,
     matrix,
-    memory,
     palettization,
     planning,
     preparation,
@@ -25,7 +26,7 @@ from pte_foundry.bench import (
     show,
 )
 from pte_foundry.bench.measure import Comparison, Side, side_by_side
-from pte_foundry.bench.palettizer import Palettizer
+from pte_foundry.bench.palettization_process import Palettizer
 from rich.console import Console
 
 MACHINE = {"processor": "a processor", "cores": 2, "torch_threads": 1, "load_average": 0.25}
@@ -190,7 +191,7 @@ def test_one_artifact_of_each_recipe_is_measured_and_models_without_any_are_name
         "pte/smollm2/fp16/ios18.pte",
         "reference/minilm.safetensors",
     )
-    chosen = interpreter.artifacts(tmp_path, "minilm")
+    chosen = built.artifacts(tmp_path, "minilm")
     assert {recipe: path.name for recipe, path in chosen.items()} == {
         "fp16": "ios18.pte",
         "fp32": "ios18_fp32.pte",
@@ -208,8 +209,8 @@ def test_what_is_not_built_is_skipped_and_told(tmp_path, monkeypatch):
     assert [entry["comparisons"] for entry in entries.values()] == [[]] * 7
     assert "not measured: mobilenet_v2, minilm, smollm2" in entries["Interpreter"]["skipped"]
     assert "make is not measured" in entries["Planning"]["skipped"]
-    assert entries[memory.TITLE]["stages"] == []
-    assert "nothing is built" in entries[memory.TITLE]["skipped"]
+    assert entries[job_memory.TITLE]["stages"] == []
+    assert "nothing is built" in entries[job_memory.TITLE]["skipped"]
 
 
 @pytest.mark.parametrize("solver", ["exact", pytest.param("upstream", marks=pytest.mark.slow)])
@@ -287,11 +288,11 @@ def test_a_system_that_does_not_tell_memory_has_no_ratios():
 
 def test_the_table_shows_peaks_by_step_and_model_the_smallest_first():
     stages = [
-        memory.row("lower", "large", 600, [1500, 2900.4]),
-        memory.row("lower", "small", 1, [400]),
-        memory.row("export", "large", 600, [2116]),
+        job_memory.row("lower", "large", 600, [1500, 2900.4]),
+        job_memory.row("lower", "small", 1, [400]),
+        job_memory.row("export", "large", 600, [2116]),
     ]
-    entry = record.benchmark(memory.TITLE, memory.HOW, []) | {"stages": stages}
+    entry = record.benchmark(job_memory.TITLE, job_memory.HOW, []) | {"stages": stages}
     console = Console(record=True, width=100, file=io.StringIO())
     show.table(record.record([entry], MACHINE, {}), console)
     lines = [line.split() for line in console.export_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Protects the comparison with scripts by hand: that both make the same artifacts."""
+"""Tests the comparison with upstream's scripts: that both build the same artifacts."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from pte_foundry.bench import builds
-from pte_foundry.bench.by_hand import Job, quantized
+from pte_foundry.bench.upstream_script import Job, quantized
 
 
 @pytest.fixture
@@ -14,14 +14,11 @@ def folder(tmp_path):
     return builds.Folder(tmp_path / "project")
 
 
-def concerned(folder, edit):
+def affected(folder, edit):
     """The artifacts that differ after an edit."""
-    old = builds._config(folder)
+    old = folder.jobs()
     folder.edit(*builds.EDITS[edit])
-    new = builds._config(folder)
-    return {
-        builds._name(b) for b in new.builds if builds._made_of(new, b) != builds._made_of(old, b)
-    }
+    return {builds.name_of(build) for build in builds.affected(folder.jobs(), old)}
 
 
 @pytest.mark.parametrize(
@@ -40,8 +37,8 @@ def concerned(folder, edit):
         ("target's units", {"digits_cnn/fp16/ios18_ne"}),
     ],
 )
-def test_an_edit_concerns_what_it_says(folder, edit, names):
-    assert concerned(folder, edit) == names
+def test_an_edit_affects_what_it_says(folder, edit, names):
+    assert affected(folder, edit) == names
 
 
 def test_an_edit_that_fits_no_more_is_refused(folder):
@@ -50,17 +47,18 @@ def test_an_edit_that_fits_no_more_is_refused(folder):
 
 
 def test_every_artifact_has_a_script_with_all_that_it_needs(folder):
-    config = builds._config(folder)
-    jobs = [
-        builds._job(config, b, folder.path, folder.path / "out" / builds._name(b))
+    jobs = folder.jobs()
+    config = jobs.config
+    scripts = [
+        builds.script(jobs, b, folder.path, folder.path / "out" / builds.name_of(b))
         for b in config.builds
     ]
-    assert len({job.output for job in jobs}) == len(config.builds) > 10
-    sources = {str(folder.path / name) for name in builds._sources(config)}
-    assert {path for job in jobs for path in (job.weights, *job.data.values())} == sources
-    command = jobs[0].command()
+    assert len({script.output for script in scripts}) == len(config.builds) > 10
+    sources = {str(folder.path / name) for name in builds.sources(config)}
+    assert {path for one in scripts for path in (one.weights, *one.data.values())} == sources
+    command = scripts[0].command()
     assert command[0] == sys.executable
-    assert Job(**json.loads(command[-1])) == jobs[0]
+    assert Job(**json.loads(command[-1])) == scripts[0]
 
 
 class Model:
@@ -93,8 +91,8 @@ def test_a_script_quantizes(step):
 
 
 def test_what_upstream_gives_twice_is_told(folder):
-    config = builds._config(folder)
-    schemes = {name: builds._scheme(config, name) for name in config.recipes}
+    config = folder.jobs().config
+    schemes = {name: builds.scheme_of(config, name) for name in config.recipes}
     assert schemes["int4_group32"] == "affine"
     assert schemes["lut4"] == "codebook"
     assert schemes["int8_static"] == "pt2e"

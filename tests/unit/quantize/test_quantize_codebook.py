@@ -104,7 +104,7 @@ def normal():
 )
 def test_torchaos_tensors_are_as_good_as_it_asks(normal, bits, group, least_db):
     dtype = getattr(torch, f"uint{bits}")
-    with solver("exact", bits):
+    with solver(bits):
         tensor = CodebookQuantizedTensor.from_float(normal, dtype, [-1, group])
     assert tensor.codebook.shape == (1, 256 // group, 1 << bits, 1)
     assert tensor.codes.shape == (100, 256)
@@ -114,7 +114,7 @@ def test_torchaos_tensors_are_as_good_as_it_asks(normal, bits, group, least_db):
 
 def test_torchaos_configuration_makes_modules_that_export(normal):
     model = nn.Sequential(nn.Linear(256, 64))
-    with solver("exact", 8):
+    with solver(8):
         quantize_(model, CodebookWeightOnlyConfig(torch.uint8, [-1, 4]))
     assert type(model[0].weight) is CodebookQuantizedTensor
     program = torch.export.export(model, (normal[:1],))
@@ -125,11 +125,6 @@ def test_torchaos_configuration_makes_modules_that_export(normal):
 
 def test_the_solver_is_exchanged_only_for_a_while():
     theirs = codebook_quantized_tensor.choose_qparams_and_quantize_codebook_coreml
-    with solver("exact", 4):
+    with solver(4):
         assert codebook_quantized_tensor.choose_qparams_and_quantize_codebook_coreml is not theirs
     assert codebook_quantized_tensor.choose_qparams_and_quantize_codebook_coreml is theirs
-    with solver("upstream", 2):
-        table, codes = quantization_utils._get_kmeans_lookup_table_and_weight(3, torch.randn(8, 8))
-    assert table.shape == (8, 1)
-    assert not table[4:].any()
-    assert np.unique(codes).size == 4

@@ -10,7 +10,14 @@ import torch
 from coremltools.models.neural_network import quantization_utils
 from pte_foundry.errors import ModelError
 from pte_foundry.quantize.kmeans import lookup_tables as module
-from pte_foundry.quantize.kmeans.lookup_tables import kmeans, tables
+from pte_foundry.quantize.kmeans.lookup_tables import tables_and_codes
+
+
+def kmeans(values, clusters):
+    """One table for values of any shape: its centres, and the codes in that shape."""
+    matrix = torch.from_numpy(values.reshape(1, -1))
+    centres, codes = tables_and_codes(matrix, (1, values.size), clusters)
+    return centres[0, : int(codes.max()) + 1], codes.reshape(values.shape)
 
 
 def tensors():
@@ -153,30 +160,32 @@ def test_the_order_of_values_does_not_count():
 def test_values_of_any_dtype_are_those_of_fp32(dtype):
     matrix = torch.tensor(trained_layer()).to(dtype)
     for block in ((64, 96), (16, 96), (64, 32)):
-        ours, expected = tables(matrix, block, 16), tables(matrix.float(), block, 16)
+        ours = tables_and_codes(matrix, block, 16)
+        expected = tables_and_codes(matrix.float(), block, 16)
         assert all(map(np.array_equal, ours, expected))
 
 
 def test_a_view_is_read_where_it_lies():
     matrix = torch.tensor(trained_layer(), dtype=torch.float32)
     for block in ((96, 64), (16, 64), (96, 32)):
-        ours, expected = tables(matrix.T, block, 16), tables(matrix.T.contiguous(), block, 16)
+        ours = tables_and_codes(matrix.T, block, 16)
+        expected = tables_and_codes(matrix.T.contiguous(), block, 16)
         assert all(map(np.array_equal, ours, expected))
 
 
 @pytest.mark.parametrize("block", [(8, 300), (160, 10), (1, 300), (160, 1)])
 @pytest.mark.parametrize("clusters", [2, 16, 256])
-def test_neither_threads_nor_groups_nor_tiles_count(block, clusters, monkeypatch):
-    """Some tables hold few values, some many; groups of one table, threads that overtake."""
+def test_neither_groups_nor_tiles_count(block, clusters, monkeypatch):
+    """Some tables hold few values, some many; groups of one table and of many."""
     rng = np.random.default_rng(3)
     values = rng.standard_t(3, size=(160, 300)) * rng.gamma(2, size=(160, 1))
     values[::3, ::4] = np.round(values[::3, ::4])
     matrix = torch.tensor(values, dtype=torch.float32)
-    expected = tables(matrix, block, clusters)
+    expected = tables_and_codes(matrix, block, clusters)
     monkeypatch.setattr("pte_foundry.quantize.kmeans.bins._TILE", 1000)
-    for threads, group in ((1, 1), (1, 1 << 14), (2, 1 << 14), (5, 1)):
+    for group in (1, 1 << 14):
         monkeypatch.setattr(module, "_GROUP", group)
-        assert all(map(np.array_equal, tables(matrix, block, clusters, threads), expected))
+        assert all(map(np.array_equal, tables_and_codes(matrix, block, clusters), expected))
 
 
 def test_many_values_are_counted_in_turns(monkeypatch):
@@ -191,14 +200,14 @@ def test_many_values_are_counted_in_turns(monkeypatch):
 
 DIGEST_OF_TABLES = """
 import hashlib, numpy as np, torch
-from pte_foundry.quantize.kmeans.lookup_tables import tables
+from pte_foundry.quantize.kmeans.lookup_tables import tables_and_codes
 rng = np.random.default_rng(0)
 digest = hashlib.sha256()
 for values in (rng.normal(size=(200, 160)), rng.standard_t(3, size=(200, 160))):
     matrix = torch.from_numpy(values).float()
     for clusters in (2, 16, 256):
         for block in ((200, 160), (8, 160), (200, 32)):
-            for part in tables(matrix, block, clusters, torch.get_num_threads()):
+            for part in tables_and_codes(matrix, block, clusters):
                 digest.update(part.tobytes())
 print(digest.hexdigest())
 """

@@ -9,15 +9,17 @@ from pte_foundry.quantize.weight_only import quantize
 from torch import nn
 
 BOTH = ["torch.nn.Embedding", "torch.nn.Linear"]
-PER_AXIS = {"scheme": "affine", "granularity": {"axis": 0}, "types": BOTH}
-CODEBOOK = {"scheme": "codebook", "types": BOTH}
+ALL = {"types": BOTH, "names": ["*"], "exclude": []}
+PER_AXIS = ALL | {"scheme": "affine", "granularity": {"axis": 0}}
+CODEBOOK = ALL | {"scheme": "codebook"}
 STEPS = {
     "int8_per_axis": ("iOS16", [PER_AXIS | {"weight_dtype": "int8"}]),
     "int4_group32": (
         "iOS18",
         [
             PER_AXIS | {"weight_dtype": "int8", "types": BOTH[:1]},
-            {"scheme": "affine", "weight_dtype": "int4", "granularity": {"group_size": 32}},
+            PER_AXIS
+            | {"weight_dtype": "int4", "granularity": {"group_size": 32}, "types": BOTH[1:]},
         ],
     ),
     "int4_per_axis": ("iOS18", [PER_AXIS | {"weight_dtype": "int4"}]),

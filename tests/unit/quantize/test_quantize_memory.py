@@ -17,7 +17,8 @@ from pte_foundry.bench.footprint import memory
 from pte_foundry.quantize.weight_only import quantize
 
 def step(bits, block_size):
-    return {"scheme": "codebook", "dtype": f"uint{bits}", "block_size": block_size}
+    everything = {"types": ["torch.nn.Linear"], "names": ["*"], "exclude": []}
+    return everything | {"scheme": "codebook", "dtype": f"uint{bits}", "block_size": block_size}
 
 peaks = {}
 quantize(nn.Sequential(nn.Linear(64, 64)), [step(4, [-1, -1])])

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import torch
 from executorch.backends.apple.coreml.quantizer import _coreml_quantizer_utils as upstream
-from pte_foundry.bench import equality, models, preparation
+from pte_foundry.bench import equality, networks, preparation
 from pte_foundry.formats.canonical import canonical_pte
 from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
@@ -25,9 +25,9 @@ from tests.unit.lowering.test_lowering import TARGET
 from tests.unit.upstream.test_quantizer_patterns import Zoo
 
 NETWORKS = {
-    "digits_cnn": models.digits_cnn,
-    "minilm": partial(models.minilm, layers=2, heads=3, width=24, tokens=8),
-    "smollm2": partial(models.smollm2, layers=2, heads=3, width=24, tokens=8, vocabulary=64),
+    "digits_cnn": networks.digits_cnn,
+    "minilm": partial(networks.minilm, layers=2, heads=3, width=24, tokens=8),
+    "smollm2": partial(networks.smollm2, layers=2, heads=3, width=24, tokens=8, vocabulary=64),
 }
 STATIC = preparation.SETTINGS
 AFFINE = {
@@ -58,7 +58,7 @@ def upstreams(monkeypatch):
 
 
 def exported(make, strict=False):
-    network, inputs = models.with_random_weights(make)
+    network, inputs = networks.with_random_weights(make)
     return torch.export.export(network, inputs, strict=strict), inputs
 
 
@@ -106,7 +106,7 @@ def test_a_difference_is_noticed():
 @pytest.mark.slow
 def test_mobilenet_is_prepared_and_converted_as_by_upstream(upstreams):
     """In full: it has few kinds of operators, but all of them in the order that folds norms."""
-    program, inputs = exported(models.mobilenet_v2)
+    program, inputs = exported(networks.mobilenet_v2)
     assert_same(program, STATIC, inputs, upstreams)
 
 
@@ -126,7 +126,7 @@ def test_the_core_ml_program_is_that_of_upstreams_flow(upstreams):
     calibration observes the float model on purpose (``pte_foundry.quantize.pt2e``), so its ranges are
     others.
     """
-    program, inputs = exported(models.digits_cnn)
+    program, inputs = exported(networks.digits_cnn)
     theirs = upstreams(program, STATIC)
     with torch.no_grad():
         for _ in range(4):
@@ -150,13 +150,13 @@ def test_upstream_ignores_settings_of_types_on_non_strict_programs(upstreams):
     """There it compares classes with their names; ours heeds them, as upstream on strict ones."""
     by_type = {"module_type_configs": {nn.Linear: LINEARS_IN_FLOAT}, **STATIC}
     ours = {"module_type_configs": {"torch.nn.Linear": LINEARS_IN_FLOAT}, **STATIC}
-    program, _ = exported(models.digits_cnn)
+    program, _ = exported(networks.digits_cnn)
     ignoring = upstreams(program, by_type)
     assert equality.annotations(ignoring) == equality.annotations(upstreams(program, STATIC))
     heeding = noted(pt2e.prepare(program, ours))
     different = {name for name, note in noted(ignoring).items() if note != heeding[name]}
     assert different == {"linear", "linear_1", "relu_3"}
-    strict, _ = exported(models.digits_cnn, strict=True)
+    strict, _ = exported(networks.digits_cnn, strict=True)
     assert equality.annotations(pt2e.prepare(strict, ours)) == equality.annotations(
         upstreams(strict, by_type)
     )
@@ -166,7 +166,7 @@ def test_upstream_ignores_settings_of_types_on_non_strict_programs(upstreams):
 def test_upstream_quantizes_nothing_that_has_a_setting_by_name(strict, upstreams):
     """Weights have no module in the graph, so neither the name's settings nor the rest apply."""
     settings = {"module_name_configs": {"hidden": LINEARS_IN_FLOAT}, **STATIC}
-    program, _ = exported(models.digits_cnn, strict)
+    program, _ = exported(networks.digits_cnn, strict)
     theirs, ours = noted(upstreams(program, settings)), noted(pt2e.prepare(program, settings))
     assert theirs["linear"] is None
     assert ours["linear"][0]

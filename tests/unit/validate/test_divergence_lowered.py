@@ -98,7 +98,7 @@ def residual():
 
 def lowered(program, target):
     edge = edge_program.make(program, [])
-    return Pte.load(lower(edge, TARGET | target)), edge.sources
+    return Pte.load(lower(edge, TARGET | target)), edge.debug_handles
 
 
 def found(reference, program, target, inputs):
@@ -130,7 +130,7 @@ def test_in_fp32_no_layer_introduces_anything(residual):
 
 def test_the_artifact_alone_is_enough_in_a_results_folder(residual, tmp_path, capfd):
     edge = edge_program.make(residual, [])
-    pte, sources = lower(edge, TARGET), edge.sources
+    pte, sources = lower(edge, TARGET), edge.debug_handles
     artifact, before = (tmp_path / stage / "net/fp16" for stage in ("pte", "lower"))
     for folder, name in ((artifact, "ios18.pte"), (before, "key.pte")):
         folder.mkdir(parents=True)
@@ -213,7 +213,7 @@ def test_the_weight_that_four_bits_cannot_hold_is_found():
         model.hidden.weight[:, 0] = 5.0
     reference = exported(model, IMAGES[0])
     steps = [{"scheme": "affine", "weight_dtype": "int4", "granularity": {"axis": 0}}]
-    steps[0]["types"] = ["torch.nn.Linear"]
+    steps[0] |= {"types": ["torch.nn.Linear"], "names": ["*"], "exclude": []}
     program = exported(quantize(model, steps), IMAGES[0])
     worst, second, third = found(reference, program, {}, IMAGES)["layers"][:3]
     assert worst["layer"] == ["aten.linear.default @ hidden"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
-from pte_foundry.bench import memory as bench
+from pte_foundry.bench import job_memory as bench
 from pte_foundry.canonical_json import encoded
 from pte_foundry.job.fork_server import VARIABLE
 from pte_foundry.job.fork_server.client import OFF

@@ -59,7 +59,7 @@ def start(models: Iterable[Path], logs: Path) -> None:
                 stdout=output,
                 stderr=output,
                 pass_fds=[listener.fileno()],
-                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
                 start_new_session=True,  # an interrupt from the keyboard is for the steps
             )
     os.close(lifeline)

@@ -1,4 +1,9 @@
-"""Clusters as intervals of sorted cells: what they gain, and moves of bounds that gain more."""
+"""Clusters as intervals of sorted cells: their gains, and moves of bounds that raise the gain.
+
+A cluster with n values of sum s lowers the squared error by s²/n, its *gain*: the squared error of
+a table is the energy of its cells less the gains of its clusters. For shapes and dtypes of bounds
+see ``pte_foundry.quantize.kmeans.cells.Cells``.
+"""
 
 from collections.abc import Callable
 
@@ -6,83 +11,92 @@ import numpy as np
 
 from pte_foundry.quantize.kmeans.cells import Cells
 
-# A move by steps can be a whole step, or half of one.
+# How far a bound may move at once, in steps.
 MOVES = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
-_MOST_MOVES = 100
+_MOST_ROUNDS = 100
 
 
-def gain_of(counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """By how much clusters lower the squared error, given what they hold; the higher the better."""
+def gain(counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Gains of clusters, given how many values they have and their sums; any shape, float64."""
     return sums * sums / np.maximum(counts, 1.0)
 
 
-def apart(rows: np.ndarray) -> np.ndarray:
-    return rows[:, 1:] - rows[:, :-1]
-
-
 def total_gain(cells: Cells, bounds: np.ndarray) -> np.ndarray:
-    """Of each table, the sum of its clusters' gains."""
+    """The sum of the gains of each table's clusters, float64 of shape (tables,)."""
     counts, sums = cells.below(bounds)
-    gains = gain_of(apart(counts), apart(sums))
+    gains = gain(np.diff(counts), np.diff(sums))
     return np.cumsum(gains, axis=1)[:, -1]
 
 
-def means_of(cells: Cells, bounds: np.ndarray) -> np.ndarray:
+def cluster_means(cells: Cells, bounds: np.ndarray) -> np.ndarray:
+    """The mean of each cluster, float64 of shape (tables, clusters); empty ones: ``offsets``."""
     counts, sums = cells.below(bounds)
-    return apart(sums) / np.maximum(apart(counts), 1.0) + cells.centres
+    return np.diff(sums) / np.maximum(np.diff(counts), 1.0) + cells.offsets
 
 
 def midpoints(means: np.ndarray) -> np.ndarray:
+    """The midpoints of neighbours: (tables, clusters) to (tables, clusters - 1), float64."""
     return (means[:, :-1] + means[:, 1:]) / 2
 
 
-def repeat(
+def improve(
     cells: Cells,
     bounds: np.ndarray,
     active: np.ndarray,
     move: Callable[[np.ndarray], np.ndarray],
     tolerance: float,
 ) -> np.ndarray:
-    """Moves the bounds of each active table for as long as that gains something worth while."""
-    gain = total_gain(cells, bounds)
-    for _ in range(_MOST_MOVES):
+    """Repeats a move for each table until it gains nothing worth while; returns the bounds.
+
+    Args:
+        active: mask of the tables to improve, of shape (tables,).
+        move: new bounds from old ones; a table keeps its old ones if they gain no more, or if a
+            cluster became empty.
+        tolerance: a table is done when a move lowers its squared error by less than this part.
+    """
+    best = total_gain(cells, bounds)
+    for _ in range(_MOST_ROUNDS):
         moved = move(bounds)
         other = total_gain(cells, moved)
-        better = active & (other > gain) & (apart(moved) > 0).all(axis=1)
+        better = active & (other > best) & (np.diff(moved) > 0).all(axis=1)
         bounds = np.where(better[:, None], moved, bounds)
-        active = better & (other - gain > tolerance * (cells.energy - other))
-        gain = np.where(better, other, gain)
+        active = better & (other - best > tolerance * (cells.energy - other))
+        best = np.where(better, other, best)
         if not active.any():
             break
     return bounds
 
 
 def shift(cells: Cells, bounds: np.ndarray, step: float) -> np.ndarray:
-    """The best bounds of all that are near the midpoints of the means, by dynamic programming."""
-    means = means_of(cells, bounds)
-    moves = midpoints(means)[:, :, None] + (apart(means) * step)[:, :, None] * MOVES
-    tables, inner, width = moves.shape
+    """The best of all bounds near the midpoints of the means, by dynamic programming.
+
+    ``step`` is in distances of neighbouring means; each bound makes one of ``MOVES``.
+    """
+    means = cluster_means(cells, bounds)
+    limits = midpoints(means)[:, :, None] + (np.diff(means) * step)[:, :, None] * MOVES
+    tables, inner, width = limits.shape
     choices = np.zeros((width, inner + 2, tables), dtype=np.int64)
-    found = cells.search(moves.reshape(tables, -1)).reshape(moves.shape)
+    found = cells.search(limits.reshape(tables, -1)).reshape(limits.shape)
     choices[:, 1:-1] = found.transpose(2, 1, 0)
     choices[:, -1] = cells.sizes
     counts, sums = cells.below(choices, axis=-1)
-    # By choice of the lower bound, choice of the upper bound, cluster, table.
+    # Axes: choice of the lower bound, choice of the upper bound, cluster, table.
     counts = counts[None, :, 1:] - counts[:, None, :-1]
-    gains = gain_of(counts, sums[None, :, 1:] - sums[:, None, :-1])
+    gains = gain(counts, sums[None, :, 1:] - sums[:, None, :-1])
     gains[counts <= 0] = -np.inf
     chosen = _best_path(gains)
     return choices[chosen, np.arange(inner + 2)[:, None], np.arange(tables)].T
 
 
 def _best_path(gains: np.ndarray) -> np.ndarray:
-    """Choices whose gains have the greatest sum.
+    """Choices with the greatest sum of gains.
 
     Args:
-        gains: by choice at the lower end, choice at the upper end, cluster, table.
+        gains: float64 of shape (choices of the lower bound, choices of the upper bound, clusters,
+            tables).
 
     Returns:
-        A choice at each end of a cluster, one more than there are clusters, by table.
+        The choice for each bound, int64 of shape (clusters + 1, tables).
     """
     width, _, clusters, tables = gains.shape
     length = 1 << (clusters - 1).bit_length()
@@ -109,19 +123,19 @@ def _best_path(gains: np.ndarray) -> np.ndarray:
 
 
 def lloyd(cells: Cells, bounds: np.ndarray) -> np.ndarray:
-    """The bounds at the midpoints of the means."""
-    inner = cells.search(midpoints(means_of(cells, bounds)))
+    """One iteration of Lloyd's algorithm: bounds at the midpoints of the means."""
+    inner = cells.search(midpoints(cluster_means(cells, bounds)))
     return np.concatenate((bounds[:, :1], inner, bounds[:, -1:]), axis=1)
 
 
-def exchange(cells: Cells, bounds: np.ndarray) -> np.ndarray:
-    """Splits clusters and merges others wherever that lowers the error."""
-    middle = np.clip(cells.search(means_of(cells, bounds)), bounds[:, :-1], bounds[:, 1:])
+def split_and_merge(cells: Cells, bounds: np.ndarray) -> np.ndarray:
+    """Bounds with some clusters split and as many merged, where that raises the gain."""
+    middle = np.clip(cells.search(cluster_means(cells, bounds)), bounds[:, :-1], bounds[:, 1:])
     (counts, sums), (inside, part) = cells.below(bounds), cells.below(middle)
-    whole = gain_of(apart(counts), apart(sums))
-    gained = gain_of(inside - counts[:, :-1], part - sums[:, :-1])
-    gained += gain_of(counts[:, 1:] - inside, sums[:, 1:] - part) - whole
-    both = gain_of(counts[:, 2:] - counts[:, :-2], sums[:, 2:] - sums[:, :-2])
+    whole = gain(np.diff(counts), np.diff(sums))
+    gained = gain(inside - counts[:, :-1], part - sums[:, :-1])
+    gained += gain(counts[:, 1:] - inside, sums[:, 1:] - part) - whole
+    both = gain(counts[:, 2:] - counts[:, :-2], sums[:, 2:] - sums[:, :-2])
     lost = whole[:, :-1] + whole[:, 1:] - both
     moved = bounds.copy()
     for table in np.flatnonzero(gained.max(axis=1) > lost.min(axis=1)):
@@ -132,7 +146,10 @@ def exchange(cells: Cells, bounds: np.ndarray) -> np.ndarray:
 
 
 def _pairs(gained: np.ndarray, lost: np.ndarray) -> tuple[list[int], list[int]]:
-    """Clusters to split and clusters to merge with the next: as many, and no cluster twice."""
+    """Clusters to split, and as many to merge with the next one; no cluster is used twice.
+
+    ``gained`` is what splitting each cluster gains, ``lost`` what merging each with the next loses.
+    """
     merges = np.argsort(lost, kind="stable").tolist()
     touched: set[int] = set()
     chosen: tuple[list[int], list[int]] = ([], [])

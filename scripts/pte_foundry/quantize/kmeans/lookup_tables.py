@@ -1,60 +1,67 @@
-"""K-means for scalars, of many tables at once: fast, nearly optimal, and the same everywhere.
+"""Look-up tables of a matrix by scalar k-means: fast, near-optimal, and reproducible bit for bit.
 
-Scalars can be sorted. Then a cluster is an interval, and what one contributes to the error follows
-from prefix sums of counts and values; ``pte_foundry.quantize.kmeans.cells`` has these without sorting all.
+Scalars can be sorted. Then a cluster is an interval, and its squared error follows from prefix sums
+of counts and values, which ``pte_foundry.quantize.kmeans.cells`` has without sorting every value.
 
-Dynamic programming over intervals (H. Wang and M. Song, Ckmeans.1d.dp, The R Journal 3/2, 2011)
-finds the best clustering of a coarse grid, then the best of all combinations in which every bound
-moves by no, half or a whole step, with smaller and smaller steps; Lloyd's step ends it. With few
-distinct values it takes all of them, and the result is the global optimum. Every step works on a
-whole group of tables. At the end each value has its nearest centre, exactly; a further step of
-Lloyd's would lower the error by about a millionth.
+Dynamic programming over intervals (H. Wang and M. Song, Ckmeans.1d.dp: Optimal k-means Clustering
+in One Dimension by Dynamic Programming, The R Journal 3/2, 2011) finds the best clusters on a
+coarse grid. Then it finds the best of all combinations in which every bound moves by a whole step,
+half a step or none, for smaller and smaller steps. Split-and-merge moves and Lloyd's algorithm
+follow. All tables of a group are solved together. At the end each value gets its nearest centre,
+exactly; one more iteration of Lloyd's algorithm would lower the error by about a millionth.
 
-All that decides the result is integer sums, sequential float64 sums, correctly rounded arithmetic
-(+ - * / sqrt) and comparisons. How tables are grouped is no part of it. So it is the same for any
-number of threads and any instruction set.
+How near to the optimum: with at most 256 distinct values the result is the global optimum.
+Otherwise, measured against kmeans1d 0.5.0 (exact) with 100,000 values and 2 to 256 clusters, the
+squared error is at most 1.0033 times the optimum on natural distributions, but 1.09 to 1.17 times
+for two humps far apart (scales 1e-3 and 1, at a distance of 1e3).
+
+The result depends only on integer sums, sequential float64 sums, correctly rounded arithmetic
+(+ - * / sqrt) and comparisons, and not on how tables are grouped. So it is the same with any
+number of threads and on any instruction set.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 import torch
 
 from pte_foundry.errors import ModelError
-from pte_foundry.quantize.kmeans.bins import Blocks, Scale
+from pte_foundry.quantize.kmeans.bins import Bins, Blocks
 from pte_foundry.quantize.kmeans.cells import Cells
 from pte_foundry.quantize.kmeans.intervals import (
     MOVES,
-    exchange,
+    cluster_means,
+    improve,
     lloyd,
-    means_of,
     midpoints,
-    repeat,
     shift,
+    split_and_merge,
 )
-from pte_foundry.quantize.kmeans.seeding import REACH, optimum, parts_of_grid, start
+from pte_foundry.quantize.kmeans.seeding import REACH, grid_parts, optimum, seed
 
-# Cells a cluster that a matrix is cut into before some are refined; more if there are more values
-# than so many times as many, as those in refined cells take memory.
+# Bins for each cluster before refinement; more if a table has more than _HELD times this many
+# values, because refined cells take memory.
 _FINENESS, _HELD = 64, 1 << 15
-# ... but not into more than one for so many values.
+# But not more than one bin for this many values.
 _SPARSE = 8
 # With no more distinct values than this the global optimum is found.
 _FEW = 256
 # Entries of the largest arrays with which a group of tables is solved.
 _GROUP = 1 << 17
-# Steps by which bounds move, in distances of neighbouring centres: at first, and once the cells
-# where they lie are refined.
+# Steps by which bounds move, in distances of neighbouring centres: at first, and after the cells
+# where bounds are have been refined.
 _COARSE, _FINE = (1 / 4, 1 / 16, 1 / 64), (1 / 32, 1 / 128, 1 / 512)
-# Moves of one kind end when one gains less than this part of the error; moves by steps already when
-# it is less than this part of the square of the step.
+# Moves of one kind end when one lowers the squared error by less than this part; shifts may end
+# earlier, at this part times the square of the step.
 _TOLERANCE = 1e-6
-_COARSENESS = 1e-2
+_STEP_TOLERANCE = 1e-2
 
 
-def _solve(cells: Cells, clusters: int) -> np.ndarray:
-    """Bounds of all tables; with fewer values than clusters the last clusters are empty."""
+def _find_bounds(cells: Cells, clusters: int) -> np.ndarray:
+    """Bounds of all tables, int64 of shape (tables, clusters + 1).
+
+    If a table has less distinct values than clusters, its last clusters are empty.
+    """
     few = cells.sizes <= max(_FEW, _SPARSE * clusters)
     if (undecided := cells.all_undecided(few)).size:
         cells.refine(undecided, np.zeros((few.size, 1), dtype=np.int64), wholly=True)
@@ -64,52 +71,55 @@ def _solve(cells: Cells, clusters: int) -> np.ndarray:
         bounds[table] = optimum(cells, table, clusters)
     if few.all():
         return bounds
-    bounds = np.where(few[:, None], bounds, start(cells, clusters))
-    bounds = _improve(cells, bounds, ~few, _COARSE)
-    undecided = cells.undecided(midpoints(means_of(cells, bounds)))
+    bounds = np.where(few[:, None], bounds, seed(cells, clusters))
+    bounds = _improve_all(cells, bounds, ~few, _COARSE)
+    undecided = cells.undecided(midpoints(cluster_means(cells, bounds)))
     if undecided.size:
-        active = ~few & cells.having(undecided)
-        bounds = _improve(cells, cells.refine(undecided, bounds), active, _FINE)
+        active = ~few & cells.tables_with(undecided)
+        bounds = _improve_all(cells, cells.refine(undecided, bounds), active, _FINE)
     return bounds
 
 
-def _improve(
+def _improve_all(
     cells: Cells, bounds: np.ndarray, active: np.ndarray, steps: tuple[float, ...]
 ) -> np.ndarray:
+    """Bounds after every kind of move, of the tables that the mask ``active`` chooses."""
     for step in steps:
-        tolerance = max(_TOLERANCE, _COARSENESS * step * step)
-        bounds = repeat(cells, bounds, active, partial(shift, cells, step=step), tolerance)
-    bounds = repeat(cells, bounds, active, partial(exchange, cells), _TOLERANCE)
-    return repeat(cells, bounds, active, partial(lloyd, cells), _TOLERANCE)
+        tolerance = max(_TOLERANCE, _STEP_TOLERANCE * step * step)
+        bounds = improve(cells, bounds, active, partial(shift, cells, step=step), tolerance)
+    bounds = improve(cells, bounds, active, partial(split_and_merge, cells), _TOLERANCE)
+    return improve(cells, bounds, active, partial(lloyd, cells), _TOLERANCE)
 
 
-def _table(cells: Cells, bounds: np.ndarray) -> np.ndarray:
-    """The means of all clusters; of empty ones some number."""
+def _centres(cells: Cells, bounds: np.ndarray) -> np.ndarray:
+    """The means of all clusters, float64 of shape (tables, clusters); arbitrary for empty ones."""
     low, high = bounds[:, :-1], bounds[:, 1:]
     last = cells.values.shape[1] - 1
     least = np.take_along_axis(cells.values, np.minimum(low, last), axis=1)
     most = np.take_along_axis(cells.values, np.maximum(high - 1, 0), axis=1)
-    # Within its values a mean is exact for equal ones, whatever the sums have rounded.
-    return np.clip(means_of(cells, bounds), least, most)
+    # The clip makes the mean of equal values exact, however the sums were rounded.
+    return np.clip(cluster_means(cells, bounds), least, most)
 
 
-def tables(
-    matrix: torch.Tensor, block: tuple[int, int], clusters: int, threads: int = 1
+def tables_and_codes(
+    matrix: torch.Tensor, block: tuple[int, int], clusters: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One table for each block of a matrix, with the least squared error.
+    """Look-up tables of a matrix, one for each block, and the code of each of its values.
 
     Args:
-        matrix: any float dtype; its values are taken as fp32.
-        block: rows and columns; they divide those of the matrix, and one of them is equal.
-        clusters: entries of a table, 2 to 256; with fewer distinct values each is an entry.
-        threads: how many groups of tables are solved at once. The result is the same.
+        matrix: 2-D, of any float dtype; its values are taken as fp32.
+        block: rows and columns of a block; they divide those of the matrix, and a block spans all
+            rows or all columns.
+        clusters: entries of a table, 2 to 256; a block with fewer distinct values has one entry for
+            each of them.
 
     Returns:
-        Tables as float64, of shape (blocks, clusters): centres in ascending order, then zeros if
-        there are fewer. And the entry of each value, uint8, in the shape of the matrix.
+        The tables, float64 of shape (blocks, clusters): centres in ascending order, followed by
+        zeros if there are fewer. And the codes, uint8 in the shape of the matrix: the entry of each
+        value in the table of its block.
 
     Raises:
-        ModelError: there is no value, or one is not finite.
+        ModelError: the matrix is empty, or a value is not finite.
     """
     if not matrix.numel():
         raise ModelError("only tensors with at least one value can be clustered")
@@ -119,39 +129,22 @@ def tables(
         matrix, flat, width = matrix.reshape(-1, size), codes.reshape(-1, size), None
     blocks = Blocks(matrix, width)
     fineness = max(_FINENESS, size // _HELD) * clusters
-    scale = Scale(blocks, min(fineness, size // _SPARSE))
+    bins = Bins(blocks, min(fineness, size // _SPARSE))
     centres = np.zeros((blocks.tables, clusters))
     entries = (
-        scale.size,
+        bins.size,
         size // _SPARSE,
         clusters * MOVES.size**2,
-        parts_of_grid(clusters) * REACH,
+        grid_parts(clusters) * REACH,
     )
     step = max(1, _GROUP // max(entries))
-
-    def solve(first: int) -> None:
-        where = blocks.some(first, first + step)
-        cells = Cells(Blocks(matrix[where], width), scale)
-        bounds = _solve(cells, clusters)
-        table = _table(cells, bounds)
+    for first in range(0, blocks.tables, step):
+        region = blocks.region(first, first + step)
+        cells = Cells(Blocks(matrix[region], width), bins)
+        bounds = _find_bounds(cells, clusters)
+        means = _centres(cells, bounds)
         used = bounds[:, :-1] < bounds[:, 1:]
-        centres[first : first + step] = np.where(used, table, 0.0)
-        limits = np.where(used[:, 1:], midpoints(table), np.inf)
-        cells.codes(limits, flat[where])
-
-    groups = range(0, blocks.tables, step)
-    if threads == 1 or len(groups) == 1:
-        for first in groups:
-            solve(first)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(solve, groups))
+        centres[first : first + step] = np.where(used, means, 0.0)
+        limits = np.where(used[:, 1:], midpoints(means), np.inf)
+        cells.write_codes(limits, flat[region])
     return centres, codes
-
-
-def kmeans(values: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
-    """One table for values of any shape: its centres alone, and the codes in that shape."""
-    matrix = torch.from_numpy(values.reshape(1, -1))
-    centres, codes = tables(matrix, (1, values.size), clusters)
-    used = int(codes.max()) + 1
-    return centres[0, :used], codes.reshape(values.shape)

@@ -1,9 +1,7 @@
 """Weight-only compression of linears and embeddings by torchao's ``quantize_``.
 
 Replaces the weights of the eager model's modules and exports it afterwards, because it selects
-modules by type and name. The limits checked here are those of torchao 0.18
-(codebook_coreml/codebook_ops.py) and of ExecuTorch's lowering (backends/apple/coreml/compiler/
-torch_ops.py): 2-D weights only, whole groups and blocks only.
+modules by type and name (``pte_foundry.quantize.selection``).
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pte_foundry.findings import Finding, did_you_mean, listed
 from pte_foundry.quantize.schemes import Module, Modules
+from pte_foundry.quantize.selection import assigned, selected, weight_problems
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from pte_foundry.models.module import ModelModule
 
 _MOST_SHOWN = 5
-
-# As upstream's default filter: attention reads this linear's weight without calling it.
-_INTERNAL = "torch.nn.modules.linear.NonDynamicallyQuantizableLinear"
 
 
 def convert(
@@ -52,44 +48,29 @@ def findings(
     The first step that selects a module compresses it.
     """
     found: list[Finding] = []
-    touched: set[str] = set()
-    for index, step in enumerate(recipe["steps"]):
+    steps = recipe["steps"]
+    for index, (step, taken) in enumerate(zip(steps, assigned(steps, modules), strict=True)):
         path = ("recipes", recipe_name, "steps", index)
-        found += _step(path, step, model_name, modules, touched)
+        found += _step(path, step, model_name, modules, taken)
     return found
 
 
-def selected(step: Mapping[str, Any], modules: Modules) -> list[Module]:
-    """Return the modules that a ``quantize`` step selects: by type and name, less exclusions."""
-    return [
-        module
-        for module in modules
-        if not set(step["types"]).isdisjoint({module["type"], *module["types"]})
-        and (module["type"] != _INTERNAL or _INTERNAL in step["types"])
-        and any(fnmatchcase(module["name"], pattern) for pattern in step["names"])
-        and not any(fnmatchcase(module["name"], pattern) for pattern in step["exclude"])
-    ]
-
-
 def _step(
-    path: tuple, step: Mapping[str, Any], model: str, modules: Modules, touched: set[str]
+    path: tuple, step: Mapping[str, Any], model: str, modules: Modules, taken: list[Module]
 ) -> Iterator[Finding]:
     yield from _filters((*path, "modules"), step, model, modules)
-    chosen = selected(step, modules)
-    found = [module for module in chosen if module["name"] not in touched]
-    if not found:
+    if not taken:
         problem = f"the step matches no module of {model}"
-        if chosen:
+        if selected(step, modules):
             problem = f"earlier steps already compress all that the step matches in {model}"
         fix = "widen types or names, or leave the recipe out for this model"
         value = {key: step[key] for key in ("types", "names", "exclude")}
         yield Finding((*path, "modules"), problem, f"types: {_types(modules)}", fix, value)
-    touched |= {module["name"] for module in found}
-    complaints: dict[tuple, list[str]] = {}
-    for module in found:
-        for key, problem, allowed, fix in _weight(step, module):
-            complaints.setdefault((key, problem, allowed, fix), []).append(_described(module))
-    for (key, problem, allowed, fix), names in complaints.items():
+    problems: dict[tuple, list[str]] = {}
+    for module in taken:
+        for problem in weight_problems(step, module):
+            problems.setdefault(problem, []).append(_described(module))
+    for (key, problem, allowed, fix), names in problems.items():
         more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
         where = f"{listed(names[:_MOST_SHOWN])}{more} of {model}"
         yield Finding((*path, *key), f"{problem}: {where}", allowed, fix)
@@ -102,44 +83,6 @@ def _described(module: Module) -> str:
 
 def _types(modules: Modules) -> str:
     return listed(sorted({module["type"] for module in modules}))
-
-
-def _weight(step: Mapping[str, Any], module: Module) -> Iterator[tuple]:
-    """Yield (key, problem, allowed, fix) for every reason why a step cannot compress a weight."""
-    shape = module["weight"]
-    if shape is None or len(shape) != 2:
-        what = "the module has no weight" if shape is None else "the weight is not 2-D"
-        fix = "exclude the module; PT2E can quantize convolutions"
-        yield ("modules",), what, "modules with a weight [rows, columns]", fix
-        return
-    rows, columns = shape
-    if step["scheme"] == "affine":
-        size = step["granularity"].get("group_size")
-        if size is not None and columns % size:
-            yield (
-                ("affine", "granularity", "group_size"),
-                f"{size} does not divide the {columns} columns",
-                f"a divisor of {columns}",
-                _nearest(columns, size, "group_size"),
-            )
-        return
-    block_rows, block_columns = (
-        whole if size == -1 else size for size, whole in zip(step["block_size"], shape, strict=True)
-    )
-    key = ("codebook", "block_size")
-    for size, whole, what in ((block_rows, rows, "rows"), (block_columns, columns, "columns")):
-        if whole % size:
-            allowed = f"-1 or a divisor of {whole}"
-            fix = _nearest(whole, size, f"block size of {what}")
-            yield key, f"{size} does not divide the {whole} {what}", allowed, fix
-    if block_rows != rows and block_columns != columns:
-        fix = "set one of the two to -1"
-        yield key, "the blocks split both rows and columns", "[N, -1] or [-1, N]", fix
-
-
-def _nearest(whole: int, size: int, what: str) -> str:
-    best = max(divisor for divisor in range(1, min(size, whole) + 1) if whole % divisor == 0)
-    return f"use {what} {best}, or exclude the module"
 
 
 def _filters(

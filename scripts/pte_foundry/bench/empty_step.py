@@ -1,4 +1,4 @@
-"""A step that loads what steps of its kind load, and does nothing: a job's fixed cost."""
+"""A step that imports the libraries of its kind and does nothing else: a job's fixed cost."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import sys
 from pte_foundry.job import command
 from pte_foundry.job.fork_server import KINDS, PORTABLE
 
-# What it prints first.
 LOADED_ALREADY, LOADS = "libraries are loaded already", "libraries must be loaded"
+"""The first line that it prints: in a fork of a preloaded process, and in a process of its own."""
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the step."""
     parser = command.parser(__doc__)
     parser.add_argument("--kind", choices=KINDS, required=True)
     arguments = parser.parse_args(argv)
@@ -22,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
 
         load_kind(arguments.kind)
 
-    return command.run(arguments, step, portably=arguments.kind == PORTABLE, warm=True)
+    return command.run(arguments, step, deterministic=arguments.kind == PORTABLE, fork=True)
 
 
 if __name__ == "__main__":

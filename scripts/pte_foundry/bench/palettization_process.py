@@ -1,8 +1,8 @@
-"""One side of the palettization benchmark, in a process of its own with its own environment.
+"""One side of the palettization benchmark, in a process with an environment of its own.
 
-``python -m pte_foundry.bench.palettizer exact|upstream`` takes a request a line, as JSON, and answers
-each with a line: ``open`` reads a weight, ``solve`` finds its tables, ``result`` tells what they
-are worth.
+``python -m pte_foundry.bench.palettization_process exact|upstream`` reads requests, lines of JSON,
+and answers each with a line: ``open`` reads a weight, ``solve`` finds its tables, ``result``
+returns their error and the peak of memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pte_foundry.bench.footprint import memory
 
 
 class Palettizer:
-    """A running side; closes with the ``with`` statement."""
+    """A running side; ends with the ``with`` statement."""
 
     def __init__(self, solver: str, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -44,14 +44,15 @@ class Palettizer:
         self._ask({"open": str(weight), "bits": bits, "block_size": block_size})
 
     def solve(self) -> None:
-        """Finds the tables and the codes: what is timed."""
+        """Finds the tables and the codes: the part to time."""
         self._ask({"solve": True})
 
     def result(self) -> dict[str, float]:
-        """``squared_error``: the mean, restored from the last tables and codes.
+        """Returns figures of the last ``solve``.
 
-        ``peak_ratio``: the most memory that the first ``solve`` took beyond what was there, as a
-        multiple of the weight; missing if the system does not tell.
+        ``squared_error``: the mean over the weight restored from tables and codes. ``peak_ratio``:
+        peak memory of the first ``solve`` since ``open``, as a multiple of the weight (on Linux
+        only).
         """
         return self._ask({"result": True})
 
@@ -65,11 +66,15 @@ class Palettizer:
 
 
 def serve(solver: str) -> None:
-    """Answers requests until there are no more."""
+    """Answers requests until the input ends.
+
+    Args:
+        solver: ``exact`` for our k-means, ``upstream`` for scikit-learn's, as torchao calls it.
+    """
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # libraries print to stderr: stdout is for answers
     if solver == "upstream":
-        # All of coremltools: loaded lean it does not find scikit-learn, which upstream needs.
+        # Without pte_foundry.upstream.coremltools_imports, which hides scikit-learn.
         import coremltools  # noqa: F401
     import numpy as np
     import torch
@@ -110,7 +115,7 @@ def serve(solver: str) -> None:
 
 
 def _settled() -> int | None:
-    """Bytes in memory, once what the allocator keeps is given back."""
+    """Bytes in memory after the allocator returned free memory to the system."""
     getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
     taken = memory()
     return None if taken is None else taken[0]

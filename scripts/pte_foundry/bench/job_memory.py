@@ -1,4 +1,4 @@
-"""The peaks of memory that a build's jobs measured against what their rules declare."""
+"""The peak memory of a build's jobs against what their rules request."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pte_foundry.workflow.stages import FLOOR
 
 TITLE = "Memory"
 HOW = (
-    "Peak memory of every job of the build in MiB, as it wrote it to benchmarks/, against the "
-    "mem_mb that its rule declares for a model of this size. within: of no job of the step is the "
-    f"peak higher than declared, or less than half of it; below {FLOOR} MiB the libraries decide, "
-    "so the half is of that. weights_mb is the size of the exported program, whose weights are in "
-    "fp32, and peak_per_weights the highest peak as a multiple of it."
+    "Peak memory of every job of the build in MiB, from benchmarks/, against the mem_mb that its "
+    "rule requests for a model of this size. within: no job of the step has a peak above the "
+    f"request, or below half of it (half of {FLOOR} MiB for jobs that the libraries dominate). "
+    "weights_mb: size of the exported program, which has fp32 weights. peak_per_weights: the "
+    "highest peak as a multiple of weights_mb."
 )
 # Folders of benchmarks that are not named as their rule.
 _RULES = {"validation": "validate", "divergence": "diverge"}
 
 
 def stages(results: Path) -> list[dict[str, Any]]:
-    """One row for each step and model that the build below ``results`` has run.
+    """Returns a row for each step and model of the build with the folder ``results``.
 
-    Steps that need less for compressed weights have a row for those as well.
+    Steps that need less memory for compressed weights have a second row for those.
     """
     peaks: dict[tuple[str, str], list[float]] = defaultdict(list)
     folder = results.parent / "benchmarks"
@@ -43,7 +43,7 @@ def stages(results: Path) -> list[dict[str, Any]]:
 
 
 def row(name: str, model: str, weights: float, peaks: list[float]) -> dict[str, Any]:
-    """What is known about the jobs of one step on one model, all in MiB."""
+    """Returns the row of one step and one model; ``weights``, ``peaks`` and the row are in MiB."""
     declared = needed(name, weights)
     lowest, highest = min(peaks), max(peaks)
     return {
@@ -60,7 +60,7 @@ def row(name: str, model: str, weights: float, peaks: list[float]) -> dict[str, 
 
 
 def peak(file: Path) -> float:
-    """The peak in MiB that a job wrote."""
+    """Returns the peak in MiB from the benchmark file of a job."""
     with file.open(encoding="utf-8", newline="") as opened:
         (measured,) = csv.DictReader(opened, delimiter="\t")
     return float(measured["max_rss"])

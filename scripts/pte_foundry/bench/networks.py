@@ -1,30 +1,31 @@
-"""The networks of the models in the box with random weights, for what does not look at weights.
+"""The networks of the example models with random weights, for what does not depend on weights.
 
-Each function returns the network, in eval mode, and the inputs of one call. Sizes are the real
-ones; tests take smaller ones.
+Each function returns the network, in eval mode, and the inputs of one call. Default sizes are the
+real ones; tests take smaller ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+from pte_foundry.bench import CLONE
 
 if TYPE_CHECKING:
     from torch import nn
 
     from pte_foundry.models.tensors import Sample
 
-_MODULES = Path(__file__).parents[2] / "config" / "models"
-
 
 def digits_cnn() -> tuple[nn.Module, Sample]:
+    """A small CNN for 8×8 images of digits."""
     module = _module("digits_cnn")
     return module.DigitsCnn().eval(), module.example_inputs()
 
 
 def mobilenet_v2() -> tuple[nn.Module, Sample]:
+    """torchvision's MobileNetV2."""
     module = _module("mobilenet_v2")
     return module.mobilenet_v2(weights=None).eval(), module.example_inputs()
 
@@ -32,6 +33,7 @@ def mobilenet_v2() -> tuple[nn.Module, Sample]:
 def minilm(
     layers: int = 6, heads: int = 12, width: int = 384, tokens: int = 64
 ) -> tuple[nn.Module, Sample]:
+    """The sentence encoder all-MiniLM-L6-v2."""
     module = _module("minilm")
     config = module.BertConfig(
         num_hidden_layers=layers,
@@ -47,6 +49,7 @@ def minilm(
 def smollm2(
     layers: int = 30, heads: int = 9, width: int = 576, tokens: int = 128, vocabulary: int = 49152
 ) -> tuple[nn.Module, Sample]:
+    """The language model SmolLM2-135M."""
     module = _module("smollm2")
     config = module.LlamaConfig(
         vocab_size=vocabulary,
@@ -65,7 +68,7 @@ def smollm2(
 def with_random_weights(
     make: Callable[..., tuple[nn.Module, Sample]], **sizes: int
 ) -> tuple[nn.Module, Sample]:
-    """What ``make`` returns, with the same weights each time."""
+    """Returns what ``make`` does, with the same weights each time."""
     import torch
 
     with torch.random.fork_rng():
@@ -76,4 +79,4 @@ def with_random_weights(
 def _module(name: str) -> ModuleType:
     from pte_foundry.models.module import ModelModule
 
-    return ModelModule.load(_MODULES / f"{name}.py", None, {}, {}).module
+    return ModelModule.load(CLONE / "config" / "models" / f"{name}.py", None, {}, {}).module

@@ -1,9 +1,9 @@
-"""One artifact as a team makes it without us: a script after ExecuTorch's documentation.
+"""Builds one artifact with upstream's functions alone: a script after ExecuTorch's documentation.
 
-``python -m pte_foundry.bench.by_hand JOB``, a JSON document as :class:`Job` writes it. Everything that
-turns the model into a program is upstream's, in upstream's defaults: torch.export, torchao,
-``CoreMLQuantizer``, ``to_edge_transform_and_lower`` (executorch, docs/source/backends/coreml).
-Loading the model, its weights and its samples is the model's own module, as it is for our rules.
+``python -m pte_foundry.bench.upstream_script JOB``: a :class:`Job` as JSON. torch.export, torchao,
+``CoreMLQuantizer`` and ``to_edge_transform_and_lower`` run as they are, with their defaults
+(executorch, docs/source/backends/coreml). The model, its weights and its samples come from the
+model's own module, as in our rules.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What a script is told.
+    """The input of a script.
 
     Attributes:
-        module: the model's file; weights: its weights; data: its data files by name.
+        module: the model's file.
+        weights: the file with its weights.
+        data: its data files by name.
+        options: its options.
         recipe, target: their slices of the configuration.
-        compute_units: as the target asks for them.
-        output: where the artifact goes.
+        compute_units: those of the target.
+        output: the path of the artifact.
     """
 
     module: str
@@ -42,11 +45,12 @@ class Job:
     output: str
 
     def command(self) -> list[str]:
+        """Returns the command line of the script."""
         return [sys.executable, "-m", __name__, json.dumps(asdict(self))]
 
 
 def quantized(model: ModelModule, recipe: dict[str, Any]) -> ExportedProgram:
-    """The program of a model under a recipe."""
+    """Returns the program of a model under a recipe."""
     import torch
 
     module, inputs = model.build(), model.example_inputs()
@@ -88,6 +92,7 @@ def _replace_weights(module: torch.nn.Module, steps: list[dict[str, Any]]) -> No
 
 
 def main(job: Job) -> None:
+    """Writes the artifact."""
     import coremltools as ct
     from executorch.backends.apple.coreml.compiler import CoreMLBackend
     from executorch.backends.apple.coreml.partition import CoreMLPartitioner
