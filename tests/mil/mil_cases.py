@@ -48,7 +48,7 @@ def compute(op: str, opset: str, arguments: dict[str, Any]) -> list[np.ndarray]:
     converted, half = {}, False
     for name, value in arguments.items():
         parameter = kernel.parameters[name]
-        half |= parameter.wide and _holds_half(value)
+        half |= parameter.upcast and _holds_half(value)
         converted[name] = parameter.convert(_to_torch(value))
     results = kernel.run(**converted)
     results = results if isinstance(results, tuple) else (results,)

@@ -61,8 +61,8 @@ def test_symbolic_sizes_vary_independently_within_their_ranges(tmp_path):
     with pytest.raises(InputError) as error:
         program.run({"x": x, "y": y})
     assert str(error.value) == (
-        "input 'x' is float32[1, 10, 4], must be fp32[1, 1..9, 4]; "
-        "input 'y' is float32[1, 1, 4], must be fp32[1, 2..100, 4]"
+        "input 'x' is float32[1, 10, 4], expected fp32[1, 1..9, 4]; "
+        "input 'y' is float32[1, 1, 4], expected fp32[1, 2..100, 4]"
     )
 
 

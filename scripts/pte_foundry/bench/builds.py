@@ -108,7 +108,7 @@ def _compare(case: str, ours: Folder, by_hand: Path, old: Any = None) -> Compari
 
 
 def _identical(config: Any, concerned: list, ours: Folder, by_hand: Path) -> dict[str, Any]:
-    from pte_foundry.formats.canonical import canonical_pte
+    from pte_foundry.formats.canonical_pte import canonical_pte
 
     same, reproducible, differing = 0, 0, []
     made = ours.artifacts()

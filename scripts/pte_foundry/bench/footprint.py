@@ -44,7 +44,7 @@ def measure(pte: Path, samples: Path) -> dict[str, Any]:
     """What :func:`of` returns, of this process: only true in a fresh one."""
     import torch
 
-    from pte_foundry.formats.contents import weigh_decompressed
+    from pte_foundry.formats.mil_contents import weigh_decompressed
     from pte_foundry.models.tensors import Samples
     from pte_foundry.pte import Pte
 
@@ -92,11 +92,11 @@ def measure_eager(results: Path, model: str) -> dict[str, Any]:
 
 def start() -> tuple[int, int] | None:
     """What :func:`memory` returns when all is in memory that is no part of a program."""
-    from pte_foundry.mil.values import trim
+    from pte_foundry.heap import trim_heap
 
     _load_kernels()
     _map_libraries()
-    trim()
+    trim_heap()
     return memory()
 
 

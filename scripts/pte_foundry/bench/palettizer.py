@@ -7,7 +7,6 @@ are worth.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import subprocess
@@ -111,7 +110,9 @@ def serve(solver: str) -> None:
 
 def _settled() -> int | None:
     """Bytes in memory, once what the allocator keeps is given back."""
-    getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
+    from pte_foundry.heap import trim_heap
+
+    trim_heap()
     taken = memory()
     return None if taken is None else taken[0]
 

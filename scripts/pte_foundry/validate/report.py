@@ -7,7 +7,7 @@ the artifact against the quantized model (``stages.lowering``).
 
 from pathlib import Path
 
-from pte_foundry.formats.inspect import describe
+from pte_foundry.formats.inspect_pte import describe
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.tensors import Sample, Samples
 from pte_foundry.pte import Pte

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from pte_foundry.mil.parameters import Labels
+from pte_foundry.mil.parameters import ClassLabels
 from pte_foundry.mil.registry import op
 
 
 @op("classify")
 def classify(
-    *, probabilities: Tensor, classes: Labels
+    *, probabilities: Tensor, classes: ClassLabels
 ) -> tuple[Tensor | str, dict[str, float] | dict[int, float]]:
     values = probabilities.flatten()
     if len(values) != len(classes):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pte_foundry.formats.dtypes import BY_NAME, MAX_ELEMENTS
+from pte_foundry.formats.mil_dtypes import BY_NAME, MAX_ELEMENTS
 from pte_foundry.formats.weight_blob import unpack_bits
 from pte_foundry.mil.ops.quantization import along_axis
 from pte_foundry.mil.parameters import Ints

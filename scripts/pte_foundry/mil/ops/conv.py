@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pte_foundry.mil.ops.activation import per_channel
-from pte_foundry.mil.parameters import Ints, Wide
+from pte_foundry.mil.parameters import Ints, Upcast
 from pte_foundry.mil.registry import op
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -53,9 +53,9 @@ def _dilated(kernels: Ints, dilations: Ints) -> Ints:
 @op("conv")
 def conv(
     *,
-    x: Wide,
-    weight: Wide,
-    bias: Wide | None = None,
+    x: Upcast,
+    weight: Upcast,
+    bias: Upcast | None = None,
     strides: Ints | None = None,
     pad_type: str = "valid",
     pad: Ints | None = None,
@@ -75,11 +75,11 @@ def conv(
 @op("conv_quantized")
 def conv_quantized(
     *,
-    x: Wide,
+    x: Upcast,
     weight: Tensor,
     quantization_type: str,
-    quant_scale: Wide,
-    quant_bias: Wide,
+    quant_scale: Upcast,
+    quant_bias: Upcast,
     bias: Tensor | None = None,
     nbits: int = 8,
     strides: Ints | None = None,
@@ -113,9 +113,9 @@ def conv_quantized(
 @op("conv_transpose")
 def conv_transpose(
     *,
-    x: Wide,
-    weight: Wide,
-    bias: Wide | None = None,
+    x: Upcast,
+    weight: Upcast,
+    bias: Upcast | None = None,
     pad: Ints | None = None,
     output_shape: Ints | None = None,
     pad_type: str = "valid",

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pte_foundry.mil.parameters import Wide
+from pte_foundry.mil.parameters import Upcast
 from pte_foundry.mil.registry import op
 
 _FUNCTIONS = {
@@ -35,18 +35,18 @@ for _name, _function in _FUNCTIONS.items():
 
 
 @op("floor_div")
-def floor_div(*, x: Wide, y: Wide) -> Tensor:
+def floor_div(*, x: Upcast, y: Upcast) -> Tensor:
     return torch.div(x, y, rounding_mode="floor")
 
 
 @op("mod")
-def mod(*, x: Wide, y: Wide) -> Tensor:
+def mod(*, x: Upcast, y: Upcast) -> Tensor:
     # The sign of the divisor, as Python's % in coremltools' value_inference.
     return torch.remainder(x, y)
 
 
 @op("pow")
-def power(*, x: Wide, y: Wide) -> Tensor:
+def power(*, x: Upcast, y: Upcast) -> Tensor:
     return torch.pow(x, y)
 
 

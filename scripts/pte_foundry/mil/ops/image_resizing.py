@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from pte_foundry.mil.parameters import Ints, Wide
+from pte_foundry.mil.parameters import Ints, Upcast
 from pte_foundry.mil.registry import op
 
 
@@ -128,7 +128,7 @@ def resize_nearest_neighbor(
 @op("upsample_bilinear")
 def upsample_bilinear(
     *,
-    x: Wide,
+    x: Upcast,
     scale_factor_height: float = 1,
     scale_factor_width: float = 1,
     align_corners: bool = True,
@@ -144,7 +144,7 @@ def upsample_bilinear(
 @op("upsample_bilinear", since="iOS16")
 def upsample_bilinear_16(
     *,
-    x: Wide,
+    x: Upcast,
     scale_factor_height: float = 1,
     scale_factor_width: float = 1,
     align_corners: bool = True,
@@ -167,7 +167,7 @@ def upsample_bilinear_16(
 @op("resize_bilinear")
 def resize_bilinear(
     *,
-    x: Wide,
+    x: Upcast,
     target_size_height: int = 1,
     target_size_width: int = 1,
     sampling_mode: str = "DEFAULT",
@@ -178,7 +178,7 @@ def resize_bilinear(
 @op("resize", since="iOS17")
 def resize(
     *,
-    x: Wide,
+    x: Upcast,
     shape: Ints,
     resized_dims: int,
     interpolation_mode: str = "LINEAR",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pte_foundry.mil.ops.image_resizing import grid
-from pte_foundry.mil.parameters import Wide
+from pte_foundry.mil.parameters import Upcast
 from pte_foundry.mil.registry import op
 
 
@@ -90,7 +90,7 @@ def _pixels(coordinate: Tensor, size: int, mode: str, align_corners: bool) -> Te
 @op("resample")
 def resample(
     *,
-    x: Wide,
+    x: Upcast,
     coordinates: Tensor,
     sampling_mode: str,
     padding_mode: str,
@@ -123,7 +123,7 @@ def resample(
 @op("affine")
 def affine(
     *,
-    x: Wide,
+    x: Upcast,
     transform_matrix: Tensor,
     output_height: int,
     output_width: int,
@@ -182,7 +182,7 @@ def _corners(boxes: Tensor, mode: str) -> tuple[Tensor, Tensor]:
 @op("crop_resize", since="iOS17")
 def crop_resize_17(
     *,
-    x: Wide,
+    x: Upcast,
     boxes: Tensor,
     box_indices: Tensor | None = None,
     target_height: int = 1,
@@ -215,8 +215,8 @@ def crop_resize_17(
 @op("crop_resize", since="iOS16")
 def crop_resize_16(
     *,
-    x: Wide,
-    roi: Wide,
+    x: Upcast,
+    roi: Upcast,
     target_height: int = 1,
     target_width: int = 1,
     normalized_coordinates: bool = False,
@@ -255,8 +255,8 @@ def crop_resize_16(
 @op("crop_resize")
 def crop_resize(
     *,
-    x: Wide,
-    roi: Wide,
+    x: Upcast,
+    roi: Upcast,
     target_height: int = 1,
     target_width: int = 1,
     normalized_coordinates: bool = False,

@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pte_foundry.formats.dtypes import BY_NAME
-from pte_foundry.mil.parameters import Ints, Sizes
+from pte_foundry.formats.mil_dtypes import BY_NAME
+from pte_foundry.mil.parameters import Ints, SymbolicShape
 from pte_foundry.mil.registry import op
 from pte_foundry.mil.types import TensorList, TensorType
 
@@ -54,7 +54,11 @@ def _written(ls: TensorList, updates: list[tuple[int, Tensor]]) -> TensorList:
 
 @op("make_list")
 def make_list(
-    *, elem_shape: Sizes, init_length: int = 1, dynamic_length: bool = True, dtype: str = "fp32"
+    *,
+    elem_shape: SymbolicShape,
+    init_length: int = 1,
+    dynamic_length: bool = True,
+    dtype: str = "fp32",
 ) -> TensorList:
     if dtype not in ("bool", "fp16", "fp32", "int32"):
         raise ValueError(f"a list of {dtype!r}; allowed are bool, fp16, fp32 and int32")

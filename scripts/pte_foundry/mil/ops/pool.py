@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pte_foundry.mil.ops.conv import pad_spatial, paddings
-from pte_foundry.mil.parameters import Ints, Wide
+from pte_foundry.mil.parameters import Ints, Upcast
 from pte_foundry.mil.registry import op
 
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -41,7 +41,7 @@ def _windows(
 @op("max_pool")
 def max_pool(
     *,
-    x: Wide,
+    x: Upcast,
     kernel_sizes: Ints,
     pad_type: str,
     strides: Ints | None = None,
@@ -57,7 +57,7 @@ def max_pool(
 @op("avg_pool")
 def avg_pool(
     *,
-    x: Wide,
+    x: Upcast,
     kernel_sizes: Ints,
     pad_type: str,
     strides: Ints | None = None,
@@ -78,7 +78,7 @@ def avg_pool(
 @op("l2_pool")
 def l2_pool(
     *,
-    x: Wide,
+    x: Upcast,
     kernel_sizes: Ints,
     pad_type: str,
     strides: Ints | None = None,

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from pte_foundry.formats.dtypes import BY_NAME
-from pte_foundry.mil.parameters import Wide
+from pte_foundry.formats.mil_dtypes import BY_NAME
+from pte_foundry.mil.parameters import Upcast
 from pte_foundry.mil.registry import op
 
 
@@ -29,7 +29,7 @@ def _bytes(levels: Tensor, dtype: torch.dtype) -> Tensor:
 def quantize(
     *,
     input: Tensor,
-    scale: Wide,
+    scale: Upcast,
     output_dtype: str,
     zero_point: Tensor | None = None,
     axis: int | None = None,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pte_foundry.mil.parameters import Ints, Wide
+from pte_foundry.mil.parameters import Ints, Upcast
 from pte_foundry.mil.registry import op
 
 _ZERO, _HALF, _ONE = torch.zeros(()), torch.tensor(0.5), torch.ones(())
@@ -45,7 +45,7 @@ def random_bernoulli(*, shape: Ints, prob: Tensor = _HALF, seed: int = _UNSEEDED
 
 @op("random_categorical")
 def random_categorical(
-    *, x: Wide, mode: str = "logits", size: int = 1, seed: int = _UNSEEDED
+    *, x: Upcast, mode: str = "logits", size: int = 1, seed: int = _UNSEEDED
 ) -> Tensor:
     if mode not in ("logits", "probs"):
         raise ValueError(f"unknown mode {mode!r}")

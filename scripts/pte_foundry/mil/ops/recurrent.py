@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pte_foundry.mil.parameters import Wide
+from pte_foundry.mil.parameters import Upcast
 from pte_foundry.mil.registry import op
 
 # The constants are those of Core ML's specification (``NeuralNetwork.proto``, "Recurrent Layers").
@@ -63,11 +63,11 @@ def _scan(inputs: Tensor, reverse: bool, states: States, step: Step) -> tuple[Te
 @op("rnn")
 def rnn(
     *,
-    x: Wide,
-    initial_h: Wide,
-    weight_ih: Wide,
-    weight_hh: Wide,
-    bias: Wide | None = None,
+    x: Upcast,
+    initial_h: Upcast,
+    weight_ih: Upcast,
+    weight_hh: Upcast,
+    bias: Upcast | None = None,
     direction: str = "forward",
     output_sequence: bool = False,
     activation: str = "tanh",
@@ -85,17 +85,17 @@ def rnn(
 @op("gru")
 def gru(
     *,
-    x: Wide,
-    initial_h: Wide,
-    weight_ih: Wide,
-    weight_hh: Wide,
-    bias: Wide | None = None,
+    x: Upcast,
+    initial_h: Upcast,
+    weight_ih: Upcast,
+    weight_hh: Upcast,
+    bias: Upcast | None = None,
     direction: str = "forward",
     output_sequence: bool = False,
     recurrent_activation: str = "sigmoid",
     activation: str = "tanh",
     reset_after: bool = False,
-    input_bias: Wide | None = None,
+    input_bias: Upcast | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The gates lie in the order reset, output, update.
 
@@ -151,17 +151,17 @@ def _lstm(
 @op("lstm")
 def lstm(
     *,
-    x: Wide,
-    initial_h: Wide,
-    initial_c: Wide,
-    weight_ih: Wide,
-    weight_hh: Wide,
-    bias: Wide | None = None,
-    peephole: Wide | None = None,
-    weight_ih_back: Wide | None = None,
-    weight_hh_back: Wide | None = None,
-    bias_back: Wide | None = None,
-    peephole_back: Wide | None = None,
+    x: Upcast,
+    initial_h: Upcast,
+    initial_c: Upcast,
+    weight_ih: Upcast,
+    weight_hh: Upcast,
+    bias: Upcast | None = None,
+    peephole: Upcast | None = None,
+    weight_ih_back: Upcast | None = None,
+    weight_hh_back: Upcast | None = None,
+    bias_back: Upcast | None = None,
+    peephole_back: Upcast | None = None,
     direction: str = "forward",
     output_sequence: bool = False,
     recurrent_activation: str = "sigmoid",

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pte_foundry.formats.dtypes import BY_NAME
-from pte_foundry.mil.parameters import Ints, Wide
+from pte_foundry.formats.mil_dtypes import BY_NAME
+from pte_foundry.mil.parameters import Ints, Upcast
 from pte_foundry.mil.registry import op
 
 
@@ -40,7 +40,7 @@ _REDUCTIONS: dict[str, Callable[[Tensor, Ints, bool], Tensor]] = {
 
 def _register(name: str, function: Callable[[Tensor, Ints, bool], Tensor]) -> None:
     @op(name)
-    def kernel(*, x: Wide, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
+    def kernel(*, x: Upcast, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
         if axes == []:  # reduces nothing; torch would reduce everything
             return function(x.unsqueeze(0), [0], False).to(x.dtype)
         axes = list(range(x.ndim)) if axes is None else axes

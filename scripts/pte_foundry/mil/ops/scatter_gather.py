@@ -8,7 +8,7 @@ error always: a program whose result is undefined must not pass for right.
 import torch
 from torch import Tensor
 
-from pte_foundry.mil.parameters import Moved, Wide
+from pte_foundry.mil.parameters import AnyPrecision, Upcast
 from pte_foundry.mil.registry import op
 
 
@@ -35,14 +35,14 @@ def _gather(x: Tensor, indices: Tensor, axis: int, batch_dims: int, negative: bo
 
 
 @op("gather")
-def gather(*, x: Moved, indices: Tensor, axis: int = 0, batch_dims: int = 0) -> Tensor:
+def gather(*, x: AnyPrecision, indices: Tensor, axis: int = 0, batch_dims: int = 0) -> Tensor:
     return _gather(x, indices, axis, batch_dims, negative=True)
 
 
 @op("gather", since="iOS17")
 def gather_17(
     *,
-    x: Moved,
+    x: AnyPrecision,
     indices: Tensor,
     axis: int = 0,
     batch_dims: int = 0,
@@ -52,13 +52,13 @@ def gather_17(
 
 
 @op("gather_along_axis")
-def gather_along_axis(*, x: Moved, indices: Tensor, axis: int = 0) -> Tensor:
+def gather_along_axis(*, x: AnyPrecision, indices: Tensor, axis: int = 0) -> Tensor:
     return x.gather(axis, _resolve(indices, x.shape[axis], negative=True))
 
 
 @op("gather_along_axis", since="iOS17")
 def gather_along_axis_17(
-    *, x: Moved, indices: Tensor, axis: int = 0, validate_indices: bool = False
+    *, x: AnyPrecision, indices: Tensor, axis: int = 0, validate_indices: bool = False
 ) -> Tensor:
     return x.gather(axis, _resolve(indices, x.shape[axis], negative=False))
 
@@ -80,13 +80,13 @@ def _coordinates(x: Tensor, indices: Tensor, negative: bool) -> tuple[Tensor, ..
 
 
 @op("gather_nd")
-def gather_nd(*, x: Moved, indices: Tensor, batch_dims: int = 0) -> Tensor:
+def gather_nd(*, x: AnyPrecision, indices: Tensor, batch_dims: int = 0) -> Tensor:
     return _gather_nd(x, indices, batch_dims, negative=True)
 
 
 @op("gather_nd", since="iOS17")
 def gather_nd_17(
-    *, x: Moved, indices: Tensor, batch_dims: int = 0, validate_indices: bool = False
+    *, x: AnyPrecision, indices: Tensor, batch_dims: int = 0, validate_indices: bool = False
 ) -> Tensor:
     return _gather_nd(x, indices, batch_dims, negative=False)
 
@@ -132,7 +132,7 @@ def _scatter(
 
 @op("scatter")
 def scatter(
-    *, data: Wide, indices: Tensor, updates: Wide, axis: int = 0, mode: str = "add"
+    *, data: Upcast, indices: Tensor, updates: Upcast, axis: int = 0, mode: str = "add"
 ) -> Tensor:
     return _scatter(data, indices, updates, axis, mode, negative=True)
 
@@ -140,9 +140,9 @@ def scatter(
 @op("scatter", since="iOS17")
 def scatter_17(
     *,
-    data: Wide,
+    data: Upcast,
     indices: Tensor,
-    updates: Wide,
+    updates: Upcast,
     axis: int = 0,
     mode: str = "add",
     validate_indices: bool = False,
@@ -159,7 +159,7 @@ def _scatter_along_axis(
 
 @op("scatter_along_axis")
 def scatter_along_axis(
-    *, data: Wide, indices: Tensor, updates: Wide, axis: int = 0, mode: str = "add"
+    *, data: Upcast, indices: Tensor, updates: Upcast, axis: int = 0, mode: str = "add"
 ) -> Tensor:
     return _scatter_along_axis(data, indices, updates, axis, mode, negative=True)
 
@@ -167,9 +167,9 @@ def scatter_along_axis(
 @op("scatter_along_axis", since="iOS17")
 def scatter_along_axis_17(
     *,
-    data: Wide,
+    data: Upcast,
     indices: Tensor,
-    updates: Wide,
+    updates: Upcast,
     axis: int = 0,
     mode: str = "add",
     validate_indices: bool = False,
@@ -178,16 +178,16 @@ def scatter_along_axis_17(
 
 
 @op("scatter_nd")
-def scatter_nd(*, data: Wide, indices: Tensor, updates: Wide, mode: str = "add") -> Tensor:
+def scatter_nd(*, data: Upcast, indices: Tensor, updates: Upcast, mode: str = "add") -> Tensor:
     return _combine(data, _numbers(data)[_coordinates(data, indices, True)], updates, mode)
 
 
 @op("scatter_nd", since="iOS17")
 def scatter_nd_17(
     *,
-    data: Wide,
+    data: Upcast,
     indices: Tensor,
-    updates: Wide,
+    updates: Upcast,
     mode: str = "add",
     validate_indices: bool = False,
 ) -> Tensor:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pte_foundry.formats.dtypes import BY_NAME
-from pte_foundry.mil.parameters import Ints, Tensors, Wide
+from pte_foundry.formats.mil_dtypes import BY_NAME
+from pte_foundry.mil.parameters import Ints, Tensors, Upcast
 from pte_foundry.mil.registry import op
 
 _ZERO = torch.zeros(())
@@ -35,7 +35,7 @@ def concat(*, values: Tensors, axis: int, interleave: bool = False) -> Tensor:
 
 
 @op("cumsum")
-def cumsum(*, x: Wide, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
+def cumsum(*, x: Upcast, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
     x = x.flip(axis) if reverse else x
     total = x.cumsum(axis).to(x.dtype)
     if exclusive:
@@ -92,8 +92,8 @@ def _suppress(
 @op("non_maximum_suppression")
 def non_maximum_suppression(
     *,
-    boxes: Wide,
-    scores: Wide,
+    boxes: Upcast,
+    scores: Upcast,
     iou_threshold: float,
     score_threshold: float,
     max_boxes: int,
@@ -124,8 +124,8 @@ def non_maximum_suppression(
 @op("non_maximum_suppression", since="iOS17")
 def non_maximum_suppression_without_threshold(
     *,
-    boxes: Wide,
-    scores: Wide,
+    boxes: Upcast,
+    scores: Upcast,
     iou_threshold: float,
     max_boxes: int,
     per_class_suppression: bool = False,
