@@ -1,5 +1,5 @@
-"""What a caller may hand to a program: flexible shapes, inputs left out, several functions; and the
-shapes inside a program that few models have: scalars and empty tensors.
+"""Inputs of a program: flexible shapes, optional inputs, several functions; and rare shapes inside
+a program: scalars and empty tensors.
 """
 
 import numpy as np

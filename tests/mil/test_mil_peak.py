@@ -1,6 +1,6 @@
 """Protects the memory of loading and running: measured in processes, on weights of known size.
 
-The limits leave room for what Python and torch take besides, far less than one form of a weight.
+The limits leave room for the memory of Python and torch, far less than one form of a weight.
 """
 
 import json

@@ -50,7 +50,7 @@ WEIGHT = np.arange(40, dtype=SINGLE).reshape(4, 10)
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """x[1, 10] -> linear, relu; the weight lies in the weight file."""
+    """x[1, 10] -> linear, relu; the weight is in the weight file."""
 
     def function(x):
         y = mb().linear(x=x, weight=WEIGHT, bias=np.full(4, -500, SINGLE), name="product")

@@ -111,7 +111,7 @@ class _Scope:
 
 
 class _Builder:
-    """Builds the blocks of one function."""
+    """Builder of the blocks of one function."""
 
     def __init__(self, opset: str, pool: ConstantPool, uses: Mapping[str, int]):
         self._opset = opset

@@ -24,8 +24,9 @@ built. The pool owns nothing: its two maps are weak, so that a form disappears w
 **Sharing.** Two constants share memory if their *keys* are equal: the same offset in the weight
 file with the same declared type, or the same ``constexpr_*`` operation at the same opset on
 arguments with the same keys (:func:`operation_key`). A key therefore stands for one content. Under
-a key the pool knows at most two tensors: the one as declared, and its fp32 form. Values that are
-written into the program are not shared: coremltools writes floats of fewer than ten elements there.
+a key the pool has at most two tensors: the one as declared, and its fp32 form. Values that are
+written into the program are not shared: coremltools writes floats of fewer than ten elements there
+(``should_use_weight_file`` in ``backend/mil/load.py``).
 
 **Invariants**, on which all of this rests:
 
@@ -37,7 +38,7 @@ written into the program are not shared: coremltools writes floats of fewer than
 - fp16 -> fp32 -> fp16 is exact. If only the fp32 form is in use, :meth:`ConstantPool.find` restores
   the fp16 one from it, under the same key.
 
-At run time the same economy holds for computed values: see :func:`pte_foundry.mil.run.execute`.
+For the memory of computed values see :func:`pte_foundry.mil.run.execute`.
 ``tests/mil/test_mil_memory.py``, ``test_mil_peak.py`` and ``test_mil_sharing.py`` measure it.
 """
 
@@ -64,7 +65,7 @@ WEIGHT_FILE = "@model_path/weights/weight.bin"
 # Bytes of fp16 weights that are upcast, and mostly freed, before the heap is trimmed.
 _TRIM_BYTES = 1 << 26
 
-# The two forms that the pool knows under a key.
+# The two forms of a tensor under one key.
 _DECLARED, _UPCAST = "declared", "upcast"
 
 
@@ -98,7 +99,7 @@ class LazyConstant:
 
 
 class ConstantPool:
-    """Reads the constants of one program; equal ones share their memory while they are in use.
+    """Constants of one program; equal ones share their memory while they are in use.
 
     Args:
         weights: the weight file, or None if the program has none.

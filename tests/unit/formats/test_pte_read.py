@@ -67,13 +67,13 @@ def test_truncated_files(small, length):
 
 
 def test_a_header_that_contradicts_the_file_is_refused(small):
-    def lie(at: int, code: str, value: int) -> bytes:
+    def overwrite(at: int, code: str, value: int) -> bytes:
         return small["first"][:at] + struct.pack(code, value) + small["first"][at + 8 :]
 
     for at in (16, 24, 32):  # sizes of program, offset and size of segments
         for value in (1, 1 << 20, 1 << 63):
             with pytest.raises(ProgramError):
-                read_pte(lie(at, "<Q", value))
+                read_pte(overwrite(at, "<Q", value))
     with pytest.raises(ProgramError, match="not an ExecuTorch program"):
         read_pte(b"\0\0\0\0ZIPF" + bytes(100))
 

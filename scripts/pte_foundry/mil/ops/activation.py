@@ -1,4 +1,4 @@
-"""Activations (``iOS15/activation.py``; iOS17 only lets parameters have another float dtype)."""
+"""Activations (``iOS15/activation.py``; iOS17 only allows parameters of another float dtype)."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from pte_foundry.mil.registry import op
 
 
 def per_channel(parameter: Tensor, x: Tensor) -> Tensor:
-    """Shapes a parameter ``[C]`` to broadcast along dimension 1 of ``x``."""
+    """Reshape a parameter ``[C]`` to broadcast along dimension 1 of ``x``."""
     return parameter.reshape(1, -1, *[1] * (x.ndim - 2))
 
 
@@ -82,7 +82,7 @@ def silu(*, x: Upcast) -> Tensor:
 
 @op("softplus")
 def softplus(*, x: Upcast) -> Tensor:
-    # Not F.softplus: that one returns x itself above a threshold.
+    # F.softplus returns x itself above a threshold.
     return torch.log1p(torch.exp(-x.abs())) + x.relu()
 
 

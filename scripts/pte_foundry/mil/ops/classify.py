@@ -1,4 +1,4 @@
-"""The end of a classifier (``iOS15/classify.py``)."""
+"""The output of a classifier (``iOS15/classify.py``)."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ def classify(
     values = probabilities.flatten()
     if len(values) != len(classes):
         raise ValueError(f"{len(values)} probabilities for {len(classes)} classes")
-    # Of equal probabilities the first wins; the documentation does not say which.
+    # Ties: the first class. The documentation does not specify it.
     label = classes[int(values.argmax())]
     if not isinstance(label, str):
         label = torch.tensor(label, dtype=torch.int64)

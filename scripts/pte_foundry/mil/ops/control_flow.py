@@ -1,4 +1,4 @@
-"""Control flow (``iOS15/control_flow.py``); its operations on lists are in ``lists.py``."""
+"""Control flow (``iOS15/control_flow.py``); operations on lists are in ``lists.py``."""
 
 import torch
 from torch import Tensor

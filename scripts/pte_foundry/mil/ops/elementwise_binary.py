@@ -41,7 +41,7 @@ def floor_div(*, x: Upcast, y: Upcast) -> Tensor:
 
 @op("mod")
 def mod(*, x: Upcast, y: Upcast) -> Tensor:
-    # The sign of the divisor, as Python's % in coremltools' value_inference.
+    # The result has the sign of the divisor, as Python's % in coremltools' value_inference.
     return torch.remainder(x, y)
 
 
@@ -52,6 +52,6 @@ def power(*, x: Upcast, y: Upcast) -> Tensor:
 
 @op("real_div")
 def real_div(*, x: Tensor, y: Tensor) -> Tensor:
-    # int32 is declared to give int32. The documentation does not say how it rounds: towards zero
-    # here, as C does.
+    # int32 results are int32. The documentation does not specify their rounding: towards zero here,
+    # as in C.
     return torch.div(x, y, rounding_mode=None if x.is_floating_point() else "trunc")

@@ -43,8 +43,8 @@ def absolute(*, x: Tensor) -> Tensor:
 def cast(*, x: Tensor, dtype: str) -> Tensor:
     target = BY_NAME[dtype].torch
     if x.is_floating_point() and not target.is_floating_point and target != torch.bool:
-        # Towards zero, as numpy and torch do. C leaves values out of range undefined, and so the
-        # ops differ between machines: through int64 they at least wrap the same everywhere.
+        # Towards zero, as in numpy and torch. Values out of range are undefined in C, and differ
+        # between machines; through int64 they wrap in the same way on all.
         return x.to(torch.int64).to(target)
     return x.to(target)
 
@@ -92,7 +92,7 @@ def round_half_to_even(*, x: Tensor) -> Tensor:
 
 @op("rsqrt")
 def rsqrt(*, x: Upcast, epsilon: float = 1e-12) -> Tensor:
-    # Not torch.rsqrt: its vector instructions may approximate.
+    # torch.rsqrt may use approximate vector instructions.
     return 1 / (x + epsilon).sqrt()
 
 

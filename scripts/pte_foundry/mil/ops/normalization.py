@@ -56,5 +56,5 @@ def layer_norm(
 def local_response_norm(
     *, x: Upcast, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    # alpha is divided by size in both; for an even size torch looks one channel further back.
+    # MIL and torch divide alpha by size; for an even size torch starts one channel earlier.
     return F.local_response_norm(x, size, alpha, beta, k)

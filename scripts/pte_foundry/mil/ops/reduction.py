@@ -44,8 +44,8 @@ def _register(name: str, function: Callable[[Tensor, Ints, bool], Tensor]) -> No
         if axes == []:  # reduces nothing; torch would reduce everything
             return function(x.unsqueeze(0), [0], False).to(x.dtype)
         axes = list(range(x.ndim)) if axes is None else axes
-        # int32 is summed in int64 by torch, and means and logarithms of integers are real numbers:
-        # the declared type is that of x, and the cast truncates, as in value_inference.
+        # torch sums int32 in int64, and means and logarithms of integers are floats. The declared
+        # type is that of x; the cast truncates, as in coremltools' value_inference.
         return function(x, axes, keep_dims).to(x.dtype)
 
 

@@ -1,8 +1,8 @@
 """Gathering and scattering (``iOS15``, ``iOS16`` and ``iOS17/scatter_gather.py``).
 
-Negative indices count from the end up to iOS16. From iOS17 on they are out of bounds, and what an
-index out of bounds gives is undefined unless ``validate_indices`` makes it an error. Here it is an
-error always: a program whose result is undefined must not pass for right.
+Up to iOS16 negative indices count from the end. From iOS17 on they are out of bounds, and the
+result of an index out of bounds is undefined, or an error with ``validate_indices``. Here it is
+always an error, so that a program with an undefined result does not pass validation.
 """
 
 import torch
@@ -13,11 +13,12 @@ from pte_foundry.mil.registry import op
 
 
 def _resolve(indices: Tensor, size: int, negative: bool) -> Tensor:
-    """Indices into ``size`` elements as int64, all of them checked."""
+    """Indices into ``size`` elements as int64, all checked."""
     indices = indices.to(torch.int64)
     low = -size if negative else 0
     if indices.numel() and (int(indices.min()) < low or int(indices.max()) >= size):
-        raise IndexError(f"indices {int(indices.min())}..{int(indices.max())} of {size} elements")
+        found = f"{int(indices.min())}..{int(indices.max())}"
+        raise IndexError(f"indices {found} of {size} elements are out of bounds")
     return torch.where(indices < 0, indices + size, indices) if negative else indices
 
 
@@ -74,7 +75,7 @@ def _gather_nd(x: Tensor, indices: Tensor, batch_dims: int, negative: bool) -> T
 
 
 def _coordinates(x: Tensor, indices: Tensor, negative: bool) -> tuple[Tensor, ...]:
-    """The last dimension of ``indices`` holds positions along the first dimensions of ``x``."""
+    """Positions along each of the first dimensions of ``x``, from the last one of ``indices``."""
     parts = zip(indices.unbind(-1), x.shape[: indices.shape[-1]], strict=True)
     return tuple(_resolve(part, size, negative) for part, size in parts)
 
@@ -92,9 +93,9 @@ def gather_nd_17(
 
 
 def _combine(data: Tensor, places: Tensor, updates: Tensor, mode: str) -> Tensor:
-    """Combines ``updates`` into the elements of ``data`` numbered by ``places``.
+    """Combine ``updates`` into the elements of ``data`` numbered by ``places``.
 
-    Several updates of one element all count; for ``update`` it is open which one stays.
+    Several updates of one element all count; for ``update`` the last one is unspecified.
     """
     flat, updates, places = data.flatten(), updates.reshape(-1), places.reshape(-1)
     match mode:
@@ -119,7 +120,7 @@ def _combine(data: Tensor, places: Tensor, updates: Tensor, mode: str) -> Tensor
 
 
 def _numbers(data: Tensor) -> Tensor:
-    """The number of every element, in the shape of the tensor."""
+    """Flat index of every element, in the shape of the tensor."""
     return torch.arange(data.numel()).reshape(data.shape)
 
 

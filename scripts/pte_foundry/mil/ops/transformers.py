@@ -11,8 +11,8 @@ from pte_foundry.mil.registry import op
 def scaled_dot_product_attention(
     *, query: Upcast, key: Upcast, value: Upcast, attn_mask: Upcast | None = None
 ) -> Tensor:
-    # Spelled out rather than torch's fused kernel: a row that is masked as a whole is nan in
-    # coremltools' value_inference (and on devices), while torch gives zeros.
+    # Not torch's fused kernel: a row that is masked completely is nan in coremltools'
+    # value_inference (and on devices), but zeros in torch.
     scores = query @ key.mT / query.shape[-1] ** 0.5
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attn_mask, -torch.inf)
