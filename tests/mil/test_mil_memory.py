@@ -75,6 +75,23 @@ def test_weights_are_freed_once_they_are_decompressed_or_upcast(package, monkeyp
     assert program.functions
 
 
+def test_a_constant_is_read_once_and_forgotten_at_its_last_use():
+    read = []
+
+    def new():
+        tensor = torch.zeros(3)
+        read.append(weakref.ref(tensor))
+        return tensor
+
+    constant = constant_pool.LazyConstant("key", 3, new)
+    assert read == []
+    first = constant.take()
+    assert constant.take() is first
+    constant.skip()
+    del first
+    assert [reference() for reference in read] == [None]
+
+
 def test_a_weight_that_is_only_gathered_from_stays_fp16(tmp_path):
     def function(x):
         indices = mb().cast(x=x, dtype="int32")
