@@ -21,7 +21,7 @@ HALF, SINGLE, INT = np.float16, np.float32, np.int32
 
 @dataclass
 class Case:
-    """An operation with arguments (numpy arrays and Python values) and what it must give.
+    """An operation with arguments (numpy arrays and Python values) and its expected result.
 
     Attributes:
         grade: ``exact``; ``one_ulp``: within one unit in the last place; ``close``: rtol 1e-5 in
@@ -42,13 +42,13 @@ class Case:
 
 
 def compute(op: str, opset: str, arguments: dict[str, Any]) -> list[np.ndarray]:
-    """What the interpreter computes."""
+    """Results of the interpreter."""
     kernel = find(op, opset)
     assert kernel is not None, f"{op} is not implemented for {opset}"
     converted, half = {}, False
     for name, value in arguments.items():
         parameter = kernel.parameters[name]
-        half |= parameter.wide and _holds_half(value)
+        half |= parameter.upcast and _holds_half(value)
         converted[name] = parameter.convert(_to_torch(value))
     results = kernel.run(**converted)
     results = results if isinstance(results, tuple) else (results,)
@@ -77,7 +77,7 @@ def coremltools() -> ModuleType:
 
 
 def infer(op: str, opset: str, arguments: dict[str, Any]) -> list[np.ndarray] | None:
-    """What coremltools' value_inference gives on constants, or None if it gives nothing."""
+    """Results of coremltools' value_inference on constants, or None if it has none."""
     from coremltools.converters.mil.mil import Builder, Function
 
     target = getattr(coremltools().target, opset)
@@ -103,7 +103,7 @@ def check(case: Case) -> None:
         return
     inferred = infer(case.op, case.opset, case.arguments)
     for value, want in zip(got, inferred or got, strict=True):
-        # Its fp16 arithmetic rounds at every step: close at best, whatever the case says.
+        # Its fp16 arithmetic rounds at every step: close at best, whatever the grade of the case.
         grade = "close" if value.dtype == HALF else case.grade
         assert_graded(value, want, grade, dtype=False)
 

@@ -94,7 +94,7 @@ def _declare_integers(spec, block):
     [
         (_one_label_fewer, "classify 'classify_0?' failed: 3 probabilities for 2 classes"),
         (_label_of_another_type, "a constant of type string"),
-        (_nested_labels, "something else than tensors"),
+        (_nested_labels, "an element that is no tensor"),
         (_declare_integers, r"gave 'label' as str, the program declares int64\[\]"),
     ],
 )

@@ -135,19 +135,19 @@ BOX = np.array([[0, 0, 1, 1]], SINGLE)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"boxes": BOX, "box_indices": np.array([1], INT)}, r"images \[1\] of 1"),
-        ({"boxes": BOX, "box_indices": np.array([-1], INT)}, r"images \[-1\] of 1"),
-        ({"boxes": BOX.repeat(2, 0)}, "of 1"),
+        ({"boxes": BOX, "box_indices": np.array([1], INT)}, r"images \[1\], there are 1"),
+        ({"boxes": BOX, "box_indices": np.array([-1], INT)}, r"images \[-1\], there are 1"),
+        ({"boxes": BOX.repeat(2, 0)}, "there are 1"),
         ({"boxes": BOX, "box_coordinate_mode": "EDGES"}, "'EDGES'"),
         ({"boxes": BOX, "sampling_mode": "EDGES"}, "'EDGES'"),
     ],
 )
-def test_boxes_that_no_program_should_have_are_refused(arguments, message):
+def test_invalid_boxes_are_refused(arguments, message):
     with pytest.raises((ValueError, IndexError), match=message):
         compute("crop_resize", "iOS17", {"x": COUNT} | arguments)
 
 
-def test_coremltools_declares_one_crop_an_image_even_where_boxes_name_theirs(tmp_path):
+def test_coremltools_declares_one_crop_per_image_although_boxes_name_theirs(tmp_path):
     """A known contradiction to its own documentation: an error, not a silent reshaping."""
 
     def function(x, roi):

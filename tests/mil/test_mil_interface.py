@@ -1,5 +1,5 @@
-"""What a caller may hand to a program: flexible shapes, inputs left out, several functions; and the
-shapes inside a program that few models have: scalars and empty tensors.
+"""Inputs of a program: flexible shapes, optional inputs, several functions; and rare shapes inside
+a program: scalars and empty tensors.
 """
 
 import numpy as np
@@ -61,8 +61,8 @@ def test_symbolic_sizes_vary_independently_within_their_ranges(tmp_path):
     with pytest.raises(InputError) as error:
         program.run({"x": x, "y": y})
     assert str(error.value) == (
-        "input 'x' is float32[1, 10, 4], must be fp32[1, 1..9, 4]; "
-        "input 'y' is float32[1, 1, 4], must be fp32[1, 2..100, 4]"
+        "input 'x' is float32[1, 10, 4], expected fp32[1, 1..9, 4]; "
+        "input 'y' is float32[1, 1, 4], expected fp32[1, 2..100, 4]"
     )
 
 

@@ -148,7 +148,7 @@ def _give_the_list(spec, block):
         (_redirect("ls", "a"), "list_read 'read' failed: not a list"),
         (_redirect("index", "made"), "list_read 'read' failed"),
         (_huge, "make_list 'made' failed: a list of 1073741824 elements"),
-        (_give_the_list, r"the output 'made' is a list\[fp32\[2\]\], which no program can give"),
+        (_give_the_list, r"the output 'made' is a list\[fp32\[2\]\], expected a tensor"),
     ],
 )
 def test_damage_gives_typed_errors(lists, change, message):

@@ -1,7 +1,7 @@
-"""Programs as ExecuTorch lowers them, against the torch models they came from.
+"""Programs as ExecuTorch lowers them, against their torch models.
 
-The small networks hold what the models in the box are made of; each target and precision lowers to
-another mix of operations, and each scheme to other compressed weights.
+The small networks contain the layers of the default models; each target and precision lowers to a
+different mix of operations, and each scheme to different compressed weights.
 """
 
 import tempfile

@@ -1,6 +1,6 @@
-"""Protects the memory that loading takes: weights lie there once, in the form that runs need.
+"""Protects the memory that loading takes: each weight once, in the form that its operations read.
 
-What is read wrongly here would still run: the figures are those of ``make bench``, too slow for a
+A mistake here would not change results. The figures are those of ``make bench``, too slow for a
 test, so the rules behind them are tested.
 """
 
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from pte_foundry.formats import weight_blob
-from pte_foundry.formats.contents import weigh, weigh_decompressed
-from pte_foundry.mil import Program, values
+from pte_foundry.formats.mil_contents import weigh, weigh_decompressed
+from pte_foundry.formats.mlpackage import read_package
+from pte_foundry.mil import Program, constant_pool, constants
 from pte_foundry.mil.ops import constexpr
-from pte_foundry.mil.program import read_package
 
 from tests.mil.mil_cases import HALF
 from tests.mil.test_mil_program import mb, save, spec
@@ -38,7 +38,7 @@ def package(tmp_path_factory):
     return save(folder, function, x=spec(1, 8, dtype="fp16"))
 
 
-def test_a_weight_is_widened_once_for_all_its_products_and_moved_from_there(package):
+def test_a_weight_is_upcast_once_for_all_its_products_and_gathered_from_there(package):
     program = Program.load(package)
     constants = {
         i.operation.name: i.constants | {"op": i.operation.op}
@@ -57,16 +57,17 @@ def test_a_weight_is_widened_once_for_all_its_products_and_moved_from_there(pack
     np.testing.assert_array_equal(program.run({"x": x})["out"], expected)
 
 
-def test_what_is_read_only_to_be_decompressed_or_widened_does_not_stay(package, monkeypatch):
+def test_weights_are_freed_once_they_are_decompressed_or_upcast(package, monkeypatch):
     read = []
-    original = values._as_tensor
+    original = constants.as_tensor
 
     def spy(raw, declared):
         tensor = original(raw, declared)
         read.append((str(declared), weakref.ref(tensor)))
         return tensor
 
-    monkeypatch.setattr(values, "_as_tensor", spy)
+    monkeypatch.setattr(constants, "as_tensor", spy)
+    monkeypatch.setattr(constant_pool, "as_tensor", spy)
     program = Program.load(package)
     alive = [name for name, reference in read if reference() is not None]
     assert any(name.startswith("int4") for name, _ in read)
@@ -74,7 +75,24 @@ def test_what_is_read_only_to_be_decompressed_or_widened_does_not_stay(package, 
     assert program.functions
 
 
-def test_what_is_only_gathered_from_stays_narrow(tmp_path):
+def test_a_constant_is_read_once_and_forgotten_at_its_last_use():
+    read = []
+
+    def new():
+        tensor = torch.zeros(3)
+        read.append(weakref.ref(tensor))
+        return tensor
+
+    constant = constant_pool.LazyConstant("key", 3, new)
+    assert read == []
+    first = constant.take()
+    assert constant.take() is first
+    constant.skip()
+    del first
+    assert [reference() for reference in read] == [None]
+
+
+def test_a_weight_that_is_only_gathered_from_stays_fp16(tmp_path):
     def function(x):
         indices = mb().cast(x=x, dtype="int32")
         return mb().gather(x=TABLE, indices=indices, axis=0, name="out")
@@ -85,7 +103,7 @@ def test_what_is_only_gathered_from_stays_narrow(tmp_path):
     np.testing.assert_array_equal(program.run({"x": np.array([3, 1], HALF)})["out"], TABLE[[3, 1]])
 
 
-def test_a_mapped_file_is_read_right_after_its_pages_were_let_go(package, monkeypatch):
+def test_a_mapped_file_is_read_correctly_after_its_pages_were_released(package, monkeypatch):
     expected = Program.load(package).run({"x": np.ones((1, 8), HALF)})["out"]
     monkeypatch.setattr(weight_blob, "_KEEP_BYTES", 0)
     again = Program.load(package).run({"x": np.ones((1, 8), HALF)})["out"]

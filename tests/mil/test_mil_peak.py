@@ -1,6 +1,6 @@
 """Protects the memory of loading and running: measured in processes, on weights of known size.
 
-The limits leave room for what Python and torch take besides, far less than one form of a weight.
+The limits leave room for the memory of Python and torch, far less than one form of a weight.
 """
 
 import json
@@ -127,7 +127,7 @@ def network(weight, first):
         (tables, "iOS18"),
     ],
 )
-def test_weights_take_their_widened_size_and_loading_one_declared_weight_more(
+def test_weights_take_their_upcast_size_and_loading_one_declared_weight_more(
     tmp_path, weight, opset
 ):
     package = tmp_path / "m.mlpackage"
@@ -156,7 +156,7 @@ def test_weights_in_fp32_take_no_more_than_themselves(tmp_path):
     assert figures["run_peak"] < 4 * LARGEST + ROOM
 
 
-def test_a_value_is_gone_when_the_operation_that_needs_it_last_has_widened_it(tmp_path):
+def test_a_value_is_freed_when_the_operation_that_reads_it_last_has_upcast_it(tmp_path):
     """In fp16, an operation that computes in fp32 needs both its sides once, in fp32."""
 
     def function(x):

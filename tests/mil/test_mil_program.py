@@ -50,7 +50,7 @@ WEIGHT = np.arange(40, dtype=SINGLE).reshape(4, 10)
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """x[1, 10] -> linear, relu; the weight lies in the weight file."""
+    """x[1, 10] -> linear, relu; the weight is in the weight file."""
 
     def function(x):
         y = mb().linear(x=x, weight=WEIGHT, bias=np.full(4, -500, SINGLE), name="product")
@@ -120,8 +120,8 @@ def test_taps_see_every_value_that_is_no_constant_and_operations_are_found_by_va
     [
         ({}, "missing input 'x', fp32\\[1, 10\\]"),
         ({"x": X, "y": X}, "unknown input 'y'"),
-        ({"x": X.astype(HALF)}, "is float16\\[1, 10\\], must be fp32"),
-        ({"x": X[:, :9]}, "is float32\\[1, 9\\], must be fp32\\[1, 10\\]"),
+        ({"x": X.astype(HALF)}, "is float16\\[1, 10\\], expected fp32"),
+        ({"x": X[:, :9]}, "is float32\\[1, 9\\], expected fp32\\[1, 10\\]"),
     ],
 )
 def test_wrong_inputs_are_named(small, inputs, message):

@@ -112,7 +112,7 @@ IOS16 = [
         np.array([0, 30, 20, 10, 30], SINGLE),
         opset="iOS16",
     ),
-    # Six bits: the second index lies across two bytes.
+    # Six bits: the second index spans two bytes.
     Case(
         "constexpr_lut_to_dense",
         {

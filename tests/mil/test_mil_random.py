@@ -1,7 +1,7 @@
 """Random tensors: shapes, dtypes, ranges and distributions as documented, and the same every run.
 
 The numbers are not Apple's and are not compared with any: the bounds are six standard errors wide,
-and the seeds are fixed, so these tests do not flicker.
+and the seeds are fixed, so these tests are not flaky.
 """
 
 import numpy as np

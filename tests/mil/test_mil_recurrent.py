@@ -31,7 +31,7 @@ def run(op, opset="iOS18", **arguments):
 
 
 def load(layer, suffix="", **weights):
-    """Puts weights into a torch layer whose gates lie in torch's order."""
+    """Set the weights of a torch layer, whose gates are in torch's order."""
     with torch.no_grad():
         for name, value in weights.items():
             getattr(layer, f"{name}_l0{suffix}").copy_(torch.from_numpy(value))

@@ -245,7 +245,7 @@ def test_three_dimensions_are_interpolated_together():
         ("resize", "iOS17", {"shape": [3], "resized_dims": 2}, "cannot resize 2"),
     ],
 )  # fmt: skip
-def test_what_no_program_should_say_is_refused(op, opset, arguments, message):
+def test_invalid_arguments_are_refused(op, opset, arguments, message):
     with pytest.raises(ValueError, match=message):
         compute(op, opset, {"x": image(1, 2)} | arguments)
 

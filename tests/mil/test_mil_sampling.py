@@ -191,11 +191,15 @@ TWO = np.zeros((2, 1, 1, 2), SINGLE)
         ("resample", PLAIN | {"coordinates": TWO[:1], "sampling_mode": "cubic"}, "'cubic'"),
         ("resample", PLAIN | {"coordinates": TWO[:1], "padding_mode": "wrap"}, "'wrap'"),
         ("resample", PLAIN | {"coordinates": TWO[:1], "coordinates_mode": "mm"}, "'mm'"),
-        ("affine", AFFINE | {"transform_matrix": np.zeros((3, 6), SINGLE)}, "3 matrices for 1"),
+        (
+            "affine",
+            AFFINE | {"transform_matrix": np.zeros((3, 6), SINGLE)},
+            "3 matrices, expected 1",
+        ),
         ("affine", AFFINE | {"coordinates_mode": "unnormalized"}, "'unnormalized'"),
     ],
 )
-def test_what_no_program_should_say_is_refused(op, arguments, message):
+def test_invalid_arguments_are_refused(op, arguments, message):
     size = {"output_height": 1, "output_width": 1} if op == "affine" else {}
     with pytest.raises((ValueError, IndexError), match=message):
         compute(op, "iOS17", {"x": FOUR} | size | arguments)

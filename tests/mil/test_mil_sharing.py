@@ -1,4 +1,4 @@
-"""Protects what is shared and what is not: weights between functions, outputs with nobody."""
+"""Protects sharing of memory: functions share weights, outputs share nothing."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def package(tmp_path_factory):
     return folder / "m.mlpackage"
 
 
-def test_functions_decompress_and_widen_a_weight_once_between_them(package, monkeypatch):
+def test_functions_decompress_and_upcast_a_weight_once_between_them(package, monkeypatch):
     executed, original = [], build.execute
 
     def spy(instruction, *arguments):
@@ -78,7 +78,7 @@ def test_functions_that_share_a_weight_compute_the_same_as_alone(package):
     np.testing.assert_array_equal(gathered, WEIGHT[3])
 
 
-def test_weights_that_differ_in_a_scale_alone_are_not_taken_for_the_same(tmp_path):
+def test_weights_that_differ_in_a_scale_alone_are_not_shared(tmp_path):
     def function(x):
         data = LEVELS.astype(np.int8)
         one, two = (

@@ -5,7 +5,7 @@ import pytest
 
 from tests.mil.mil_cases import HALF, INT, SINGLE, compute
 
-# Center and size. The second overlaps the first by 1/3, the third lies apart, the fourth is the
+# Center and size. The second overlaps the first by 1/3, the third is apart, the fourth is the
 # first again.
 BOXES = np.array([[2, 2, 2, 2], [3, 2, 2, 2], [9, 9, 2, 4], [2, 2, 2, 2]], SINGLE)
 SCORES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.7], [0.5, 0.4]], SINGLE)

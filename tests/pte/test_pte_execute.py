@@ -46,28 +46,29 @@ def test_quantized_operators():
             q = ops.quantize_per_tensor(x, 0.05, 3, -128, 127, torch.int8)
             return ops.dequantize_per_tensor(q, 0.05, 3, -128, 127, torch.int8)
 
-    from pte_foundry.formats import schema
+    from pte_foundry.formats import pte_schema
     from pte_foundry.pte import kernels
     from pte_foundry.pte.memory import Memory
 
-    def value(kind: object) -> schema.EValue:
-        return schema.EValue(kind)
+    def value(kind: object) -> pte_schema.EValue:
+        return pte_schema.EValue(kind)
 
-    def tensor(code: int) -> schema.EValue:
-        return value(schema.Tensor(code, 0, [24], [0], False, 0, None, 0, 0, None))
+    def tensor(code: int) -> pte_schema.EValue:
+        return value(pte_schema.Tensor(code, 0, [24], [0], False, 0, None, 0, 0, None))
 
     values = [
-        tensor(6), tensor(1), tensor(6), value(schema.Double(0.05)), value(schema.Int(3)),
-        value(schema.Int(-128)), value(schema.Int(127)), value(schema.Int(1)), value(schema.Null()),
+        tensor(6), tensor(1), tensor(6), value(pte_schema.Double(0.05)), value(pte_schema.Int(3)),
+        value(pte_schema.Int(-128)), value(pte_schema.Int(127)), value(pte_schema.Int(1)),
+        value(pte_schema.Null()),
     ]  # fmt: skip
-    plan = schema.ExecutionPlan("f", None, values, [], [], [], [], [], [0], [])
+    plan = pte_schema.ExecutionPlan("f", None, values, [], [], [], [], [], [0], [])
     memory = Memory(None, plan)
     memory.set(0, X)
     quantize = kernels.find_kernel(
-        schema.Operator("quantized_decomposed::quantize_per_tensor", "out")
+        pte_schema.Operator("quantized_decomposed::quantize_per_tensor", "out")
     )
     dequantize = kernels.find_kernel(
-        schema.Operator("quantized_decomposed::dequantize_per_tensor", "out")
+        pte_schema.Operator("quantized_decomposed::dequantize_per_tensor", "out")
     )
     quantize(memory, [0, 3, 4, 5, 6, 7, 1, 1])
     dequantize(memory, [1, 3, 4, 5, 6, 7, 8, 2, 2])
@@ -143,13 +144,13 @@ def test_wrong_inputs_are_named(small):
     program = Pte.load(small["portable"])
     x = SMALL_INPUT[0]
     for inputs, text in [
-        ((), "takes 1 inputs, 0 were given"),
-        ((x, x), "takes 1 inputs, 2 were given"),
-        ((x.double(),), r"input 0: float64 of shape \(1, 3, 8, 8\) given, float32"),
-        ((x[:, :2],), r"input 0: float32 of shape \(1, 2, 8, 8\) given"),
-        ((3,), "input 0: int given"),
-        ((None,), "input 0: NoneType given"),
-        (([x],), "input 0: list given"),
+        ((), "takes 1 inputs, found 0"),
+        ((x, x), "takes 1 inputs, found 2"),
+        ((x.double(),), r"input 0: found float64 of shape \(1, 3, 8, 8\), expected float32"),
+        ((x[:, :2],), r"input 0: found float32 of shape \(1, 2, 8, 8\)"),
+        ((3,), "input 0: found int"),
+        ((None,), "input 0: found NoneType"),
+        (([x],), "input 0: found list"),
     ]:
         with pytest.raises(InputError, match=text):
             program.run(inputs)
@@ -172,12 +173,12 @@ def test_numbers_are_those_of_the_export():
     program = Pte.load(lower_portable(Times(), (X, 3)))
     assert torch.equal(program.run((X, 3))[0], X * 3)
     for other in (4, 3.0, True, X, None):
-        with pytest.raises(InputError, match=r"(?s)input 1: .* 3 wanted"):
+        with pytest.raises(InputError, match=r"(?s)input 1: .* expected 3"):
             program.run((X, other))
 
 
-def test_impossible_plans_are_refused(small):
-    """Memory that a damaged plan asks for is neither taken nor left."""
+def test_invalid_plans_are_refused(small):
+    """A damaged plan neither allocates its memory nor reads beyond it."""
     for size in (-1, 1 << 50, 10):
         program = Pte.load(small["portable"])
         program._file.plans["forward"].non_const_buffer_sizes[1] = size
@@ -217,24 +218,24 @@ def test_other_backends_are_named(small):
     ],
 )
 def test_operators_that_do_more_than_compute_are_refused(name, overload):
-    from pte_foundry.formats import schema
+    from pte_foundry.formats import pte_schema
     from pte_foundry.pte import kernels
 
-    assert kernels.find_kernel(schema.Operator(name, overload)) is None
+    assert kernels.find_kernel(pte_schema.Operator(name, overload)) is None
 
 
 def test_programs_that_do_not_end_are_stopped(monkeypatch):
-    from pte_foundry.formats import schema
+    from pte_foundry.formats import pte_schema
     from pte_foundry.pte import execute
 
     program = Pte.load(lower_portable(Branches(), (X,)))
     plan = program._file.plans["forward"]
     for index, value in enumerate(plan.values):
-        if isinstance(value.val, schema.Bool | schema.Null | schema.Int):
-            plan.values[index].val = schema.Bool(False)
-            jump = schema.JumpFalseCall(index, 0)
+        if isinstance(value.val, pte_schema.Bool | pte_schema.Null | pte_schema.Int):
+            plan.values[index].val = pte_schema.Bool(False)
+            jump = pte_schema.JumpFalseCall(index, 0)
             break
-    plan.chains[0].instructions = [schema.Instruction(jump)]
+    plan.chains[0].instructions = [pte_schema.Instruction(jump)]
     monkeypatch.setattr(execute, "MAX_STEPS", 1000)
     with pytest.raises(ProgramError, match="does not end"):
         program.run((X,))

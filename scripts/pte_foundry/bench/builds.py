@@ -122,7 +122,7 @@ def _compare(case: str, ours: Folder, theirs: Path, old: Jobs | None = None) -> 
 
 
 def _identical(config: Config, built: list[Build], ours: Folder, theirs: Path) -> dict[str, Any]:
-    from pte_foundry.formats.canonical import canonical_pte
+    from pte_foundry.formats.canonical_pte import canonical_pte
 
     same, reproducible, differing = 0, 0, []
     made = ours.artifacts()

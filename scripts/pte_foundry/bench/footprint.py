@@ -44,7 +44,7 @@ def measure(pte: Path, samples: Path) -> dict[str, Any]:
     """Measures what :func:`of` returns, in this process, which must be new."""
     import torch
 
-    from pte_foundry.formats.contents import weigh_decompressed
+    from pte_foundry.formats.mil_contents import weigh_decompressed
     from pte_foundry.models.tensors import Samples
     from pte_foundry.pte import Pte
 
@@ -92,11 +92,11 @@ def measure_eager(results: Path, model: str) -> dict[str, Any]:
 
 def start() -> tuple[int, int] | None:
     """Loads all that is not part of a program into memory, then returns :func:`memory`."""
-    from pte_foundry.mil.values import trim
+    from pte_foundry.heap import trim_heap
 
     _load_kernels()
     _map_libraries()
-    trim()
+    trim_heap()
     return memory()
 
 

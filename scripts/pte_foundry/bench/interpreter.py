@@ -47,7 +47,7 @@ def comparisons(results: Path) -> Iterator[Comparison]:
 def _compare(results: Path, model: str, title: str) -> Iterator[Comparison]:
     import torch
 
-    from pte_foundry.formats.inspect import describe
+    from pte_foundry.formats.inspect_pte import describe
     from pte_foundry.models.tensors import Samples
     from pte_foundry.pte import Pte
 

@@ -7,7 +7,6 @@ returns their error and the peak of memory.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import subprocess
@@ -116,7 +115,9 @@ def serve(solver: str) -> None:
 
 def _settled() -> int | None:
     """Bytes in memory after the allocator returned free memory to the system."""
-    getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
+    from pte_foundry.heap import trim_heap
+
+    trim_heap()
     taken = memory()
     return None if taken is None else taken[0]
 

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 def inspect(arguments: argparse.Namespace) -> int:
     """Prints what a model holds."""
     from pte_foundry.cli import show_program
-    from pte_foundry.mil.inspect import describe_model, describe_package
+    from pte_foundry.mil.inspect_model import describe_model, describe_package
 
     if arguments.model.suffix != ".pte":
         described = describe_package(_existing(arguments.model))
@@ -44,8 +44,8 @@ def inspect(arguments: argparse.Namespace) -> int:
         else:
             show_program.package(console(), described)
         return 0
-    from pte_foundry.formats import coreml
-    from pte_foundry.formats.inspect import describe
+    from pte_foundry.formats import coreml_delegate as coreml
+    from pte_foundry.formats.inspect_pte import describe
     from pte_foundry.pte import Pte
 
     described = describe(_existing(arguments.model)).to_dict()

@@ -45,7 +45,7 @@ def summary(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
 
 
 def package(console: Console, described: Mapping[str, Any]) -> None:
-    """Prints what :func:`pte_foundry.mil.inspect.describe_model` found."""
+    """Prints what :func:`pte_foundry.mil.inspect_model.describe_model` found."""
     facts = {"specification version": str(described["specification_version"])}
     _facts(console, facts | described["metadata"])
     for name, function in described["functions"].items():

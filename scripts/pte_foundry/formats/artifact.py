@@ -1,16 +1,26 @@
-"""Writes the artifact of a target: a lowered program with the target's compute units, checked.
+"""The ``.pte`` that ships: a lowered program with the compute units of its target, verified.
 
-The bytes are read back and compared with what the target requires, because upstream's own recipes
-have been seen to lower for another target without a message.
+The bytes are read back and compared with the target, because upstream's own recipes (executorch
+1.4) can lower for another target without a message.
 """
 
-from pte_foundry.formats.canonical import canonical_pte
-from pte_foundry.formats.inspect import Expected, describe, verify
+from pte_foundry.formats.canonical_pte import canonical_pte
+from pte_foundry.formats.inspect_pte import Expected, describe, verify
 
 
 def artifact(lowered: bytes, target: dict) -> bytes:
-    """The artifact's bytes. Raises ProgramError if they are not what ``target`` asks for."""
-    # Lowered programs are canonical already, for all units; rewriting one costs an import of exir.
+    """Write the artifact of a target.
+
+    Args:
+        lowered: a ``.pte`` in canonical form for the compute units "all".
+        target: the target's slice of the config: ``compute_units``, ``specification_version``,
+            ``compute_precision``, ``model_type``, ``states``.
+
+    Returns the artifact's bytes, in canonical form.
+
+    Raises ProgramError if the program is malformed or does not match ``target``.
+    """
+    # For "all" the lowered program is canonical already; rewriting it costs an import of exir.
     units = target["compute_units"]
     written = lowered if units == "all" else canonical_pte(lowered, units)
     expected = Expected(
@@ -18,7 +28,7 @@ def artifact(lowered: bytes, target: dict) -> bytes:
         precision=target["compute_precision"],
         compute_units=units,
         model_type=target["model_type"],
-        # A target may allow states that the model has no use for.
+        # A target that allows states does not require any.
         stateful=None if target["states"] else False,
     )
     verify(describe(written), expected)

@@ -1,8 +1,8 @@
-"""The data of a Core ML delegate: a folder flattened into one string of bytes.
+"""The container of a Core ML delegate's data: a folder flattened into one byte string.
 
 Format (executorch 1.4, ``backends/apple/coreml/runtime/inmemoryfs``; ``flatten_directory_contents``
 writes it): the contents of all files one after another, then a JSON object *with its bytes in
-reverse order*, so that it can be found from the end. Its ``nodes`` list files (kind 0, with the
+reverse order*, so that a reader finds it from the end. Its ``nodes`` are files (kind 0, with the
 region of their contents) and folders (kind 1, with their children by name as indices of nodes);
 the last node is the root. Bytes between the contents and the JSON are padding.
 """
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pte_foundry.canonical_json import canonical
 from pte_foundry.errors import ProgramError
 
 ROOT = "lowered_module"
-"""What upstream names the folder that it flattens."""
+"""The name that upstream gives to the folder."""
 
 _FILE, _FOLDER = 0, 1
 _MAX_METADATA_BYTES = 1 << 22
@@ -27,7 +28,12 @@ _MAX_DEPTH = 32
 
 @dataclass(frozen=True)
 class Blob:
-    """A flattened folder: its name, and its files' contents by path relative to it (with "/")."""
+    """A flattened folder.
+
+    Attributes:
+        root: its name.
+        files: contents by path relative to it, with "/" between the parts.
+    """
 
     root: str
     files: Mapping[str, memoryview]
@@ -36,8 +42,8 @@ class Blob:
 def read_blob(data: bytes | memoryview) -> Blob:
     """Unpack a delegate blob in memory; contents are views into ``data``.
 
-    Raises ProgramError if it is malformed, a path would leave the folder, a file is outside of the
-    data, or files overlap so that they would take more room than the data.
+    Raises ProgramError if the blob is malformed, a path would leave the folder, a file is outside
+    of the data, or files overlap so that together they are larger than the data.
     """
     view = memoryview(data).toreadonly()
     metadata = _metadata(view)
@@ -55,9 +61,9 @@ def read_blob(data: bytes | memoryview) -> Blob:
 
 
 def write_blob(files: Mapping[str, bytes | memoryview], root: str = ROOT) -> bytes:
-    """Flatten files, given by relative path, as upstream does but always in sorted order.
+    """Flatten files by relative path, as upstream does, but in sorted order.
 
-    Raises ProgramError for a path that would leave the folder, or is both a file and a folder.
+    Raises ProgramError if a path would leave the folder, or is both a file and a folder.
     """
     tree: dict[str, Any] = {}
     for path in sorted(files):
@@ -66,7 +72,7 @@ def write_blob(files: Mapping[str, bytes | memoryview], root: str = ROOT) -> byt
         for folder in folders:
             place = place.setdefault(folder, {})
             if not isinstance(place, dict):
-                raise ProgramError(f"{path!r} lies in something that is a file")
+                raise ProgramError(f"{path!r} is in a folder that is also a file")
         if name in place:
             raise ProgramError(f"{path!r} is both a file and a folder")
         place[name] = files[path]
@@ -89,12 +95,15 @@ def write_blob(files: Mapping[str, bytes | memoryview], root: str = ROOT) -> byt
         return len(nodes) - 1
 
     add(_name(root), tree)
-    metadata = json.dumps({"nodes": nodes}, separators=(",", ":"), sort_keys=True)
+    metadata = canonical({"nodes": nodes})
     return b"".join([*contents, metadata.encode()[::-1]])
 
 
 def write_files(files: Mapping[str, bytes | memoryview], folder: Path) -> None:
-    """Write a blob's files into ``folder``, which is created."""
+    """Write a blob's files into ``folder``, creating it.
+
+    Raises ProgramError if a path would leave the folder.
+    """
     for path, contents in files.items():
         target = folder.joinpath(*[_name(part) for part in path.split("/")])
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +111,7 @@ def write_files(files: Mapping[str, bytes | memoryview], folder: Path) -> None:
 
 
 def _metadata(view: memoryview) -> bytes:
-    """The JSON at the end, turned the right way round: up to the brace that closes the first."""
+    """The JSON at the end, with its bytes in order again: up to the brace that closes the first."""
     tail = bytes(view[-_MAX_METADATA_BYTES:])[::-1]
     depth, quoted, escaped = 0, False, False
     for position, byte in enumerate(tail):
@@ -125,7 +134,7 @@ def _metadata(view: memoryview) -> bytes:
 
 def _name(name: object) -> str:
     if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0:"):
-        raise ProgramError(f"{name!r} is not a safe name of a file in a Core ML blob")
+        raise ProgramError(f"{name!r} is not a safe name for a file in a Core ML blob")
     return name
 
 
@@ -139,7 +148,9 @@ class _Reader:
 
     def visit(self, index: object, path: str, depth: int) -> None:
         if type(index) is not int or not 0 <= index < len(self.nodes) or index in self._seen:
-            raise ProgramError(f"{path or 'the root'!r} of a Core ML blob is not a node of its own")
+            raise ProgramError(
+                f"{path or 'the root'!r} of a Core ML blob has no node, or shares it"
+            )
         if depth > _MAX_DEPTH:
             raise ProgramError(f"a Core ML blob is nested deeper than {_MAX_DEPTH} folders")
         self._seen.add(index)

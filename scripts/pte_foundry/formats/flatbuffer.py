@@ -1,19 +1,19 @@
-"""Reads FlatBuffers whose schema is written down as Python dataclasses.
+"""Reader of FlatBuffers whose schema is written as Python dataclasses.
 
-The generated reader that ships with executorch trusts its input, raises whatever ``struct`` raises,
-and costs seconds of imports. This one checks every bound, and its work and memory are bounded by
-the size of the buffer. Format: https://flatbuffers.dev/internals/
+executorch's generated reader trusts its input, raises the errors of ``struct``, and takes seconds
+to import. This one checks every bound, and the size of the buffer limits its time and memory.
+Format: https://flatbuffers.dev/internals/
 
-A table is a dataclass whose fields stand in the order of the schema, annotated with
+A table is a dataclass whose fields are in the order of the schema, annotated with
 
 - a scalar, for example :data:`Int32`, or ``bool``;
-- ``str``; ``bytes`` (a vector of bytes, handed out as a read-only ``memoryview``, not a copy);
+- ``str``; ``bytes`` (a vector of bytes, read as a read-only ``memoryview``, not a copy);
 - another table, possibly ``| None``; a union of several tables, which is a FlatBuffers union whose
   members are numbered from 1 in the order written;
 - ``list`` of one of these.
 
-Absent scalars are 0 and absent vectors and strings empty: the only defaults that
-executorch's schemas use.
+Absent scalars are 0, absent vectors and strings are empty: executorch's schemas use no other
+defaults.
 """
 
 from __future__ import annotations
@@ -39,10 +39,13 @@ T = TypeVar("T")
 
 
 def read(data: memoryview, root: type[T]) -> T:
-    """Decode a finished buffer (its first four bytes are the offset of the root table).
+    """Decode a finished buffer, whose first four bytes are the offset of the root table.
 
-    Raises ProgramError if an offset leaves the buffer, a type or a text is malformed, or tables are
-    shared so often that the result would be larger than the buffer.
+    Args:
+        root: the dataclass of the root table.
+
+    Raises ProgramError if an offset leaves the buffer, a type or a string is malformed, or tables
+    are shared so often that the result would be larger than the buffer.
     """
     reader = _Reader(data)
     return reader.table(reader.reference(0), root)
@@ -50,7 +53,7 @@ def read(data: memoryview, root: type[T]) -> T:
 
 @cache
 def _fields(table: type) -> tuple[tuple[str, int, Any], ...]:
-    """Name, slot in the vtable, and type of every field; a union's slot is that of its tag."""
+    """Name, slot in the vtable, and type of every field; for a union, the slot of its tag."""
     hints = typing.get_type_hints(table, include_extras=True)
     fields, slot = [], 0
     for field in dataclasses.fields(table):
@@ -80,18 +83,18 @@ def _format(kind: Any) -> str | None:
 class _Reader:
     def __init__(self, data: memoryview) -> None:
         self.data = data.toreadonly()
-        # Every element of a tree takes at least a byte, so a tree stays below this. Tables and
-        # texts may legally be shared; nesting that makes 17 kB a billion objects may not.
+        # Every element of a tree takes at least one byte, so a tree stays below this budget.
+        # Sharing tables and strings is legal; nested sharing can turn 17 kB into a billion objects.
         self.budget = 2 * len(data) + 4096
 
     def spend(self, amount: int) -> None:
         self.budget -= amount
         if self.budget < 0:
-            raise ProgramError("the program refers to the same tables too often to be genuine")
+            raise ProgramError("shared tables exceed the decode budget: the program is damaged")
 
     def unpack(self, code: str, at: int) -> Any:
         if at < 0 or at + struct.calcsize(code) > len(self.data):
-            raise ProgramError(f"an offset leaves the program: {at} of {len(self.data)} bytes")
+            raise ProgramError(f"offset {at} is outside of the program's {len(self.data)} bytes")
         return struct.unpack_from(code, self.data, at)[0]
 
     def reference(self, at: int) -> int:
@@ -111,7 +114,7 @@ class _Reader:
                 return None
             offset = self.unpack("<H", vtable + 4 + 2 * slot)
             if offset and not 4 <= offset < size:
-                raise ProgramError(f"a field of {kind.__name__} lies outside of its table")
+                raise ProgramError(f"a field of {kind.__name__} is outside of its table")
             return at + offset if offset else None
 
         return kind(
@@ -129,16 +132,16 @@ class _Reader:
         if number == 0:
             return None
         if number > len(members) or at is None:
-            raise ProgramError(f"a union names member {number} of {len(members)}")
+            raise ProgramError(f"a union has member {number}, expected 0 to {len(members)}")
         return self.table(self.reference(at), members[number - 1])
 
     def value(self, at: int | None, kind: Any) -> Any:
-        """The value of a field or of a vector's element that is stored at ``at``."""
+        """The value stored at ``at``, of a field or of a vector's element; its default if None."""
         if code := _format(kind):
             return (
                 struct.unpack(code, bytes(8)[: struct.calcsize(code)])[0]
                 if at is None
-                else (self.unpack(code, at))
+                else self.unpack(code, at)
             )
         if kind is str:
             return "" if at is None else self.text(self.reference(at))
@@ -151,7 +154,7 @@ class _Reader:
         return self.table(self.reference(at), _table_of(kind))
 
     def vector(self, at: int, width: int) -> tuple[memoryview, int]:
-        """The bytes and the number of the elements of the vector at ``at``."""
+        """The elements' bytes, and their number, of the vector at ``at``."""
         count = self.unpack("<I", at)
         start, end = at + 4, at + 4 + count * width
         if end > len(self.data):
@@ -164,7 +167,7 @@ class _Reader:
         try:
             return str(raw, "utf-8")
         except UnicodeDecodeError as error:
-            raise ProgramError(f"a text at byte {at} is not UTF-8") from error
+            raise ProgramError(f"a string at byte {at} is not UTF-8") from error
 
     def items(self, at: int, kind: Any) -> list[Any]:
         if code := _format(kind):
@@ -178,5 +181,5 @@ class _Reader:
 
 @cache
 def _table_of(kind: Any) -> type:
-    """The table of ``X`` and of ``X | None``."""
+    """The table ``X`` of an annotation ``X`` or ``X | None``."""
     return next((t for t in typing.get_args(kind) if t is not types.NoneType), kind)

@@ -4,7 +4,6 @@ Compute units are left at their default: they do not affect the Core ML program,
 around it, which the ``pte`` step writes.
 """
 
-import ctypes
 import gc
 
 import coremltools
@@ -19,6 +18,7 @@ from executorch.exir.backend.utils import is_same_node
 from torch._subclasses import FakeTensorMode
 
 from pte_foundry.errors import FoundryError
+from pte_foundry.heap import trim_heap
 from pte_foundry.lowering.edge_program import EdgeProgram
 from pte_foundry.upstream.coremltools_passes import checked_once, sound_reshapes
 
@@ -99,11 +99,9 @@ def _forget() -> None:
     """Frees the programs that nothing refers to any more.
 
     Two caches (torch 2.13, executorch 1.4.1) have arguments that lead to a lowered program, and the
-    program has its weights and the delegate's bytes; it refers to itself in circles, too. glibc
-    keeps what is freed in pieces below 32 MB, as most weights are, until it is asked for it.
+    program has its weights and the delegate's bytes; it refers to itself in circles, too.
     """
     FakeTensorMode.cache_clear()
     is_same_node.cache_clear()
     gc.collect()
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
+    trim_heap()

@@ -1,56 +1,88 @@
-"""Turns one function of the protobuf into instructions: constants read, operations resolved."""
+"""Builder of instructions: one function of the protobuf, with constants read and ops resolved.
+
+The builder walks the operations in order and keeps two things per block (:class:`_Scope`): the
+names that operations compute at run time, and the constants by name. Constants are read at their
+first use and forgotten at their last; :mod:`pte_foundry.mil.constant_pool` explains the memory
+rules and their invariants. Read it before you change anything here.
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from pte_foundry.errors import ProgramError
-from pte_foundry.mil.constants import Known, digest, key_of
+from pte_foundry.formats.mil_contents import CONSTEXPR, walk_operations
+from pte_foundry.formats.mlpackage import body_of
+from pte_foundry.mil.constant_pool import ConstantPool, LazyConstant, operation_key, value_key
+from pte_foundry.mil.constants import Constant
 from pte_foundry.mil.registry import OPSETS, Kernel, find
 from pte_foundry.mil.run import (
     Block,
     Instruction,
     Name,
     NamedType,
+    Operand,
     Operation,
-    Slot,
+    Variable,
     execute,
     mark_last_uses,
 )
 from pte_foundry.mil.types import TensorType, describe, read_type
-from pte_foundry.mil.values import Constant, Values
 from pte_foundry.upstream.coremltools_protobuf import MIL_pb2
 
-# Compile-time operations decompress weights. They run once, at load.
-_CONSTEXPR = "constexpr_"
 
+def build(function: MIL_pb2.Function, pool: ConstantPool) -> Block:
+    """Build the body of a function, which must have passed :func:`refuse_unsupported`.
 
-def build(function: MIL_pb2.Function, values: Values) -> Block:
-    """Builds the body of a function.
+    Args:
+        pool: of the program; functions share weights through it.
 
     Raises:
-        ProgramError: anything malformed. What :func:`refuse_unsupported` refuses fails differently.
+        ProgramError: the function is malformed, or a ``constexpr_*`` operation fails.
     """
     body, opset = _body(function)
     inputs = tuple(NamedType(i.name, read_type(i.type)) for i in function.inputs)
-    block = _Builder(opset, values, _uses(body)).block(body, inputs, {i.name for i in inputs}, {})
-    _share_widened(block, values)
+    builder = _Builder(opset, pool, _count_uses(body))
+    block = builder.block(body, inputs, _Scope({i.name for i in inputs}, {}))
+    _share_upcast(block, pool)
     mark_last_uses(block, is_function=True)
     return block
 
 
-def _operations(block: MIL_pb2.Block) -> Iterator[MIL_pb2.Operation]:
-    for operation in block.operations:
-        yield operation
-        for nested in operation.blocks:
-            yield from _operations(nested)
+def refuse_unsupported(functions: Iterable[MIL_pb2.Function]) -> None:
+    """Check that every operation is implemented at its function's opset.
+
+    Raises:
+        ProgramError: some are not; the message lists all, with opset and count.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    for function in functions:
+        body, opset = _body(function)
+        counts.update((operation.type, opset) for operation in walk_operations(body))
+    unsupported = [
+        f"{op} ({opset}) x{count}"
+        for (op, opset), count in sorted(counts.items())
+        if op != "const" and find(op, opset) is None
+    ]
+    if unsupported:
+        raise ProgramError(f"unsupported operations: {', '.join(unsupported)}")
 
 
-def _uses(body: MIL_pb2.Block) -> Counter[str]:
+def _body(function: MIL_pb2.Function) -> tuple[MIL_pb2.Block, str]:
+    """A function's block, and its opset by our name."""
+    body = body_of(function)
+    if function.opset not in OPSETS:
+        raise ProgramError(f"opset {function.opset!r} is unknown; known: {', '.join(OPSETS)}")
+    return body, OPSETS[function.opset]
+
+
+def _count_uses(body: MIL_pb2.Block) -> Counter[str]:
     """How often each name is read in a body, nested blocks included."""
     uses = Counter(body.outputs)
-    for operation in _operations(body):
+    for operation in walk_operations(body):
         for nested in operation.blocks:
             uses.update(nested.outputs)
         for argument in operation.inputs.values():
@@ -58,55 +90,36 @@ def _uses(body: MIL_pb2.Block) -> Counter[str]:
     return uses
 
 
-def refuse_unsupported(functions: Iterable[MIL_pb2.Function]) -> None:
-    """
-    Raises:
-        ProgramError: the functions have unsupported operations; names all, with opset and count.
-    """
-    counts: Counter[tuple[str, str]] = Counter()
-    for function in functions:
-        body, opset = _body(function)
-        counts.update((operation.type, opset) for operation in _operations(body))
-    listed = [
-        f"{op} ({opset}) x{count}"
-        for (op, opset), count in sorted(counts.items())
-        if op != "const" and find(op, opset) is None
-    ]
-    if listed:
-        raise ProgramError(f"unsupported operations: {', '.join(listed)}")
+@dataclass
+class _Scope:
+    """The names that a block can read: values computed at run time, and constants."""
 
+    values: set[str]
+    constants: dict[str, LazyConstant]
 
-def _body(function: MIL_pb2.Function) -> tuple[MIL_pb2.Block, str]:
-    """A function's block and the opset that it is written in."""
-    body = function.block_specializations.get(function.opset)
-    if body is None:
-        raise ProgramError(f"no body for the function's opset {function.opset!r}")
-    if function.opset not in OPSETS:
-        raise ProgramError(f"opset {function.opset!r} is unknown; known: {', '.join(OPSETS)}")
-    return body, OPSETS[function.opset]
+    def nested(self, names: Iterable[str]) -> "_Scope":
+        """The scope of a nested block with these inputs. The constants are the same objects."""
+        return _Scope(self.values | set(names), dict(self.constants))
+
+    def operand(self, name: str, where: str) -> Operand:
+        """Resolve a name: a constant's value, which counts as one of its uses, or the name."""
+        if name in self.constants:
+            return self.constants[name].take()
+        if name not in self.values:
+            raise ProgramError(f"{where}: the value {name!r} is not defined")
+        return Name(name)
 
 
 class _Builder:
-    """Builds blocks. A constant is forgotten when all that read its name have been built.
+    """Builder of the blocks of one function."""
 
-    Otherwise a program's weights would be in memory two or three times while it loads: as they lie
-    in the file, decompressed, and widened.
-    """
-
-    def __init__(self, opset: str, values: Values, uses: Counter[str]):
+    def __init__(self, opset: str, pool: ConstantPool, uses: Mapping[str, int]):
         self._opset = opset
-        self._values = values
+        self._pool = pool
         self._uses = uses
 
-    def block(
-        self,
-        spec: MIL_pb2.Block,
-        inputs: tuple[NamedType, ...],
-        visible: set[str],
-        constants: dict[str, Known],
-    ) -> Block:
-        """Builds a block that sees the names ``visible`` and the ``constants`` around it."""
-        visible, constants = set(visible), dict(constants)
+    def block(self, spec: MIL_pb2.Block, inputs: tuple[NamedType, ...], scope: _Scope) -> Block:
+        """Build a block; its names are added to ``scope``."""
         defined = {i.name for i in inputs}
         instructions = []
         for operation in spec.operations:
@@ -116,161 +129,146 @@ class _Builder:
                     raise ProgramError(f"the value {output.name!r} is defined twice")
                 defined.add(output.name)
             if operation.type == "const":
-                constants |= self._constant(operation, outputs)
-                continue
-            if operation.type.startswith(_CONSTEXPR):
-                constants |= self._decompressed(operation, outputs, visible, constants)
-                continue
-            instructions.append(self._instruction(operation, outputs, visible, constants))
-            visible |= {o.name for o in outputs}
-        return Block(
-            inputs,
-            tuple(instructions),
-            tuple(
-                self._slot(name, visible, constants, "the block's outputs") for name in spec.outputs
-            ),
-        )
+                scope.constants |= self._constant(operation, outputs)
+            elif operation.type.startswith(CONSTEXPR):
+                scope.constants |= self._decompressed(operation, outputs, scope)
+            else:
+                instructions.append(self._instruction(operation, outputs, scope))
+                scope.values |= {o.name for o in outputs}
+        results = tuple(scope.operand(name, "the block's outputs") for name in spec.outputs)
+        return Block(inputs, tuple(instructions), results)
 
     def _constant(
         self, operation: MIL_pb2.Operation, outputs: tuple[NamedType, ...]
-    ) -> dict[str, Known]:
+    ) -> dict[str, LazyConstant]:
         if len(outputs) != 1 or "val" not in operation.attributes:
             raise ProgramError("a const needs one output and a value")
         output, spec = outputs[0], operation.attributes["val"]
 
         def read() -> Constant:
-            value = self._values.read(spec)
+            value = self._pool.read(spec)
             if not isinstance(output.type, TensorType) or not output.type.accepts(value):
                 raise ProgramError(
                     f"const {output.name!r} is {describe(value)}, declared {output.type}"
                 )
             return value
 
-        constant = Known(digest(spec), read)
-        if not self._uses[output.name]:
-            constant.get()  # it may be malformed all the same
-        return {output.name: constant}
+        uses = self._uses[output.name]
+        if not uses:
+            read()  # unused, but it must not be malformed
+        return {output.name: LazyConstant(value_key(spec), uses, read)}
 
     def _decompressed(
-        self,
-        spec: MIL_pb2.Operation,
-        outputs: tuple[NamedType, ...],
-        visible: set[str],
-        constants: dict[str, Known],
-    ) -> dict[str, Known]:
-        """The results of a constexpr operation: those of an equal one if they are in use.
-
-        Then its data is not even read. So functions of a program share their weights.
-        """
-        names = [b.name for i in spec.inputs.values() for b in i.arguments if b.name]
-        key = key_of(spec, self._opset, constants), tuple(o.type for o in outputs)
-        results = [self._values.find((key, place)) for place in range(len(outputs))]
+        self, spec: MIL_pb2.Operation, outputs: tuple[NamedType, ...], scope: _Scope
+    ) -> dict[str, LazyConstant]:
+        """Results of a ``constexpr_*`` operation: those of an equal one if they are in use."""
+        key = operation_key(spec, self._opset, scope.constants), tuple(o.type for o in outputs)
+        results = [self._pool.find((key, place)) for place in range(len(outputs))]
         if any(result is None for result in results):
-            results = execute(self._instruction(spec, outputs, visible, constants), {})
+            results = execute(self._instruction(spec, outputs, scope), {})
             for place, result in enumerate(results):
-                self._values.remember((key, place), result)
-        else:
-            for name in names:
-                self._take(name, constants)
+                self._pool.remember((key, place), result)
+        else:  # the arguments' data are not read
+            for argument in spec.inputs.values():
+                for binding in argument.arguments:
+                    if binding.name:
+                        scope.constants[binding.name].skip()
         return {
-            output.name: Known((key, place), lambda result=result: result)
+            output.name: LazyConstant(
+                (key, place), self._uses[output.name], lambda result=result: result
+            )
             for place, (output, result) in enumerate(zip(outputs, results, strict=True))
         }
 
     def _instruction(
-        self,
-        spec: MIL_pb2.Operation,
-        outputs: tuple[NamedType, ...],
-        visible: set[str],
-        constants: dict[str, Known],
+        self, spec: MIL_pb2.Operation, outputs: tuple[NamedType, ...], scope: _Scope
     ) -> Instruction:
-        name = _name(spec, outputs)
-        where = f"{spec.type} {name!r}"
-        # Up to iOS17 constexpr operations carry their arguments as attributes, later as inputs.
-        arguments: dict[str, tuple[Slot, ...]] = {
-            key: (self._values.read(value),)
+        names = {
+            key: tuple(b.name for b in argument.arguments if b.name)
+            for key, argument in spec.inputs.items()
+        }
+        operation = Operation(spec.type, _name(spec, outputs), names, outputs)
+        where = f"{operation.op} {operation.name!r}"
+        kernel = find(spec.type, self._opset)
+        operands = self._operands(spec, where, scope)
+        _check_operands(where, kernel, operands, bool(spec.blocks))
+        constants, variables = self._convert(where, kernel, operands)
+        blocks = tuple(self._nested(nested, scope) for nested in spec.blocks)
+        return Instruction(operation, kernel, constants, variables, blocks)
+
+    def _operands(
+        self, spec: MIL_pb2.Operation, where: str, scope: _Scope
+    ) -> dict[str, tuple[Operand, ...]]:
+        # Up to iOS17 constexpr operations have their arguments as attributes, later as inputs.
+        operands: dict[str, tuple[Operand, ...]] = {
+            key: (self._pool.read(value),)
             for key, value in spec.attributes.items()
             if key != "name"
         }
         for key, argument in spec.inputs.items():
-            arguments[key] = tuple(
-                self._slot(b.name, visible, constants, where)
+            operands[key] = tuple(
+                scope.operand(b.name, where)
                 if b.WhichOneof("binding") == "name"
-                else self._values.read(b.value)
+                else self._pool.read(b.value)
                 for b in argument.arguments
             )
-        kernel = find(spec.type, self._opset)
-        _check_arguments(where, kernel, arguments, bool(spec.blocks))
-        operation = Operation(
-            spec.type,
-            name,
-            {
-                key: tuple(b.name for b in argument.arguments if b.name)
-                for key, argument in spec.inputs.items()
-            },
-            outputs,
-        )
-        fixed, variables = {}, []
-        for key, slots in arguments.items():
+        return operands
+
+    def _convert(
+        self, where: str, kernel: Kernel, operands: Mapping[str, tuple[Operand, ...]]
+    ) -> tuple[dict[str, Any], tuple[Variable, ...]]:
+        """Convert the constant arguments; return the others as they are, for the run."""
+        constants, variables = {}, []
+        for key, given in operands.items():
             parameter = kernel.parameters[key]
-            if parameter.wide:
-                slots = tuple(self._values.widen(s) if isinstance(s, Tensor) else s for s in slots)
-            if any(isinstance(slot, Name) for slot in slots):
-                variables.append((key, parameter, slots))
+            if parameter.upcast:
+                given = tuple(self._pool.upcast(o) if isinstance(o, Tensor) else o for o in given)
+            if any(isinstance(operand, Name) for operand in given):
+                variables.append(Variable(key, parameter, given))
                 continue
             try:
-                fixed[key] = parameter.convert(slots if parameter.variadic else slots[0])
+                constants[key] = parameter.convert(given if parameter.variadic else given[0])
             except (TypeError, ValueError, RuntimeError, AttributeError) as error:
                 raise ProgramError(f"{where}: argument {key!r}: {error}") from error
-        blocks = []
-        for nested in spec.blocks:
-            inner = tuple(NamedType(i.name, read_type(i.type)) for i in nested.inputs)
-            names = visible | {i.name for i in inner}
-            blocks.append(self.block(nested, inner, names, constants))
-        return Instruction(operation, kernel, fixed, tuple(variables), tuple(blocks))
+        return constants, tuple(variables)
 
-    def _slot(self, name: str, visible: set[str], constants: dict[str, Known], where: str) -> Slot:
-        if name in constants:
-            return self._take(name, constants).get()
-        if name not in visible:
-            raise ProgramError(f"{where}: the value {name!r} is not defined")
-        return Name(name)
-
-    def _take(self, name: str, constants: dict[str, Known]) -> Known:
-        self._uses[name] -= 1
-        return constants[name] if self._uses[name] else constants.pop(name)
+    def _nested(self, spec: MIL_pb2.Block, scope: _Scope) -> Block:
+        inputs = tuple(NamedType(i.name, read_type(i.type)) for i in spec.inputs)
+        return self.block(spec, inputs, scope.nested(i.name for i in inputs))
 
 
-def _share_widened(block: Block, values: Values) -> None:
-    """Lets operations that only move values have the constants that others take widened."""
+def _share_upcast(block: Block, pool: ConstantPool) -> None:
+    """Give ``AnyPrecision`` parameters the fp32 form of their constants, where one is in use."""
     for instruction in block.instructions:
         for key, value in instruction.constants.items():
-            if instruction.kernel.parameters[key].moved:
-                instruction.constants[key] = values.widest(value)
+            if instruction.kernel.parameters[key].any_precision:
+                instruction.constants[key] = pool.upcast_if_in_use(value)
         for nested in instruction.blocks:
-            _share_widened(nested, values)
+            _share_upcast(nested, pool)
 
 
 def _name(spec: MIL_pb2.Operation, outputs: tuple[NamedType, ...]) -> str:
-    if "name" in spec.attributes:  # looking it up would create it
+    if "name" in spec.attributes:  # an unchecked look-up would create it
         strings = spec.attributes["name"].immediateValue.tensor.strings.values
         if strings:
             return strings[0]
     return outputs[0].name if outputs else spec.type
 
 
-def _check_arguments(
-    where: str, kernel: Kernel, arguments: dict[str, tuple[Slot, ...]], has_blocks: bool
+def _check_operands(
+    where: str, kernel: Kernel, operands: Mapping[str, tuple[Operand, ...]], has_blocks: bool
 ) -> None:
     known = {k: p for k, p in kernel.parameters.items() if not p.blocks}
-    if unknown := sorted(set(arguments) - set(known)):
+    if unknown := sorted(set(operands) - set(known)):
         raise ProgramError(
             f"{where}: unknown arguments {unknown} for {kernel.op} since {kernel.since}"
         )
-    if missing := sorted(k for k, p in known.items() if p.required and k not in arguments):
+    if missing := sorted(k for k, p in known.items() if p.required and k not in operands):
         raise ProgramError(f"{where}: missing arguments {missing}")
-    for key, slots in arguments.items():
-        if len(slots) != 1 and not known[key].variadic:
-            raise ProgramError(f"{where}: argument {key!r} takes one value, not {len(slots)}")
-    if has_blocks != (len(known) != len(kernel.parameters)):
-        raise ProgramError(f"{where}: nested blocks where there should be none, or none at all")
+    for key, given in operands.items():
+        if len(given) != 1 and not known[key].variadic:
+            raise ProgramError(f"{where}: argument {key!r} takes one value, found {len(given)}")
+    takes_blocks = len(known) != len(kernel.parameters)
+    if has_blocks != takes_blocks:
+        found, expected = ("some", "none") if has_blocks else ("none", "some")
+        raise ProgramError(f"{where}: nested blocks: found {found}, expected {expected}")

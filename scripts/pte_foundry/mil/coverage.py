@@ -1,4 +1,4 @@
-"""Which operations of coremltools run here, at which opset, and why the others need not."""
+"""Table of coremltools' operations: where the interpreter implements each, or why it need not."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from pte_foundry.mil.registry import OPSETS, find
 
 NOT_IMPLEMENTED = "not implemented"
 
-# Opsets of coremltools that no ML program has: it writes them as neural networks.
+# coremltools writes programs of older opsets as neural networks.
 _BEFORE_PROGRAMS = "no ML program: they begin with iOS15"
 
-# Operations that a program cannot hold, or that are no operations when it runs.
+# Operations that a saved program cannot contain, or that do not run.
 _REASONS = {
     "const": "a constant: read at load, not executed",
-    "_const_symbolic": "only in coremltools' own tests: its value is a symbol, which no file holds",
+    "_const_symbolic": "only in coremltools' tests: its value is a symbol, which no file contains",
 }
 
-# Dialect operations, by what their names begin with: all are gone before a program is written.
+# Dialect operations by prefix of their names: coremltools replaces all before it saves a program.
 _DIALECTS = {
     "complex": "lowered by common::lower_complex_dialect_ops",
     "coreml_update_state": "written as write_state and read_state",
@@ -32,8 +32,8 @@ class Row:
     Attributes:
         op: its name.
         family: the module of coremltools that defines its first version.
-        versions: by opset (``iOS15``), the opset since which the function that runs it here exists,
-            or else the reason why there is none. Opsets that lack the operation are not listed.
+        versions: by opset ("iOS15"), the first opset of the function that computes it here, or the
+            reason why there is none. Opsets without the operation are absent.
     """
 
     op: str
@@ -42,15 +42,15 @@ class Row:
 
     @property
     def missing(self) -> list[str]:
-        """The opsets at which a program may hold this operation and would be refused."""
+        """Opsets at which a program with this operation would be refused."""
         return [opset for opset, version in self.versions.items() if version == NOT_IMPLEMENTED]
 
 
 def table() -> list[Row]:
-    """Every operation that coremltools registers, dialects included, in order of family and name.
+    """List every operation that coremltools registers, dialects included, by family and name.
 
-    coremltools 9 defines no operation of its own for its newest opset, iOS26 (CoreML9): a program
-    of that opset holds those of iOS18.
+    coremltools 9.0 defines no new operation for its newest opset, iOS26 (CoreML9): a program of
+    that opset contains those of iOS18.
     """
     from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
 

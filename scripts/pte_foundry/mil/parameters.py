@@ -1,22 +1,26 @@
-"""How an operation's arguments reach its function: the annotation says the form.
+"""Parameter types of operations: the annotation selects how an argument reaches the function.
 
-=====================  ==========================================================================
-``Tensor``             as it is
-``Moved``              as it is, but an fp16 constant that others take widened comes as theirs:
-                       for operations that only move values
-``Wide``               a tensor, fp16 widened to fp32: see the policy in :mod:`pte_foundry.mil.run`
-``Tensors``, ``Wides`` MIL's tuples of tensors
-``Carried``            a tuple of tensors and lists
-``TensorList``         a list, as it is
-``int``, ``float``,    a rank-0 tensor's value
-``bool``, ``str``
-``Ints``, ``Bools``    a rank-1 tensor's values
-``Sizes``              a tuple of integers; None for a string, which names an unknown size
-``Labels``             a constant list of strings or of integers
-``Blocks``             the operation's nested blocks, each a function of its block inputs
-=====================  ==========================================================================
+==================  ===========================================================================
+``Tensor``          the tensor in its declared dtype
+``Upcast``          a tensor; fp16 is upcast to fp32, other dtypes stay. For operations that
+                    accumulate or round more than once: they compute in fp32, and the loop rounds
+                    their result to fp16 once (see ``POLICY`` in :mod:`pte_foundry.mil.run`)
+``AnyPrecision``    the tensor in its declared dtype, or an fp16 constant in fp32. For operations
+                    that only select elements: they take the fp32 form that another operation's
+                    ``Upcast`` parameter needs anyway, instead of a second form in fp16
+``Tensors``         a tuple of tensors in their declared dtypes
+``UpcastTensors``   a tuple of tensors, each as ``Upcast``
+``TensorsOrLists``  a tuple of tensors and MIL lists: the variables of a loop
+``TensorList``      a MIL list
+``int``, ``float``  the value of a tensor of rank 0
+``bool``, ``str``   the same
+``Ints``, ``Bools`` the values of a tensor of rank 1
+``SymbolicShape``   a tuple of integers, None where MIL has a string: the symbol of an unknown size
+``ClassLabels``     a constant list of strings or of integers
+``Blocks``          the operation's nested blocks, each a function of its block inputs
+==================  ===========================================================================
 
-The conversion happens once, at load, for arguments that are constants.
+``X | None`` is ``X``, optional. Constant arguments are converted once, at load.
 """
 
 from collections.abc import Callable
@@ -28,19 +32,20 @@ from torch import Tensor
 
 from pte_foundry.mil.types import TensorList
 
-Wide = Annotated[Tensor, "fp32"]
-Moved = Annotated[Tensor, "moved"]
+Upcast = Annotated[Tensor, "fp16 upcast to fp32"]
+AnyPrecision = Annotated[Tensor, "fp16 constants may come in fp32"]
 Tensors = tuple[Tensor, ...]
-Wides = tuple[Wide, ...]
+UpcastTensors = tuple[Upcast, ...]
 Ints = list[int]
 Bools = list[bool]
-Carried = tuple[Tensor | TensorList, ...]
-Sizes = tuple[int | None, ...]
-Labels = list[str] | list[int]
-Blocks = tuple[Callable[..., Carried], ...]
+TensorsOrLists = tuple[Tensor | TensorList, ...]
+SymbolicShape = tuple[int | None, ...]
+ClassLabels = list[str] | list[int]
+Blocks = tuple[Callable[..., TensorsOrLists], ...]
 
 
-def widen(value: Tensor) -> Tensor:
+def upcast(value: Tensor) -> Tensor:
+    """Return fp16 as fp32, other dtypes as they are."""
     return value.float() if value.dtype == torch.float16 else value
 
 
@@ -56,7 +61,7 @@ def _list(value: TensorList) -> TensorList:
     return value
 
 
-def _labels(values: tuple[Tensor | str, ...]) -> Labels:
+def _labels(values: tuple[Tensor | str, ...]) -> ClassLabels:
     if not isinstance(values, tuple):
         raise TypeError("not a list")
     return [value if isinstance(value, str) else int(value) for value in values]
@@ -65,14 +70,14 @@ def _labels(values: tuple[Tensor | str, ...]) -> Labels:
 # int(), float() and bool() raise by themselves for a tensor of more than one element.
 _CONVERSIONS: list[tuple[Any, Callable]] = [
     (Tensor, lambda value: value),
-    (Moved, lambda value: value),
-    (Wide, widen),
+    (AnyPrecision, lambda value: value),
+    (Upcast, upcast),
     (Tensors, lambda values: values),
-    (Wides, lambda values: tuple(map(widen, values))),
-    (Carried, lambda values: values),
+    (UpcastTensors, lambda values: tuple(map(upcast, values))),
+    (TensorsOrLists, lambda values: values),
     (TensorList, _list),
-    (Sizes, lambda values: tuple(None if isinstance(v, str) else int(v) for v in values)),
-    (Labels, _labels),
+    (SymbolicShape, lambda values: tuple(None if isinstance(v, str) else int(v) for v in values)),
+    (ClassLabels, _labels),
     (int, int),
     (float, float),
     (bool, bool),
@@ -85,27 +90,41 @@ _CONVERSIONS: list[tuple[Any, Callable]] = [
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a registered function."""
+    """One parameter of an operation's function.
+
+    Attributes:
+        convert: from a value of the program to the function's argument. Raises TypeError,
+            ValueError, RuntimeError or AttributeError for a value of the wrong kind.
+        required: it has no default.
+        upcast: annotated ``Upcast`` or ``UpcastTensors``.
+        any_precision: annotated ``AnyPrecision``.
+        variadic: takes a tuple of values.
+        blocks: takes the nested blocks.
+    """
 
     convert: Callable
     required: bool
-    wide: bool
-    moved: bool
+    upcast: bool
+    any_precision: bool
     variadic: bool
     blocks: bool
 
     @classmethod
     def of(cls, annotation: Any, required: bool) -> "Parameter":
-        """Reads an annotation; ``X | None`` is read as ``X``."""
+        """Read an annotation.
+
+        Raises TypeError if it is not one of the types above.
+        """
         choices = [annotation, *get_args(annotation)]
         for kind, convert in _CONVERSIONS:
             if kind in choices[:1] or (type(None) in choices and kind in choices):
                 return cls(
                     convert,
                     required,
-                    wide=kind in (Wide, Wides),
-                    moved=kind is Moved,
-                    variadic=kind in (Tensors, Wides, Carried, Sizes),
+                    upcast=kind in (Upcast, UpcastTensors),
+                    any_precision=kind is AnyPrecision,
+                    variadic=kind in (Tensors, UpcastTensors, TensorsOrLists, SymbolicShape),
                     blocks=kind is Blocks,
                 )
-        raise TypeError(f"an operation's parameter cannot be annotated {annotation}")
+        known = ", ".join(getattr(kind, "__name__", str(kind)) for kind, _ in _CONVERSIONS)
+        raise TypeError(f"a parameter is annotated {annotation}, expected one of {known}")

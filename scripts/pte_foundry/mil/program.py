@@ -1,19 +1,20 @@
-"""Core ML programs as files, and the interface to run them."""
+"""The interface of the interpreter: load a Core ML program, run its functions."""
 
-import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from pte_foundry.errors import InputError, ProgramError
-from pte_foundry.formats.dtypes import BY_NAME
+from pte_foundry.formats.mil_dtypes import BY_NAME
+from pte_foundry.formats.mlpackage import body_of, functions_of, parse_model, read_package
 from pte_foundry.formats.weight_blob import BlobFile
+from pte_foundry.heap import trim_heap
 from pte_foundry.mil import ops  # noqa: F401  (registers the operations)
 from pte_foundry.mil.build import build, refuse_unsupported
+from pte_foundry.mil.constant_pool import ConstantPool
 from pte_foundry.mil.ops.random import restart_stream
 from pte_foundry.mil.run import (
     POLICY,
@@ -28,10 +29,9 @@ from pte_foundry.mil.run import (
 )
 from pte_foundry.mil.signature import Signature, State, descriptions, numpy_dtype, read_inputs
 from pte_foundry.mil.types import DictType, TensorType, Value, type_of
-from pte_foundry.mil.values import Values, trim
-from pte_foundry.upstream.coremltools_protobuf import MIL_pb2, Model_pb2
+from pte_foundry.upstream.coremltools_protobuf import Model_pb2
 
-# The only strings that a program gives: the label that a classifier found.
+# The only string among a program's outputs: the label that a classifier found.
 _LABEL = TensorType(BY_NAME["string"], ())
 
 Output = np.ndarray | dict[str, float] | dict[int, float]
@@ -40,9 +40,12 @@ Output = np.ndarray | dict[str, float] | dict[int, float]
 class Program:
     """A Core ML program: loaded, checked and decompressed once, run any number of times.
 
+    Make one with :meth:`load` or :meth:`from_parts`.
+
     Attributes:
-        functions: per function its inputs, outputs and states, with names, shapes and dtypes.
-        specification_version: of the model; 7 is iOS16, 8 iOS17, 9 iOS18, 10 iOS26.
+        functions: inputs, outputs and states of each function, with names, shapes and dtypes.
+        specification_version: of the model (``Model.proto``): 7 is iOS16, 8 iOS17, 9 iOS18, 10
+            iOS26.
         policy: how fp16 is computed, in one line for reports.
     """
 
@@ -51,39 +54,42 @@ class Program:
     def __init__(self, model: Model_pb2.Model, weights: BlobFile | None):
         functions = functions_of(model)
         refuse_unsupported(functions.values())
-        values = Values(weights)
+        pool = ConstantPool(weights)
         self.specification_version: int = model.specificationVersion
         self.functions: dict[str, Signature] = {}
         self._blocks: dict[str, Block] = {}
-        self._lasting: dict[str, set[int]] = {}
+        self._shared_memory: dict[str, set[int]] = {}
         for name, function in sorted(functions.items()):
-            block = build(function, values)
+            block = build(function, pool)
             inputs, states = read_inputs(block.inputs, descriptions(model, name))
-            outputs = _outputs(block, function.block_specializations[function.opset].outputs)
+            outputs = _outputs(block, body_of(function).outputs)
             self._blocks[name] = block
             self.functions[name] = Signature(function.opset, inputs, outputs, states)
-            self._lasting[name] = _memory([*constants_of(block), *(i.default for i in inputs)])
-        trim()
+            lasting = [*constants_of(block), *(i.default for i in inputs)]
+            self._shared_memory[name] = _memory(lasting)
+        trim_heap()
 
     @classmethod
     def load(cls, path: str | Path) -> "Program":
-        """Loads a ``.mlpackage`` folder, as coremltools saves it.
+        """Load an ``.mlpackage`` folder, as coremltools saves it.
+
+        The weight file is mapped into memory while it loads.
 
         Raises:
-            ProgramError: the folder or what it holds is malformed, or some operations are not
-                supported (all of them are named).
+            ProgramError: the folder or its contents are malformed, or operations are unsupported
+                (the message lists all of them).
         """
         model, weights = read_package(Path(path))
         return cls(model, BlobFile(weights) if weights.is_file() else None)
 
     @classmethod
     def from_parts(cls, model: bytes, weights: bytes | memoryview | None) -> "Program":
-        """Loads the contents of ``model.mlmodel`` and of ``weight.bin``, if there is one.
+        """Load the contents of ``model.mlmodel``, and of ``weight.bin`` if there is one.
 
         Raises:
             ProgramError: as :meth:`load`.
         """
-        return cls(_parse(model), None if weights is None else BlobFile(weights))
+        return cls(parse_model(model), None if weights is None else BlobFile(weights))
 
     def run(
         self,
@@ -92,55 +98,61 @@ class Program:
         state: State | None = None,
         tap: Tap | None = None,
     ) -> dict[str, Output]:
-        """Runs a function.
+        """Run a function.
 
         Args:
-            inputs: an array of exactly the declared dtype for every input that has no default.
-            state: what :meth:`make_state` gave; updated in place. Only for stateful functions.
+            inputs: an array for every input without a default, of exactly the declared dtype and
+                of a shape that ``functions`` allows.
+            function: its name.
+            state: from :meth:`make_state`; updated in place. For stateful functions only.
             tap: called with the name and the tensor of every value that is not a constant, as it
-                is produced; not with lists, labels and dictionaries. The tensor must not be
-                changed.
+                is computed, except lists, labels and dictionaries. It must not modify the tensor.
 
         Returns:
-            The outputs in declared order; they share no memory with inputs or weights. All are
-            arrays but one: a classifier gives its label as an array of rank 0 (of a string, or
-            int64), and its probabilities as a Python dictionary by label.
+            The outputs in declared order. They share no memory with inputs or weights. A
+            classifier returns its label as an array of rank 0 (a string, or int64), and its
+            probabilities as a Python dictionary by label; all other outputs are arrays.
 
         Raises:
-            InputError: wrong inputs or states; names each of them.
-            ProgramError: an operation failed or contradicted its declared type.
+            InputError: inputs or states are wrong; the message lists each of them.
+            ProgramError: an operation failed, or its result differs from the declared type.
         """
         signature = self._signature(function)
         scope = signature.accept(inputs, state)
-        shared = self._lasting[function] | _memory(scope[s.name] for s in signature.states)
+        states = _memory(scope[s.name] for s in signature.states)
+        shared = self._shared_memory[function] | states
         restart_stream()
         results = run_block(self._blocks[function], scope, tap)
-        if tap is not None:  # its owner may have kept them
+        if tap is not None:  # it may have kept them
             shared |= _memory(results)
         names = (o.name for o in signature.outputs)
         return {name: _output(result, shared) for name, result in zip(names, results, strict=True)}
 
     def make_state(self, function: str = "main") -> State:
-        """New states for a stateful function, all zeros; empty if it has none."""
+        """Return new states for a stateful function, all zeros; empty if it has none."""
         return self._signature(function).make_state()
 
     def operations(self, function: str = "main") -> tuple[Operation, ...]:
-        """The operations that a run executes, in order, without those of nested blocks."""
+        """Return the operations of a run in order, without those of nested blocks.
+
+        Raises:
+            InputError: the function does not exist.
+        """
         self._signature(function)
         return tuple(i.operation for i in self._blocks[function].instructions)
 
     def operation(self, value_name: str, function: str = "main") -> Operation:
-        """The operation that produces a value, nested blocks included.
+        """Return the operation that produces a value, nested blocks included.
 
         Raises:
-            InputError: no operation produces it: a constant, an input, or an unknown name.
+            InputError: no operation produces it: it is a constant, an input, or unknown.
         """
         return self._instruction(value_name, function).operation
 
     def constants(self, value_name: str, function: str = "main") -> dict[str, Any]:
-        """The constant arguments of the operation that produces a value, by parameter.
+        """Return the constant arguments of the operation that produces a value, by parameter.
 
-        Tensors must not be changed: the program computes with them.
+        Tensors must not be modified: they are the program's own.
 
         Raises:
             InputError: as :meth:`operation`.
@@ -150,7 +162,7 @@ class Program:
     def _instruction(self, value_name: str, function: str) -> Instruction:
         self._signature(function)
         blocks = [self._blocks[function]]
-        for block in blocks:  # grows while it is walked
+        for block in blocks:  # the loop appends to it
             for instruction in block.instructions:
                 if any(o.name == value_name for o in instruction.operation.outputs):
                     return instruction
@@ -163,78 +175,35 @@ class Program:
         return self.functions[function]
 
 
-def functions_of(model: Model_pb2.Model) -> Mapping[str, MIL_pb2.Function]:
-    """The functions of an ML program by name. Raises ProgramError if the model is none."""
-    if model.WhichOneof("Type") != "mlProgram":
-        raise ProgramError(f"the model is a {model.WhichOneof('Type')}, not an ML program")
-    return model.mlProgram.functions
-
-
-def read_package(package: Path) -> tuple[Model_pb2.Model, Path]:
-    """Reads the model of an ``.mlpackage``.
-
-    Returns:
-        The model, and where its weight file is if it has one.
-
-    Raises:
-        ProgramError: the folder or what it holds is malformed.
-    """
-    model = _model_file(package)
-    return _parse(model.read_bytes()), model.parent / "weights" / "weight.bin"
-
-
-def _model_file(package: Path) -> Path:
-    """The model file that a package's manifest names as its root, inside the package."""
-    try:
-        manifest = json.loads((package / "Manifest.json").read_bytes())
-        root = manifest["rootModelIdentifier"]
-        inside = PurePosixPath(manifest["itemInfoEntries"][root]["path"])
-    except OSError as error:
-        raise ProgramError(f"{package} is not an .mlpackage: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ProgramError(f"{package / 'Manifest.json'} is malformed: {error!r}") from error
-    if inside.is_absolute() or ".." in inside.parts:
-        raise ProgramError(f"the manifest's model path {str(inside)!r} leaves the package")
-    model = package / "Data" / inside
-    if not model.is_file():
-        raise ProgramError(f"the package has no file {model.relative_to(package)}")
-    return model
-
-
-def _parse(model: bytes) -> Model_pb2.Model:
-    try:
-        return Model_pb2.Model.FromString(model)
-    except DecodeError as error:
-        raise ProgramError(f"model.mlmodel is not a Core ML model: {error}") from error
-
-
 def _outputs(block: Block, names: list[str]) -> tuple[NamedType, ...]:
     types = {i.name: i.type for i in block.inputs}
     types |= {o.name: o.type for i in block.instructions for o in i.operation.outputs}
     outputs = []
-    for name, slot in zip(names, block.outputs, strict=True):
-        if isinstance(slot, Name):
-            declared = types[slot]
-        elif isinstance(slot, Tensor):
-            declared = type_of(slot)
+    for name, operand in zip(names, block.outputs, strict=True):
+        if isinstance(operand, Name):
+            declared = types[operand]
+        elif isinstance(operand, Tensor):
+            declared = type_of(operand)
         else:
-            raise ProgramError(f"the output {name!r} is a constant that is not a tensor")
+            raise ProgramError(f"the output {name!r} is a constant, expected a tensor")
         if isinstance(declared, TensorType):
             if declared != _LABEL:
                 numpy_dtype(declared)
         elif not isinstance(declared, DictType):
-            raise ProgramError(f"the output {name!r} is a {declared}, which no program can give")
+            raise ProgramError(
+                f"the output {name!r} is a {declared}, expected a tensor, a label or a dictionary"
+            )
         outputs.append(NamedType(name, declared))
     return tuple(outputs)
 
 
 def _memory(values: Iterable[Value | None]) -> set[int]:
-    """Where the memory of each tensor begins; all its views have the same."""
+    """Address of the storage of each tensor; it is the same for all views."""
     return {value.untyped_storage().data_ptr() for value in values if isinstance(value, Tensor)}
 
 
 def _output(result: Value, shared: set[int]) -> Output:
-    """A result as it is given away: copied if its memory is ``shared``, to which it is added."""
+    """A result for the caller: copied if its memory is in ``shared``, to which it is added."""
     if not isinstance(result, Tensor):
         return np.array(result) if isinstance(result, str) else result
     memory = result.untyped_storage()

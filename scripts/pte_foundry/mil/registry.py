@@ -1,4 +1,4 @@
-"""Which function computes which operation, at which opset."""
+"""Registry of the functions that compute MIL operations, by name and first opset."""
 
 import inspect
 from collections.abc import Callable
@@ -7,11 +7,15 @@ from typing import get_type_hints
 
 from pte_foundry.mil.parameters import Parameter
 
-# Core ML's opsets by their names in a program, oldest first.
-OPSETS = {"CoreML5": "iOS15", "CoreML6": "iOS16", "CoreML7": "iOS17"} | {
+OPSETS = {
+    "CoreML5": "iOS15",
+    "CoreML6": "iOS16",
+    "CoreML7": "iOS17",
     "CoreML8": "iOS18",
     "CoreML9": "iOS26",
 }
+"""Opsets, oldest first: their names in a program to coremltools' names of the targets."""
+
 _ORDER = {version: rank for rank, version in enumerate(OPSETS.values())}
 
 
@@ -29,10 +33,15 @@ _kernels: dict[str, dict[str, Kernel]] = {}
 
 
 def op(*names: str, since: str = "iOS15") -> Callable:
-    """Registers a function as the computation of ``names``, from the opset ``since`` on.
+    """Register a function as the computation of the operations ``names``, from ``since`` on.
 
-    The function takes MIL's parameters by keyword, under MIL's names and with MIL's defaults; how
-    each arrives is said by its annotation (see :mod:`pte_foundry.mil.parameters`).
+    The function takes MIL's parameters by keyword, with MIL's names and defaults. Each annotation
+    selects how the argument arrives (see :mod:`pte_foundry.mil.parameters`). It returns a tensor,
+    or a tuple for several results, in fp32 where its arguments were upcast.
+
+    Raises:
+        ValueError: the opset is unknown, or the operation is registered for it already.
+        TypeError: a parameter's annotation is unknown.
     """
 
     def register(function: Callable) -> Callable:
@@ -54,12 +63,6 @@ def op(*names: str, since: str = "iOS15") -> Callable:
 
 
 def find(name: str, opset: str) -> Kernel | None:
-    """The newest version of an operation that is not newer than ``opset``, if there is one."""
+    """Return the newest version of an operation that is not newer than ``opset``, if any."""
     known = [v for v in _kernels.get(name, {}) if _ORDER[v] <= _ORDER[opset]]
     return _kernels[name][max(known, key=_ORDER.__getitem__)] if known else None
-
-
-def registered() -> list[Kernel]:
-    """Every registered computation, by operation and opset."""
-    kernels = [kernel for versions in _kernels.values() for kernel in versions.values()]
-    return sorted(kernels, key=lambda k: (k.op, _ORDER[k.since]))

@@ -1,49 +1,60 @@
-"""Executes a program: a plain loop over instructions that were resolved at load.
+"""Interpreter loop over instructions that :mod:`pte_foundry.mil.build` resolved at load.
 
-The operations compute; the loop does what is common to all of them: it hands over arguments, rounds
-once where a contraction ran in fp32, compares every result with the type that the program declares,
-reports tensors to the tap and forgets values after their last use.
+Operations compute. The loop does everything they have in common: it passes arguments, rounds a
+result once where an operation computed in fp32, checks it against its declared type, calls the tap,
+and drops values after their last use.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pte_foundry.errors import ProgramError
+from pte_foundry.mil.constants import Constant
 from pte_foundry.mil.parameters import Parameter
 from pte_foundry.mil.registry import Kernel
 from pte_foundry.mil.types import TensorType, Value, ValueType, describe
-from pte_foundry.mil.values import Constant
 
 POLICY = "values in declared dtypes; contractions accumulate in fp32"
 """How fp16 is computed, for reports.
 
 Every value is stored in the dtype that the program declares. Operations that sum or that chain
 several roundings (convolution, matrix products, attention, norms, reductions, softmax, exp and the
-like: whatever takes ``Wide`` arguments) compute in fp32 and round to fp16 once, as Core ML's CPU
+like: whatever has ``Upcast`` parameters) compute in fp32 and round to fp16 once, as Core ML's CPU
 and GPU do; a sum that the Neural Engine keeps in fp16 may differ more. Single-step elementwise
 operations (add, mul, relu …) on fp16 are exact up to their one rounding either way.
 """
 
 Tap = Callable[[str, Tensor], None]
+"""Called with the name and the tensor of a value as it is computed."""
 
 
 class Name(str):
-    """The name of a value computed at run time, told apart from a constant string."""
+    """Name of a value computed at run time; a plain ``str`` is a constant string."""
 
 
-# Where an argument comes from: a value of the run, or a constant.
-Slot = Name | Constant
+Operand = Name | Constant
+"""An argument: a value of the run by its name, or a constant."""
 
 
 @dataclass(frozen=True)
 class NamedType:
+    """Name and declared type of a value."""
+
     name: str
     type: ValueType
+
+
+class Variable(NamedTuple):
+    """An argument that is not constant, or a tuple of which some are not."""
+
+    key: str
+    parameter: Parameter
+    operands: tuple[Operand, ...]
 
 
 @dataclass(frozen=True)
@@ -51,10 +62,10 @@ class Operation:
     """One operation of a program, for reports.
 
     Attributes:
-        op: what it computes, for example ``conv``.
+        op: its type, for example ``conv``.
         name: its name in the program.
-        inputs: the names of the values that each parameter takes; literal values have no name.
-        outputs: the values it produces, with their declared types.
+        inputs: names of the values of each parameter; literal values have no name.
+        outputs: the values that it produces, with their declared types.
     """
 
     op: str
@@ -65,12 +76,19 @@ class Operation:
 
 @dataclass(frozen=True)
 class Instruction:
-    """An operation resolved to its function, with its constant arguments already converted."""
+    """An operation resolved to its function.
+
+    Attributes:
+        constants: converted arguments by parameter.
+        variables: the other arguments, converted in each run.
+        blocks: nested blocks of a control flow operation.
+        last_uses: names that no later instruction of the block reads.
+    """
 
     operation: Operation
     kernel: Kernel
     constants: dict[str, Any]
-    variables: tuple[tuple[str, Parameter, tuple[Slot, ...]], ...]
+    variables: tuple[Variable, ...]
     blocks: tuple["Block", ...] = ()
     last_uses: list[str] = field(default_factory=list)
 
@@ -81,18 +99,25 @@ class Block:
 
     inputs: tuple[NamedType, ...]
     instructions: tuple[Instruction, ...]
-    outputs: tuple[Slot, ...]
+    outputs: tuple[Operand, ...]
 
 
 def run_block(block: Block, scope: dict[str, Value], tap: Tap | None) -> tuple[Value, ...]:
-    """Runs a block in a scope that holds its inputs; the scope is used up.
+    """Run a block.
+
+    Args:
+        scope: the block's inputs, and the values around it, by name; modified.
+        tap: called for every tensor that the block computes.
+
+    Returns:
+        The block's outputs, in order.
 
     Raises:
-        ProgramError: an operation failed, or gave something else than the program declares.
+        ProgramError: an operation failed, or its result differs from the declared type.
     """
     for instruction in block.instructions:
         _publish(instruction, execute(instruction, scope, tap), scope, tap)
-    return tuple(_value(slot, scope) for slot in block.outputs)
+    return tuple(_value(operand, scope) for operand in block.outputs)
 
 
 def _publish(
@@ -109,22 +134,25 @@ def _publish(
 def execute(
     instruction: Instruction, scope: dict[str, Value], tap: Tap | None = None
 ) -> tuple[Value, ...]:
-    """Runs one instruction and checks its results.
+    """Run one instruction and check its results.
 
-    No value is held longer than it is needed, for the largest decide how much memory a run takes:
-    what is used here last leaves the scope before the operation runs, so that an fp16 value does
-    not stay beside its widened copy, and arguments are gone before results are rounded.
+    The largest values decide how much memory a run takes, so none lives longer than needed. A value
+    that is used here last leaves the scope before the operation runs: its fp16 form is freed once
+    the fp32 form exists. Arguments are freed before the results are rounded.
+
+    Raises:
+        ProgramError: as :func:`run_block`.
     """
     operation = instruction.operation
     try:
         arguments = _arguments(instruction, scope, tap)
-        if not instruction.blocks:  # nested blocks look into the scope while they run
+        if not instruction.blocks:  # nested blocks read the scope while they run
             for name in instruction.last_uses:
                 scope.pop(name, None)
         results = instruction.kernel.run(**arguments)
         del arguments
     except ProgramError:
-        raise  # from a nested block: it already names the operation that failed
+        raise  # from a nested block: the message names the operation that failed
     except Exception as error:
         raise ProgramError(f"{operation.op} {operation.name!r} failed: {error}") from error
     results = results if isinstance(results, tuple) else (results,)
@@ -145,9 +173,9 @@ def _arguments(
     arguments = dict(instruction.constants)
     if instruction.blocks:
         arguments["blocks"] = tuple(partial(_nested, b, scope, tap) for b in instruction.blocks)
-    for name, parameter, slots in instruction.variables:
-        values = tuple(_value(slot, scope) for slot in slots)
-        arguments[name] = parameter.convert(values if parameter.variadic else values[0])
+    for key, parameter, operands in instruction.variables:
+        values = tuple(_value(operand, scope) for operand in operands)
+        arguments[key] = parameter.convert(values if parameter.variadic else values[0])
     return arguments
 
 
@@ -167,39 +195,39 @@ def _checked(operation: Operation, output: NamedType, value: Value) -> Value:
 def _nested(
     block: Block, outer: dict[str, Value], tap: Tap | None, *inputs: Value
 ) -> tuple[Value, ...]:
-    # A nested block sees the values around it; what it computes itself stays inside.
+    # A nested block reads the values around it; the values that it computes stay inside.
     names = (i.name for i in block.inputs)
     return run_block(block, outer | dict(zip(names, inputs, strict=True)), tap)
 
 
-def _value(slot: Slot, scope: dict[str, Value]) -> Value | Constant:
-    return scope[slot] if isinstance(slot, Name) else slot
+def _value(operand: Operand, scope: dict[str, Value]) -> Value | Constant:
+    return scope[operand] if isinstance(operand, Name) else operand
 
 
 def constants_of(block: Block) -> Iterator[Tensor]:
-    """The constant tensors that a block, with those nested in it, computes with or gives."""
-    slots: list[Any] = list(block.outputs)
+    """The constant tensors among a block's arguments and outputs, nested blocks included."""
+    found: list[Any] = list(block.outputs)
     for instruction in block.instructions:
-        slots.extend(instruction.constants.values())
-        slots.extend(s for _, _, variable in instruction.variables for s in variable)
+        found.extend(instruction.constants.values())
+        found.extend(o for variable in instruction.variables for o in variable.operands)
         for nested in instruction.blocks:
             yield from constants_of(nested)
-    for slot in slots:
-        parts = slot if isinstance(slot, tuple) else (slot,)
+    for constant in found:
+        parts = constant if isinstance(constant, tuple) else (constant,)
         yield from (part for part in parts if isinstance(part, Tensor))
 
 
 def mark_last_uses(block: Block, is_function: bool) -> set[str]:
-    """Fills in where each value of a block is used last, and returns the names the block reads.
+    """Fill in ``last_uses`` of a block's instructions; return the names it reads from outside.
 
-    Only values that the block itself produces are forgotten in it: what a nested block reads from
-    around it is still needed when the block runs again.
+    A block drops only values that it produces itself: a value from outside is needed again when a
+    nested block runs again.
     """
     own = {i.name for i in block.inputs} if is_function else set()
     own |= {o.name for i in block.instructions for o in i.operation.outputs}
-    seen = {slot for slot in block.outputs if isinstance(slot, Name)}
+    seen = {operand for operand in block.outputs if isinstance(operand, Name)}
     for instruction in reversed(block.instructions):
-        names = {s for _, _, slots in instruction.variables for s in slots if isinstance(s, Name)}
+        names = {o for v in instruction.variables for o in v.operands if isinstance(o, Name)}
         for nested in instruction.blocks:
             names |= mark_last_uses(nested, is_function=False)
         produced = {o.name for o in instruction.operation.outputs}

@@ -1,4 +1,4 @@
-"""What a function of a program takes and gives, and the checks of what a caller hands it."""
+"""Signature of a function: its inputs, outputs and states, and the checks of a call's arguments."""
 
 import math
 from collections.abc import Mapping
@@ -9,22 +9,23 @@ import torch
 from torch import Tensor
 
 from pte_foundry.errors import InputError, ProgramError
-from pte_foundry.formats.dtypes import MAX_ELEMENTS
+from pte_foundry.formats.mil_dtypes import MAX_ELEMENTS
 from pte_foundry.mil.run import NamedType
 from pte_foundry.mil.types import StateType, TensorType
 from pte_foundry.upstream.coremltools_protobuf import FeatureTypes_pb2, Model_pb2
 
 State = dict[str, np.ndarray]
+"""States by name. A run updates the arrays in place."""
 
 
 @dataclass(frozen=True)
 class Input(NamedType):
-    """An input, with the shapes that it may have where its type leaves sizes open.
+    """An input, with the shapes that it accepts where its type leaves sizes open.
 
     Attributes:
-        shapes: the only shapes allowed; empty if any will do.
-        ranges: (smallest, largest) of each size, None for no limit; empty if any will do.
-        default: what the input holds if it is left out; None if it may not be.
+        shapes: the only shapes allowed; empty for no restriction.
+        ranges: (smallest, largest) of each size, None for no limit; empty for no restriction.
+        default: the value if the input is left out; None if it is required.
     """
 
     type: TensorType
@@ -33,6 +34,7 @@ class Input(NamedType):
     default: Tensor | None = None
 
     def allows(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape is accepted."""
         if not self.type.accepts_shape(shape) or (self.shapes and shape not in self.shapes):
             return False
         return not self.ranges or (
@@ -44,6 +46,7 @@ class Input(NamedType):
         )
 
     def describe(self) -> str:
+        """The type and the shapes, for messages: ``fp32[1..8, 4]``."""
         if self.shapes:
             return f"{self.type} in the shapes {', '.join(str(list(s)) for s in self.shapes)}"
         if self.ranges:
@@ -54,7 +57,11 @@ class Input(NamedType):
 
 @dataclass(frozen=True)
 class Signature:
-    """What a function takes and gives, in declared order."""
+    """Inputs, outputs and states of a function, in declared order.
+
+    Attributes:
+        opset: its name in the program, for example ``CoreML7``.
+    """
 
     opset: str
     inputs: tuple[Input, ...]
@@ -62,12 +69,13 @@ class Signature:
     states: tuple[NamedType, ...]
 
     def accept(self, inputs: Mapping[str, np.ndarray], state: State | None) -> dict[str, Tensor]:
-        """Checks the arguments of a run and takes them over as tensors.
+        """Check the arguments of a run and convert them to tensors by name.
 
         Inputs are copied; states share their memory with the caller's arrays.
 
         Raises:
-            InputError: names every missing or unknown input, wrong shape and wrong dtype.
+            InputError: inputs or states are missing or unknown, or of a wrong shape or dtype; the
+                message lists all of them.
         """
         known = ", ".join(i.name for i in self.inputs) or "none"
         findings = [
@@ -87,7 +95,7 @@ class Signature:
             if array.dtype != numpy_dtype(wanted.type) or not wanted.allows(array.shape):
                 findings.append(
                     f"input {wanted.name!r} is {array.dtype}{list(array.shape)}, "
-                    f"must be {wanted.describe()}"
+                    f"expected {wanted.describe()}"
                 )
                 continue
             scope[wanted.name] = torch.from_numpy(array.copy(order="C"))
@@ -102,7 +110,7 @@ class Signature:
         return scope
 
     def make_state(self) -> State:
-        """New states, all zeros, as Core ML makes them."""
+        """Return new states, all zeros, as Core ML makes them."""
         return {
             s.name: np.zeros(s.type.tensor.shape, numpy_dtype(s.type.tensor)) for s in self.states
         }
@@ -116,25 +124,33 @@ class Signature:
             return f"missing state {wanted.name!r}: pass state=program.make_state()"
         array, declared = state[wanted.name], wanted.type.tensor
         if array.dtype != numpy_dtype(declared) or not declared.accepts_shape(array.shape):
-            return f"state {wanted.name!r} is {array.dtype}{list(array.shape)}, must be {declared}"
+            return f"state {wanted.name!r} is {array.dtype}{list(array.shape)}, expected {declared}"
         return None
 
 
 def numpy_dtype(declared: TensorType) -> np.dtype:
-    """The numpy dtype of an input, output or state.
+    """Return the numpy dtype of an input, output or state.
 
     Raises:
-        ProgramError: numpy has no such dtype, nor has Core ML at its interface.
+        ProgramError: neither numpy nor the interface of Core ML has such a dtype.
     """
     if declared.dtype.torch is None or declared.dtype.name in ("bf16", "fp8e4m3fn", "fp8e5m2"):
-        raise ProgramError(f"a program cannot take or give {declared}")
+        raise ProgramError(f"{declared} cannot be an input, output or state")
     return torch.empty(0, dtype=declared.dtype.torch).numpy().dtype
 
 
 def read_inputs(
     names: tuple[NamedType, ...], description: list[Model_pb2.FeatureDescription]
 ) -> tuple[tuple[Input, ...], tuple[NamedType, ...]]:
-    """Splits a function's inputs into inputs and states, and reads the shapes inputs may have."""
+    """Split a function's inputs into inputs and states, and read the shapes and defaults.
+
+    Args:
+        names: declared inputs and states.
+        description: from :func:`descriptions`.
+
+    Raises:
+        ProgramError: an input is of a type that a caller cannot provide, or contradictory.
+    """
     features = {f.name: f.type for f in description}
     inputs, states = [], []
     for declared in names:
@@ -147,14 +163,16 @@ def read_inputs(
             numpy_dtype(declared.type)
             inputs.append(_with_default(_flexible(declared, feature.multiArrayType), feature))
         else:
-            raise ProgramError(f"the input {declared.name!r} is a {declared.type.kind}")
+            raise ProgramError(
+                f"the input {declared.name!r} is a {declared.type}, expected a tensor or a state"
+            )
     for state in states:
         numpy_dtype(state.type.tensor)
     return tuple(inputs), tuple(states)
 
 
 def descriptions(model: Model_pb2.Model, function: str) -> list[Model_pb2.FeatureDescription]:
-    """What a model says of a function's inputs beyond their types."""
+    """Return a model's description of a function's inputs: flexible shapes and defaults."""
     # Multifunction models (iOS18) describe every function, the others only the one they have.
     for description in model.description.functions:
         if description.name == function:
@@ -168,7 +186,7 @@ def _flexible(declared: NamedType, array: FeatureTypes_pb2.ArrayFeatureType) -> 
         shapes = tuple(tuple(s.shape) for s in array.enumeratedShapes.shapes)
         return Input(declared.name, declared.type, shapes=shapes)
     if kind == "shapeRange":
-        # An upper bound of -1 means none (coremltools, FeatureTypes.proto, SizeRange).
+        # An upper bound of -1 means no limit (coremltools, FeatureTypes.proto, SizeRange).
         ranges = tuple(
             (r.lowerBound, None if r.upperBound < 0 else r.upperBound)
             for r in array.shapeRange.sizeRanges
@@ -178,9 +196,9 @@ def _flexible(declared: NamedType, array: FeatureTypes_pb2.ArrayFeatureType) -> 
 
 
 def _with_default(wanted: Input, feature: FeatureTypes_pb2.FeatureType) -> Input:
-    """Adds the default of an optional input: its shape filled with one value, 0 if none is set.
+    """Add the default of an optional input: its shape filled with one value, 0 if none is set.
 
-    coremltools 9 writes none into an ML program, but whoever edits a specification may
+    coremltools 9.0 writes no defaults into an ML program, but an edited specification can have them
     (FeatureTypes.proto, ``isOptional`` and ``defaultOptionalValue``).
     """
     if not feature.isOptional:
@@ -190,7 +208,7 @@ def _with_default(wanted: Input, feature: FeatureTypes_pb2.FeatureType) -> Input
     if not wanted.allows(shape) or math.prod(shape) > MAX_ELEMENTS:
         raise ProgramError(
             f"the optional input {wanted.name!r} has the default shape {list(shape)}, "
-            f"and must be {wanted.describe()}"
+            f"expected {wanted.describe()}"
         )
     try:
         value = torch.tensor(getattr(array, kind) if kind else 0, dtype=wanted.type.dtype.torch)

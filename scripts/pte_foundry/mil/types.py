@@ -1,4 +1,4 @@
-"""MIL's value types: data types and how they are stored, tensor types and how they are checked."""
+"""MIL's value types, declared (``ValueType`` in coremltools 9.0's ``MIL.proto``) and computed."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pte_foundry.errors import ProgramError
-from pte_foundry.formats.dtypes import DTYPES, MAX_ELEMENTS, DType
+from pte_foundry.formats.mil_dtypes import DTYPES, MAX_ELEMENTS, DType
 from pte_foundry.upstream.coremltools_protobuf import MIL_pb2
 
 
@@ -14,8 +14,10 @@ from pte_foundry.upstream.coremltools_protobuf import MIL_pb2
 class TensorType:
     """A tensor's declared type.
 
-    ``shape`` holds None for a size known only at run time, and is None as a whole for a rank known
-    only at run time. Core ML's format does not name symbols, so two unknown sizes are unrelated.
+    Attributes:
+        dtype: of the elements.
+        shape: None in it is a size known only at run time; None for it is a rank known only at run
+            time. The format has no symbols, so two unknown sizes are unrelated.
     """
 
     dtype: DType
@@ -27,6 +29,7 @@ class TensorType:
         return f"{self.dtype.name}[{', '.join('?' if n is None else str(n) for n in self.shape)}]"
 
     def accepts_shape(self, shape: tuple[int, ...]) -> bool:
+        """Whether a shape matches, where the type declares sizes."""
         if self.shape is None:
             return True
         return len(shape) == len(self.shape) and all(
@@ -48,8 +51,7 @@ class TensorType:
 class ListType:
     """A list of tensors of one type.
 
-    The format declares no length that could be checked: a list whose length is dynamic is written
-    with its initial one.
+    Its length is not checked: for a list of dynamic length the format has the initial one.
     """
 
     element: TensorType
@@ -58,7 +60,7 @@ class ListType:
         return f"list[{self.element}]"
 
     def accepts(self, value: object) -> bool:
-        """Whether a value is a list of such elements; sizes that one side leaves open agree."""
+        """Whether a value is a list of such elements; an unknown size matches any."""
         if not isinstance(value, TensorList) or value.element.dtype != self.element.dtype:
             return False
         want, got = self.element.shape, value.element.shape
@@ -71,12 +73,12 @@ class ListType:
 
 @dataclass(frozen=True)
 class TensorList:
-    """A list's value. It never changes: what writes to a list makes a new one.
+    """A list's value. It is immutable: operations that write return a new one.
 
     Attributes:
-        elements: None where nothing was written yet.
-        element: the type of an element; it may leave sizes open until something is written.
-        dynamic: whether writing beyond the end makes the list longer.
+        elements: None where nothing is written yet.
+        element: type of an element; sizes may be unknown until the first one is written.
+        dynamic: whether writing beyond the end extends the list.
     """
 
     elements: tuple[Tensor | None, ...]
@@ -86,7 +88,7 @@ class TensorList:
 
 @dataclass(frozen=True)
 class DictType:
-    """A dictionary, held as Python's: the probabilities that ``classify`` gives."""
+    """A dictionary; its value is a Python dictionary. ``classify`` returns probabilities so."""
 
     key: TensorType
     value: TensorType
@@ -102,7 +104,7 @@ class DictType:
 
 @dataclass(frozen=True)
 class StateType:
-    """A buffer that a program reads and writes, and that outlives a run."""
+    """A buffer that a program reads and writes; it persists between runs."""
 
     tensor: TensorType
 
@@ -110,13 +112,13 @@ class StateType:
         return f"state[{self.tensor}]"
 
     def accepts(self, value: object) -> bool:
-        """Never: states come from the caller, no operation gives one."""
+        """Never: states come from the caller, no operation returns one."""
         return False
 
 
 @dataclass(frozen=True)
 class OtherType:
-    """A type that no operation gives: a tuple, or a list of something else than tensors."""
+    """A type that no operation returns: a tuple, or a list of elements other than tensors."""
 
     kind: str
 
@@ -130,12 +132,12 @@ class OtherType:
 
 ValueType = TensorType | ListType | DictType | StateType | OtherType
 
-# What the names of a running program stand for.
 Value = Tensor | str | TensorList | dict[str, float] | dict[int, float]
+"""A value of a running program."""
 
 
 def type_of(value: Tensor) -> TensorType:
-    """The type of a computed or constant value.
+    """Return the type of a computed or constant value.
 
     Raises:
         ProgramError: MIL has no such dtype.
@@ -143,27 +145,28 @@ def type_of(value: Tensor) -> TensorType:
     for dtype in DTYPES.values():
         if dtype.torch == value.dtype and dtype.bits >= 8:
             return TensorType(dtype, tuple(value.shape))
-    raise ProgramError(f"no type of a program is held as {value.dtype}")
+    raise ProgramError(f"MIL has no data type for {value.dtype}")
 
 
 def describe(value: object) -> str:
-    """A computed value's type, written as :class:`TensorType` writes a declared one."""
+    """Format the type of a computed value like a declared :class:`TensorType`."""
     if isinstance(value, TensorList):
         return str(ListType(value.element))
     return str(type_of(value)) if isinstance(value, Tensor) else type(value).__name__
 
 
 def read_type(spec: MIL_pb2.ValueType) -> ValueType:
-    """Reads a declared type.
+    """Read a declared type.
 
     Raises:
-        ProgramError: an unknown data type, a rank that contradicts the dimensions, an absurd size.
+        ProgramError: the data type is unknown, the rank contradicts the dimensions, or the size is
+            beyond :data:`pte_foundry.formats.mil_dtypes.MAX_ELEMENTS`.
     """
     kind = spec.WhichOneof("type")
     if kind == "stateType":
         wrapped = read_type(spec.stateType.wrappedType)
         if not isinstance(wrapped, TensorType):
-            raise ProgramError("a state does not hold a tensor")
+            raise ProgramError("a state has no tensor type")
         return StateType(wrapped)
     if kind == "listType":
         element = read_type(spec.listType.type)

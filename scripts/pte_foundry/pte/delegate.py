@@ -1,4 +1,4 @@
-"""A delegate of a program: what it carries, and for Core ML, how it is run."""
+"""A delegate of a program: its contents, and the execution of its Core ML model."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
 
 from pte_foundry.errors import InputError, ProgramError
-from pte_foundry.formats import coreml, schema
+from pte_foundry.formats import pte_schema
+from pte_foundry.formats.coreml_delegate import PACKAGE, CoreMLModel, resolve
 from pte_foundry.formats.delegate_blob import write_files
-from pte_foundry.formats.read import PteFile
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from pte_foundry.mil import Program
-    from pte_foundry.pte.memory import Slot
+from pte_foundry.formats.pte_file import PteFile
+from pte_foundry.mil import Program
+from pte_foundry.mil.types import TensorType
+from pte_foundry.pte.memory import Slot
 
 
 class Delegate:
     """One delegate of one method.
 
     Attributes:
-        method: name of the method that it belongs to.
+        method: name of the method that calls it.
         index: its number within the method.
         backend_id: for example ``CoreMLBackend``.
-        compile_specs: what the backend was told when the program was lowered.
+        compile_specs: the backend's options at lowering, undecoded, by key.
     """
 
     def __init__(
-        self, file: PteFile, method: str, index: int, delegate: schema.BackendDelegate
+        self, file: PteFile, method: str, index: int, delegate: pte_schema.BackendDelegate
     ) -> None:
         self._file = file
         self._delegate = delegate
@@ -43,22 +42,22 @@ class Delegate:
         self.compile_specs = {spec.key: bytes(spec.value) for spec in delegate.compile_specs}
 
     @cached_property
-    def _resolved(self) -> tuple[coreml.CoreMLModel, str]:
-        return coreml.resolve(self._file, self._delegate)
+    def _resolved(self) -> tuple[CoreMLModel, str]:
+        return resolve(self._file, self._delegate)
 
     @property
-    def model(self) -> coreml.CoreMLModel:
-        """What a Core ML delegate carries. Raises ProgramError for other backends."""
+    def model(self) -> CoreMLModel:
+        """Contents of a Core ML delegate. Raises ProgramError for other backends."""
         return self._resolved[0]
 
     @property
     def function(self) -> str:
-        """The function of the model that is called: "main" unless methods share a model."""
+        """Name of the model's function that is called: "main" unless methods share a model."""
         return self._resolved[1]
 
     @property
     def files(self) -> Mapping[str, memoryview]:
-        """Files of the delegate's blob, by path."""
+        """Contents of the files in the delegate's blob, by path."""
         return self.model.files
 
     @cached_property
@@ -69,21 +68,22 @@ class Delegate:
 
     @property
     def mlpackage(self) -> Path:
-        """The model as an ``.mlpackage`` folder; it lives as long as this object."""
-        return Path(self._folder.name) / coreml.PACKAGE
+        """Path of the model as an ``.mlpackage`` folder; deleted with this object."""
+        return Path(self._folder.name) / PACKAGE
 
     @cached_property
     def program(self) -> Program:
-        """The model, ready to run."""
-        from pte_foundry.mil import Program
+        """The model, loaded at the first use.
 
+        Raises ProgramError if it is malformed, compiled, or has unsupported operations.
+        """
         program = Program.from_parts(bytes(self.model.model), self.model.weights)
         if self.function not in program.functions:
             raise ProgramError(f"the Core ML model has no function {self.function!r}")
         return program
 
     def reset(self) -> None:
-        """Put the model's states back to zero."""
+        """Reset the model's states to zero."""
         self._state = None
 
     def call(
@@ -91,16 +91,17 @@ class Delegate:
         arguments: list[tuple[Slot, torch.Tensor | None]],
         tap: Callable[[Delegate, str, torch.Tensor], None] | None,
     ) -> Iterator[tuple[int, torch.Tensor]]:
-        """Run the model.
+        """Run the model. Its states persist until :meth:`reset`.
 
         Args:
-            arguments: the call's arguments, which are the inputs and then the outputs, in the order
-                of ``metadata.json``: where each is kept, and what it holds.
+            arguments: slot and current value of each argument of the call: the inputs, then the
+                outputs, in the order of ``metadata.json``.
+            tap: called with this delegate, the name and the tensor of every computed value.
 
-        Yields: the position among the arguments, and the value, of each output.
+        Yields the position among the arguments, and the value, of each output.
+
+        Raises ProgramError if the call or an operation contradicts the model's declarations.
         """
-        import torch
-
         inputs, outputs = self.model.names(self.function)
         if len(arguments) != len(inputs) + len(outputs):
             raise ProgramError(
@@ -111,8 +112,10 @@ class Delegate:
         feed = {}
         for name, (_, value) in zip(inputs, arguments, strict=False):
             if name not in signature or value is None:
-                raise ProgramError(f"input {name!r} of a Core ML model has no value or no place")
-            feed[name] = _fitted(value, signature[name])
+                raise ProgramError(
+                    f"input {name!r} of a Core ML model is unknown to it, or has no value"
+                )
+            feed[name] = _converted(value, signature[name])
         if self._state is None:
             self._state = self.program.make_state(self.function)
         try:
@@ -122,19 +125,19 @@ class Delegate:
                 state=self._state,
                 tap=None if tap is None else lambda name, value: tap(self, name, value),
             )
-        except InputError as error:  # the program's own call is wrong, not the user's
-            raise ProgramError(f"a call does not fit its Core ML model: {error}") from error
+        except InputError as error:  # the program's call is wrong, not the user's
+            raise ProgramError(f"a call does not match its Core ML model: {error}") from error
         for position, name in enumerate(outputs, start=len(inputs)):
             if name not in results:
-                raise ProgramError(f"a Core ML model gives no output {name!r}")
+                raise ProgramError(f"a Core ML model has no output {name!r}")
             slot, value = arguments[position][0], torch.from_numpy(results.pop(name))
-            # Core ML has no scalars at its interface: they are one element there.
+            # Core ML has no scalars at its interface; a scalar has the shape [1] there.
             scalar = not slot.declared.sizes and value.numel() == 1
             yield position, value.reshape(()) if scalar else value
 
 
-def _fitted(value: torch.Tensor, declared: Any) -> np.ndarray:
-    """An argument as Core ML takes it: it knows no int64, float64 or scalars."""
-    fitted = value.to(declared.dtype.torch).contiguous()
+def _converted(value: torch.Tensor, declared: TensorType) -> np.ndarray:
+    """An argument in Core ML's dtype and shape: it has no int64, float64 or scalars."""
+    converted = value.to(declared.dtype.torch).contiguous()
     scalar = declared.shape == (1,) and not value.dim()
-    return (fitted.reshape(1) if scalar else fitted).numpy()
+    return (converted.reshape(1) if scalar else converted).numpy()

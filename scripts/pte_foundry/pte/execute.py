@@ -1,7 +1,7 @@
-"""Runs ExecuTorch programs on any machine: Core ML delegates by the reference interpreter.
+"""Execution of ExecuTorch programs on any machine, from the exact bytes that ship.
 
-A method is a list of instructions over a table of values. Kernel calls are computed by torch,
-delegate calls by :mod:`pte_foundry.mil`: together they run the exact bytes that ship.
+A method is a list of instructions over a table of values (executorch 1.4, ``runtime/executor/
+method.cpp``). torch computes kernel calls, :mod:`pte_foundry.mil` computes Core ML delegate calls.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ from typing import Any
 import torch
 
 from pte_foundry.errors import InputError, ProgramError
-from pte_foundry.formats import coreml, schema
-from pte_foundry.formats.read import PteFile, read_pte
+from pte_foundry.formats import pte_schema
+from pte_foundry.formats.coreml_delegate import BACKEND
+from pte_foundry.formats.pte_file import PteFile, read_pte
 from pte_foundry.pte.delegate import Delegate
 from pte_foundry.pte.kernels import Kernel, find_kernel
 from pte_foundry.pte.memory import Memory, Slot
 
 Tap = Callable[[Delegate, str, torch.Tensor], None]
+"""Called with the delegate, name and tensor of a value inside of a Core ML delegate."""
 
 MAX_STEPS = 10_000_000
-"""A run that executes more instructions than this is taken for an endless loop."""
+"""Limit on the instructions of a run, against endless loops."""
 
 
 class Pte:
     """An ExecuTorch program. Make one with :meth:`load`.
 
     Attributes:
-        delegates: all delegates, method by method, in the order of the program.
+        delegates: all delegates, by method, in the order of the program.
     """
 
     def __init__(self, file: PteFile) -> None:
@@ -44,6 +46,9 @@ class Pte:
     @classmethod
     def load(cls, source: str | Path | bytes) -> Pte:
         """Read a program from a path or from its bytes.
+
+        Delegates and kernels are resolved at the first run of their method. A path is mapped into
+        memory: the file must not change while the program is in use.
 
         Raises ProgramError if it is malformed; OSError if it cannot be read.
         """
@@ -60,28 +65,30 @@ class Pte:
         """Execute a method. Buffers keep their state for the next run.
 
         Args:
-            inputs: tensors in order, and the numbers that the method was exported with.
+            inputs: in order: tensors of the declared dtypes and shapes, and the same numbers as at
+                export (they are constants of the program).
             method: the method's name.
-            tap: called with the delegate, name and tensor of every value computed inside of a
-                Core ML delegate, as it is computed.
+            tap: called with the delegate, name and tensor of every value that a Core ML delegate
+                computes, as it is computed.
 
-        Returns: the outputs in order, in memory of their own.
+        Returns:
+            The outputs in order, in memory of their own.
 
         Raises:
-            InputError: the method does not exist or does not take these inputs.
-            ProgramError: the program does something wrong or unsupported.
+            InputError: the method does not exist, or an input has another dtype, shape or value.
+            ProgramError: the program is malformed, or uses something unsupported.
         """
         return self._method(method).run(inputs, tap)
 
     def reset(self) -> None:
-        """Put the state of every method, delegates included, back to the start."""
+        """Reset the state of every method to its state after load, delegates included."""
         for method in self._methods.values():
             method.reset()
 
     def _method(self, name: str) -> _Method:
         if name not in self._file.plans:
             known = ", ".join(self.methods) or "none"
-            raise InputError(f"there is no method {name!r}; the program has {known}")
+            raise InputError(f"no method {name!r}; the program has {known}")
         if name not in self._methods:
             delegates = [delegate for delegate in self.delegates if delegate.method == name]
             self._methods[name] = _Method(self._file, self._file.plans[name], delegates)
@@ -90,14 +97,14 @@ class Pte:
 
 class _Method:
     def __init__(
-        self, file: PteFile, plan: schema.ExecutionPlan, delegates: list[Delegate]
+        self, file: PteFile, plan: pte_schema.ExecutionPlan, delegates: list[Delegate]
     ) -> None:
         self._plan = plan
         self._delegates = delegates
         self._kernels = _find_kernels(plan, delegates)
         self._memory = Memory(file, plan)
         if len(plan.chains) > 1:
-            raise ProgramError(f"method {plan.name!r} has several chains, which is not supported")
+            raise ProgramError(f"method {plan.name!r} has several chains, expected one")
         self._instructions = [
             instruction.instr_args for chain in plan.chains for instruction in chain.instructions
         ]
@@ -114,30 +121,32 @@ class _Method:
         position = steps = 0
         while position < len(self._instructions):
             if (steps := steps + 1) > MAX_STEPS:
-                raise ProgramError(f"method {plan.name!r} does not end within {MAX_STEPS} steps")
+                raise ProgramError(
+                    f"method {plan.name!r} does not end within {MAX_STEPS} instructions"
+                )
             call = self._instructions[position]
             position += 1
             match call:
-                case schema.KernelCall():
+                case pte_schema.KernelCall():
                     self._call(call, position - 1)
-                case schema.DelegateCall():
+                case pte_schema.DelegateCall():
                     self._delegate(call, tap)
-                case schema.MoveCall():
+                case pte_schema.MoveCall():
                     memory.values[call.move_to] = memory.values[call.move_from]
-                case schema.JumpFalseCall():
+                case pte_schema.JumpFalseCall():
                     if not bool(memory.get(call.cond_value_index)):
                         position = call.destination_instruction
-                case schema.FreeCall():
+                case pte_schema.FreeCall():
                     memory.values[call.value_index] = None
         return tuple(_own(memory.get(index)) for index in plan.outputs)
 
-    def _delegate(self, call: schema.DelegateCall, tap: Tap | None) -> None:
+    def _delegate(self, call: pte_schema.DelegateCall, tap: Tap | None) -> None:
         memory, delegate = self._memory, self._delegates[call.delegate_index]
         arguments = [(memory.slot(index), memory.get(index)) for index in call.args]
         for index, value in delegate.call(arguments, tap):
             memory.set(call.args[index], value)
 
-    def _call(self, call: schema.KernelCall, position: int) -> None:
+    def _call(self, call: pte_schema.KernelCall, position: int) -> None:
         operator = self._plan.operators[call.op_index]
         try:
             self._kernels[call.op_index](self._memory, call.args)
@@ -148,13 +157,13 @@ class _Method:
             ) from error
 
     def _take(self, inputs: Sequence[Any]) -> None:
-        wanted = self._plan.inputs
-        if len(inputs) != len(wanted):
+        declared = self._plan.inputs
+        if len(inputs) != len(declared):
             raise InputError(
-                f"method {self._plan.name!r} takes {len(wanted)} inputs, {len(inputs)} were given"
+                f"method {self._plan.name!r} takes {len(declared)} inputs, found {len(inputs)}"
             )
         findings = []
-        for number, (index, given) in enumerate(zip(wanted, inputs, strict=True)):
+        for number, (index, given) in enumerate(zip(declared, inputs, strict=True)):
             slot = self._memory.slots.get(index)
             problem = (
                 _not_number(self._memory.get(index), given)
@@ -165,41 +174,41 @@ class _Method:
                 findings.append(f"input {number}: {problem}")
         if findings:
             raise InputError("; ".join(findings))
-        for index, given in zip(wanted, inputs, strict=True):
+        for index, given in zip(declared, inputs, strict=True):
             self._memory.set(index, _own(given))
 
 
-def _find_kernels(plan: schema.ExecutionPlan, delegates: list[Delegate]) -> list[Kernel]:
+def _find_kernels(plan: pte_schema.ExecutionPlan, delegates: list[Delegate]) -> list[Kernel]:
     kernels = [find_kernel(operator) for operator in plan.operators]
     missing = [
         f"operator {_name(operator)}"
         for operator, kernel in zip(plan.operators, kernels, strict=True)
         if kernel is None
     ]
-    foreign = {d.backend_id for d in delegates if d.backend_id != coreml.BACKEND}
+    foreign = {d.backend_id for d in delegates if d.backend_id != BACKEND}
     missing += [f"delegate {backend}" for backend in sorted(foreign)]
     if missing:
         raise ProgramError(f"method {plan.name!r} needs unsupported {', '.join(missing)}")
     return [kernel for kernel in kernels if kernel is not None]
 
 
-def _name(operator: schema.Operator) -> str:
+def _name(operator: pte_schema.Operator) -> str:
     return f"{operator.name}.{operator.overload}" if operator.overload else operator.name
 
 
 def _not_tensor(slot: Slot, given: object) -> str | None:
     if not isinstance(given, torch.Tensor):
-        return f"{type(given).__name__} given, {slot.describe()} wanted"
+        return f"found {type(given).__name__}, expected {slot.describe()}"
     if given.dtype != slot.dtype or not slot.allows(tuple(given.shape)):
         name = str(given.dtype).removeprefix("torch.")
-        return f"{name} of shape {tuple(given.shape)} given, {slot.describe()} wanted"
+        return f"found {name} of shape {tuple(given.shape)}, expected {slot.describe()}"
     return None
 
 
 def _not_number(exported: object, given: object) -> str | None:
-    # Numbers are built into the exported program: another one would silently be ignored.
+    # Numbers are constants of the exported program: a different one would be ignored.
     if type(given) is not type(exported) or given != exported:
-        return f"{given!r} given, {exported!r} wanted as when the program was exported"
+        return f"found {given!r}, expected {exported!r} as at export"
     return None
 
 

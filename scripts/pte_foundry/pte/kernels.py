@@ -1,11 +1,11 @@
-"""The operators that a program calls outside of its delegates, computed by torch.
+"""Operators that a program calls outside of its delegates, computed by torch.
 
-ExecuTorch calls the ``out`` variants of ATen operators, a few in-place ones, and operators of its
-own on shapes and scalars (executorch 1.4: ``exir/emit/_emitter.py`` for the order of arguments,
+ExecuTorch calls the ``out`` variants of ATen operators, a few in-place ones, and its own operators
+on shapes and scalars (executorch 1.4: ``exir/emit/_emitter.py`` for the order of arguments,
 ``kernels/prim_ops/register_prim_ops.cpp`` for its own operators).
 
-A program is untrusted, so an operator may only compute: what reads a file or takes a device,
-storage or generator is refused.
+A program is untrusted, so the operators come from an allow-list: those that only compute. An
+operator that reads a file, or takes a device, storage or generator, is unsupported.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ from typing import Any, Protocol
 import torch
 
 from pte_foundry.errors import ProgramError
-from pte_foundry.formats import schema
-from pte_foundry.pte.types import DTYPES
+from pte_foundry.formats import pte_schema
+from pte_foundry.pte.scalar_types import DTYPES
 
 
 class Frame(Protocol):
     """The values of a running method, by index."""
 
     def get(self, index: int) -> Any:
-        """A value as torch wants it: a tensor, number, text, None, or list of these."""
+        """Return a value as torch takes it: a tensor, number, string, None, or list of these."""
 
     def set(self, index: int, value: Any) -> None:
-        """Store a result. A tensor goes into the memory planned for it."""
+        """Store a result; a tensor is written into the memory planned for it."""
 
     def alias(self, index: int, tensor: torch.Tensor) -> None:
-        """Let a value be a view of another one."""
+        """Store a tensor that is a view of another value."""
 
     def room(self, index: int) -> torch.Tensor | list[torch.Tensor]:
-        """An empty tensor of the declared dtype for a result; a list for a list of tensors."""
+        """Return an empty tensor of a result's dtype, or a list of them for a list of tensors."""
 
     def reserve(self, index: int, sizes: list[int]) -> torch.Tensor:
-        """The memory planned for a tensor, which becomes this large; its contents are kept."""
+        """Resize a tensor within the memory planned for it; its contents stay. Return it."""
 
 
 Kernel = Callable[[Frame, list[int]], None]
+"""Computes one call: takes the values of a method, and the indices of its arguments and results."""
 
 _TEXTS = frozenset({"approximate", "mode", "padding_mode", "reduce", "rounding_mode"})
 _TYPES = frozenset({"Tensor", "number", "int", "float", "bool", "ScalarType", "MemoryFormat"})
@@ -50,8 +51,8 @@ _IN_PLACE = frozenset({"copy_", "index_put_"})
 _MEMORY_FORMATS = (torch.contiguous_format, torch.preserve_format, torch.channels_last)
 
 
-def find_kernel(op: schema.Operator) -> Kernel | None:
-    """The kernel of an operator, or None if it is not supported."""
+def find_kernel(op: pte_schema.Operator) -> Kernel | None:
+    """Return the kernel of an operator, or None if the operator is unsupported."""
     namespace, _, name = op.name.partition("::")
     own = _OWN.get((op.name, op.overload))
     if own is not None:
@@ -86,7 +87,7 @@ def _call(function: torch._ops.OpOverload) -> Kernel:
     converters = [_converter(str(argument.real_type)) for argument in arguments]
 
     def kernel(frame: Frame, indices: list[int]) -> None:
-        # What follows the schema's arguments are the results: the same values as its outs.
+        # The results follow the schema's arguments: the same values as its outs.
         positional, keywords, outs = [], {}, []
         for argument, convert, index in zip(arguments, converters, indices, strict=False):
             if argument.is_out:
@@ -108,14 +109,14 @@ def _call(function: torch._ops.OpOverload) -> Kernel:
 def _counted(kernel: Kernel, count: int) -> Kernel:
     def checked(frame: Frame, indices: list[int]) -> None:
         if len(indices) <= count:
-            raise ProgramError(f"{count + 1} values are needed, {len(indices)} are given")
+            raise ProgramError(f"the call has {len(indices)} values, expected {count + 1} or more")
         kernel(frame, indices)
 
     return checked
 
 
 def _converter(kind: str) -> Callable[[Any], Any]:
-    """Numbers stand for torch's enumerations in a program."""
+    """Converter of an argument: a program has numbers for torch's enumerations."""
     if "ScalarType" in kind:
         return lambda value: None if value is None else DTYPES[value]
     if "MemoryFormat" in kind:
@@ -126,7 +127,7 @@ def _converter(kind: str) -> Callable[[Any], Any]:
 
 
 def _quantized(name: str, overload: str) -> Kernel | None:
-    """The quantization operators: upstream has their ``out`` variants in C++ only."""
+    """Kernel of a quantization operator: upstream has their ``out`` variants in C++ only."""
     import torch.ao.quantization.fx._decomposed  # registers them
 
     packet = getattr(torch.ops.quantized_decomposed, name, None)
@@ -167,13 +168,13 @@ def _view(frame: Frame, indices: list[int]) -> None:
 
 
 def _copy_index(frame: Frame, indices: list[int]) -> None:
-    """Append a slice: of a loop's result, which grows with every turn."""
+    """Append a slice to a loop's result, which grows with every iteration."""
     out, source, position = indices[0], frame.get(indices[1]), frame.get(indices[2])
     frame.reserve(out, [position + 1, *source.shape])[position].copy_(source)
 
 
 def _copy(frame: Frame, indices: list[int]) -> None:
-    """Copies whose only purpose is another dtype or memory format: those of the result."""
+    """Convert to the dtype and memory format of the result."""
     source, out = frame.get(indices[0]), indices[3]
     frame.set(out, source.to(frame.room(out).dtype))
 

@@ -1,8 +1,8 @@
-"""The values of a method, in the memory that the program planned for them.
+"""Values of a method, in the memory that the program plans for them.
 
-Planned memory is not an optimisation that could be left out: a view whose shape is known is not an
-instruction, only a second tensor at the same place (executorch 1.4, ``_emit_view``), and a buffer
-keeps its state because nothing else is planned where it lies.
+The plan affects results, so an executor must follow it: a view of known shape is no instruction but
+a second tensor at the same address (executorch 1.4, ``_emit_view``), and a buffer keeps its state
+because no other value is planned at its address.
 """
 
 from __future__ import annotations
@@ -14,51 +14,60 @@ import numpy as np
 import torch
 
 from pte_foundry.errors import ProgramError
-from pte_foundry.formats import schema
-from pte_foundry.formats.read import PteFile
-from pte_foundry.pte.types import DTYPES
+from pte_foundry.formats import pte_schema
+from pte_foundry.formats.pte_file import PteFile
+from pte_foundry.pte.scalar_types import DTYPES
 
 MAX_BYTES = 1 << 35
-"""A plan or a tensor that asks for more memory than this is taken for damaged."""
+"""Limit on the bytes of a plan and of a tensor; a larger one counts as damaged."""
 
 
 class Slot:
-    """The place of one tensor: its declared type, and its memory if any is planned."""
+    """One tensor of a method: its declaration, and its memory if any is planned.
 
-    def __init__(self, index: int, declared: schema.Tensor) -> None:
+    Attributes:
+        index: of the value.
+        declared: sizes, dtype and dimension order from the file.
+        dtype: torch's.
+        bytes: of the declared sizes.
+        memory: uint8, shape ``[bytes]``; None for a tensor without planned memory.
+    """
+
+    def __init__(self, index: int, declared: pte_schema.Tensor) -> None:
         rank = len(declared.sizes)
         if declared.scalar_type not in DTYPES:
-            raise ProgramError(f"value {index} has the unknown dtype {declared.scalar_type}")
+            raise ProgramError(f"value {index} has the unknown scalar type {declared.scalar_type}")
         if sorted(declared.dim_order) != list(range(rank)) or min(declared.sizes, default=0) < 0:
             raise ProgramError(
-                f"value {index} has sizes {declared.sizes} in the order {declared.dim_order}"
+                f"value {index} has sizes {declared.sizes} and dimension order {declared.dim_order}"
             )
         if declared.storage_offset:
-            raise ProgramError(f"value {index} starts inside its storage, which is not supported")
+            raise ProgramError(f"value {index} has a storage offset, which is not supported")
         self.index = index
         self.declared = declared
         self.dtype = DTYPES[declared.scalar_type]
         self.bytes = math.prod(declared.sizes) * self.dtype.itemsize
         if self.bytes > MAX_BYTES:
-            raise ProgramError(f"value {index} of sizes {declared.sizes} is too large")
+            raise ProgramError(f"value {index} of sizes {declared.sizes} exceeds {MAX_BYTES} bytes")
         self.memory: torch.Tensor | None = None
 
     def allows(self, shape: tuple[int, ...]) -> bool:
-        """Whether the tensor may become this large."""
+        """Whether the declaration allows this shape."""
         sizes, dynamism = self.declared.sizes, self.declared.shape_dynamism
-        if dynamism == schema.STATIC:
+        if dynamism == pte_schema.STATIC:
             return list(shape) == sizes
-        if dynamism == schema.DYNAMIC_BOUND:
+        if dynamism == pte_schema.DYNAMIC_BOUND:
             return len(shape) == len(sizes) and all(map(int.__le__, shape, sizes))
         return len(shape) == len(sizes)
 
     def describe(self) -> str:
-        bound = " at most" if self.declared.shape_dynamism == schema.DYNAMIC_BOUND else ""
+        """The declared dtype and shape, for messages."""
+        bound = " at most" if self.declared.shape_dynamism == pte_schema.DYNAMIC_BOUND else ""
         name = str(self.dtype).removeprefix("torch.")
         return f"{name} of shape{bound} {tuple(self.declared.sizes)}"
 
     def view(self, shape: tuple[int, ...] | None = None) -> torch.Tensor:
-        """The memory as a tensor of this shape, with strides in the declared order."""
+        """Return the memory as a tensor of this shape, in the declared dimension order."""
         shape = tuple(self.declared.sizes) if shape is None else shape
         needed = math.prod(shape) * self.dtype.itemsize
         if needed == 0:
@@ -67,14 +76,14 @@ class Slot:
         return memory[:needed].view(self.dtype).as_strided(shape, self._strides(shape))
 
     def store(self, value: torch.Tensor) -> torch.Tensor:
-        """Write a value into the memory, converting its dtype; return where it is now.
+        """Write a value into the memory in the declared dtype; return the stored tensor.
 
-        Raises ProgramError if the shape is not one that was declared.
+        Raises ProgramError if the declaration does not allow its shape.
         """
         shape = tuple(value.shape)
         if not self.allows(shape):
             raise ProgramError(
-                f"value {self.index} became {shape}, but the program declares {self.describe()}"
+                f"value {self.index} has shape {shape}, the program declares {self.describe()}"
             )
         if self.memory is None and value.dtype == self.dtype:
             return value
@@ -92,17 +101,23 @@ class Slot:
 
 
 class Memory:
-    """All values of a method. Buffers keep their state from run to run until :meth:`reset`.
+    """All values of a method; a :class:`pte_foundry.pte.kernels.Frame`.
 
-    Raises ProgramError if a tensor does not fit into the memory planned for it, or its data is not
-    in the file.
+    Buffers keep their state between runs until :meth:`reset`.
+
+    Attributes:
+        slots: of the tensors, by index.
+        values: current values, by index.
+
+    Raises ProgramError if a tensor exceeds the memory planned for it, or its data are not in the
+    file.
     """
 
-    def __init__(self, pte: PteFile, plan: schema.ExecutionPlan) -> None:
+    def __init__(self, pte: PteFile, plan: pte_schema.ExecutionPlan) -> None:
         sizes = plan.non_const_buffer_sizes
         if min(sizes, default=0) < 0 or sum(sizes) > MAX_BYTES:
             raise ProgramError(f"method {plan.name!r} plans {sum(sizes)} bytes of memory")
-        # calloc: memory that is planned but never touched costs nothing.
+        # np.zeros uses calloc: pages that are never written take no memory.
         self._arenas = [torch.from_numpy(np.zeros(size, np.uint8)) for size in sizes]
         self._initial: list[tuple[Slot, torch.Tensor]] = []
         self.slots: dict[int, Slot] = {}
@@ -113,26 +128,28 @@ class Memory:
         self._initialise()
 
     def reset(self) -> None:
-        """Put every buffer back into its initial state."""
+        """Reset every buffer to its initial state."""
         for arena in self._arenas:
             arena.zero_()
         self._initialise()
 
     def begin(self) -> None:
-        """Forget what a run made of everything but buffers."""
+        """Start a run: reset all values but the contents of buffers."""
         self.values = list(self._start)
 
     def get(self, index: int) -> Any:
+        """See ``Frame``."""
         value = self.values[index]
-        if isinstance(value, schema.IntList | schema.TensorList):
+        if isinstance(value, pte_schema.IntList | pte_schema.TensorList):
             return [self.values[item] for item in value.items]
-        if isinstance(value, schema.OptionalTensorList):
+        if isinstance(value, pte_schema.OptionalTensorList):
             return [None if item == -1 else self.values[item] for item in value.items]
         return value
 
     def set(self, index: int, value: Any) -> None:
+        """See ``Frame``. Raises ProgramError for a value of another type or shape."""
         held = self.values[index]
-        if isinstance(held, schema.TensorList):
+        if isinstance(held, pte_schema.TensorList):
             for item, tensor in zip(held.items, value, strict=True):
                 self.set(item, tensor)
             return
@@ -142,17 +159,20 @@ class Memory:
         self.values[index] = value if slot is None else slot.store(value)
 
     def alias(self, index: int, tensor: torch.Tensor) -> None:
+        """See ``Frame``. Raises ProgramError for a shape that is not declared."""
         if not self.slot(index).allows(tuple(tensor.shape)):
             raise ProgramError(f"value {index} cannot be a view of shape {tuple(tensor.shape)}")
         self.values[index] = tensor
 
     def room(self, index: int) -> torch.Tensor | list[torch.Tensor]:
+        """See ``Frame``."""
         held = self.values[index]
-        if isinstance(held, schema.TensorList):
+        if isinstance(held, pte_schema.TensorList):
             return [torch.empty(0, dtype=self.slot(item).dtype) for item in held.items]
         return torch.empty(0, dtype=self.slot(index).dtype)
 
     def reserve(self, index: int, sizes: list[int]) -> torch.Tensor:
+        """See ``Frame``. Raises ProgramError for sizes beyond the declared ones."""
         slot, shape = self.slot(index), tuple(sizes)
         if not all(map(int.__le__, shape, slot.declared.sizes)):
             raise ProgramError(f"value {index} cannot grow to {shape}")
@@ -160,6 +180,7 @@ class Memory:
         return self.values[index]
 
     def slot(self, index: int) -> Slot:
+        """Return the slot of a tensor. Raises ProgramError for another kind of value."""
         if index not in self.slots:
             raise ProgramError(f"value {index} is not a tensor")
         return self.slots[index]
@@ -170,28 +191,28 @@ class Memory:
 
     def _value(self, pte: PteFile, index: int, value: object) -> Any:
         match value:
-            case schema.Tensor():
+            case pte_schema.Tensor():
                 return self._tensor(pte, Slot(index, value))
-            case schema.Int():
+            case pte_schema.Int():
                 return value.int_val
-            case schema.Bool():
+            case pte_schema.Bool():
                 return value.bool_val
-            case schema.Double():
+            case pte_schema.Double():
                 return value.double_val
-            case schema.String():
+            case pte_schema.String():
                 return value.string_val
-            case schema.DoubleList() | schema.BoolList():
+            case pte_schema.DoubleList() | pte_schema.BoolList():
                 return value.items
-            case schema.Null() | None:
+            case pte_schema.Null() | None:
                 return None
-        return value  # lists of other values, which are looked up when they are used
+        return value  # lists of indices: get() resolves them
 
     def _tensor(self, pte: PteFile, slot: Slot) -> torch.Tensor | None:
         declared, extra = slot.declared, slot.declared.extra_tensor_info
-        if extra is not None and extra.location == schema.EXTERNAL:
+        if extra is not None and extra.location == pte_schema.EXTERNAL:
             raise ProgramError(
                 f"the data of {extra.fully_qualified_name!r} is in another file (.ptd), "
-                "which is not supported: lower it without external constants"
+                "which is not supported; lower the program without external constants"
             )
         place, number = declared.allocation_info, declared.data_buffer_idx
         self.slots[slot.index] = slot
@@ -199,16 +220,16 @@ class Memory:
             if number:
                 slot.memory = _copied(pte.constant(number, slot.bytes))
                 return slot.view()
-            # Inputs and outputs that the caller provides, and tensors of unknown size.
+            # An input or output in the caller's memory, or a tensor of unknown size.
             return slot.view() if slot.bytes == 0 else None
         start, size = place.memory_offset, slot.bytes
-        if declared.shape_dynamism == schema.DYNAMIC_UNBOUND:
+        if declared.shape_dynamism == pte_schema.DYNAMIC_UNBOUND:
             return None
         if not 1 <= place.memory_id < len(self._arenas) or start % slot.dtype.itemsize:
-            raise ProgramError(f"value {slot.index} is planned at an impossible place")
+            raise ProgramError(f"value {slot.index} has an invalid memory id or offset")
         arena = self._arenas[place.memory_id]
         if start + size > len(arena):
-            raise ProgramError(f"value {slot.index} exceeds the memory that is planned")
+            raise ProgramError(f"value {slot.index} exceeds the planned memory")
         slot.memory = arena[start : start + size]
         if number:
             segment = 0 if extra is None else extra.mutable_data_segments_idx
@@ -217,5 +238,5 @@ class Memory:
 
 
 def _copied(data: memoryview) -> torch.Tensor:
-    """A tensor of bytes that the program may write to without changing the file."""
+    """A writable copy of data from the file, uint8."""
     return torch.from_numpy(np.frombuffer(data, np.uint8).copy())

@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.upstream.coremltools_imports import load_coremltools
 
         load_coremltools()
-        from pte_foundry.formats.canonical import canonical_pte
+        from pte_foundry.formats.canonical_pte import canonical_pte
         from pte_foundry.lowering import edge_program
         from pte_foundry.lowering.coreml import lower
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pte_foundry.formats.inspect import describe
+from pte_foundry.formats.inspect_pte import describe
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.tensors import Sample, Samples
 from pte_foundry.pte import Pte

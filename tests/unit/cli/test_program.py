@@ -110,14 +110,14 @@ def test_an_optional_input_takes_its_default_or_what_is_given(call, optional, ar
     [
         ([], "missing input 'a', fp32[3]; missing input 'b', fp32[3]"),
         (["{a}"], "which input is it? Write NAME="),
-        (["a={a}", "b={wrong}"], "input 'b' is float32[4], must be fp32[3]"),
-        (["a={a}", "b={double}"], "input 'b' is float64[3], must be fp32[3]"),
+        (["a={a}", "b={wrong}"], "input 'b' is float32[4], expected fp32[3]"),
+        (["a={a}", "b={double}"], "input 'b' is float64[3], expected fp32[3]"),
         (["a={a}", "b={a}", "c={a}"], "unknown input 'c'; the program takes a, b"),
         (["a={a}", "a={a}"], "the input 'a' is given twice"),
         (["a={a}", "b=nowhere.npy"], "nowhere.npy: there is no such file"),
-        (["a={a}", "b={text}"], "holds no arrays that numpy can read"),
-        (["a={a}", "b={objects}"], "holds no arrays that numpy can read"),
-        (["a={a}", "b={npz}"], "is a .npz of several arrays, a .npy of one is wanted"),
+        (["a={a}", "b={text}"], "is not a file of arrays that numpy can read"),
+        (["a={a}", "b={objects}"], "is not a file of arrays that numpy can read"),
+        (["a={a}", "b={npz}"], "is a .npz of several arrays, expected a .npy of one"),
     ],
 )
 def test_wrong_inputs_are_one_message(call, several, array, tmp_path, inputs, message):

@@ -1,4 +1,4 @@
-"""Protects the flattened folder format: upstream reads ours, we read upstream's, lies are found."""
+"""Protects the flattened folder: upstream reads ours, we read upstream's, damage is found."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def node(name="x", kind=0, offset=0, size=0, **children):
         [node(size=True), node("root", 1, x=0)],
     ],
 )
-def test_lying_indices_are_refused(nodes):
+def test_contradictory_indices_are_refused(nodes):
     with pytest.raises(ProgramError):
         read_blob(b"contents" + json.dumps({"nodes": nodes}).encode()[::-1])
 

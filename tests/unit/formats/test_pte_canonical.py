@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from pte_foundry import canonical_json
 from pte_foundry.errors import ProgramError
-from pte_foundry.formats import coreml
-from pte_foundry.formats.canonical import canonical, canonical_pte
+from pte_foundry.formats import coreml_delegate as coreml
+from pte_foundry.formats import pte_schema
+from pte_foundry.formats.canonical_pte import canonical, canonical_pte
 from pte_foundry.formats.delegate_blob import read_blob, write_blob, write_files
-from pte_foundry.formats.read import PteFile, read_pte
+from pte_foundry.formats.mlpackage import parse_model
+from pte_foundry.formats.pte_file import PteFile, read_pte
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -47,7 +50,7 @@ def test_lowering_for_the_units_equals_changing_them_afterwards():
     """In a process of its own, as the rules run it."""
     program = (
         "from tests.pte.programs import SMALL_INPUT, Small, lower\n"
-        "from pte_foundry.formats.canonical import canonical_pte\n"
+        "from pte_foundry.formats.canonical_pte import canonical_pte\n"
         "first, engine = (lower(Small(), SMALL_INPUT, units=u) for u in ('ALL', 'CPU_AND_NE'))\n"
         "assert canonical_pte(first, 'cpu_and_ne') == canonical_pte(engine, 'cpu_and_ne')\n"
     )
@@ -70,7 +73,9 @@ def test_identifier_follows_what_is_compiled(small):
     files = dict(read_blob(first).files)
     files[coreml.DEBUG_INFO] = b'{"debugSymbolToHandles":{}}'
     assert metadata_of(canonical(write_blob(files)))["identifier"] == identifier
-    files[coreml.METADATA] = coreml.write_json(metadata_of(first) | {"inputNames": ["other"]})
+    files[coreml.METADATA] = canonical_json.canonical(
+        metadata_of(first) | {"inputNames": ["other"]}
+    ).encode()
     assert metadata_of(canonical(write_blob(files)))["identifier"] != identifier
 
 
@@ -91,11 +96,11 @@ def test_content_is_kept_and_still_valid(small, tmp_path: Path):
     old, new = read_blob(before).files, read_blob(after).files
     assert set(old) == set(new)
     assert old[coreml.WEIGHTS] == new[coreml.WEIGHTS]
-    original = coreml.parse_model(old[coreml.MODEL])
+    original = parse_model(old[coreml.MODEL])
     del original.description.metadata.userDefined["com.github.apple.coremltools.conversion_date"]
-    assert original == coreml.parse_model(new[coreml.MODEL])
+    assert original == parse_model(new[coreml.MODEL])
     for path in (coreml.DEBUG_INFO, coreml.HANDLES):
-        assert coreml.read_json(old[path], path) == coreml.read_json(new[path], path)
+        assert coreml.parse_json(old[path], path) == coreml.parse_json(new[path], path)
 
 
 @pytest.mark.parametrize("name", ["first", "float32", "partial", "inline", "portable", "stateful"])
@@ -115,7 +120,7 @@ def test_executorch_still_reads_it(small, name):
     assert places == [
         d.processed.location for d in read_pte(small[name]).plans["forward"].delegates
     ]
-    assert set(places) <= {coreml.schema.INLINE if name == "inline" else coreml.schema.SEGMENT}
+    assert set(places) <= {pte_schema.INLINE if name == "inline" else pte_schema.SEGMENT}
 
 
 def test_a_model_shared_by_methods_gets_a_key_made_of_its_content(shared):
@@ -140,6 +145,7 @@ def test_ugly_blobs(small):
         (coreml.MODEL, b"\xff\xff"),
         (coreml.METADATA, b"{"),
         (coreml.DEBUG_INFO, b"[" * 100_000),
+        (coreml.DEBUG_INFO, b'{"a": NaN}'),
     ]:
         with pytest.raises(ProgramError):
             canonical(write_blob({**files, path: contents}))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from pte_foundry.errors import ProgramError
-from pte_foundry.formats import schema
-from pte_foundry.formats.contents import bits
-from pte_foundry.formats.inspect import Expected, _decode, describe, verify
+from pte_foundry.formats import pte_schema
+from pte_foundry.formats.inspect_pte import Expected, _decode, describe, verify
+from pte_foundry.formats.mil_contents import bits
 
 
 def test_a_delegated_program(small, tmp_path: Path):
@@ -63,29 +63,29 @@ def test_verify_accepts_what_was_asked_for(small):
 
 
 def test_verify_lists_every_mismatch(small):
-    wanted = Expected(8, "float32", "cpu_only", "compiled_model", stateful=True)
+    expected = Expected(8, "float32", "cpu_only", "compiled_model", stateful=True)
     with pytest.raises(ProgramError) as caught:
-        verify(describe(small["first"]), wanted)
+        verify(describe(small["first"]), expected)
     for text in (
-        "specification version 9, 8 wanted",
-        "precision float16, float32 wanted",
+        "specification version 9, expected 8",
+        "precision float16, expected float32",
         "computes in float16",
-        "compute units all, cpu_only wanted",
-        "model type model, compiled_model wanted",
-        "no states, some wanted",
+        "compute units all, expected cpu_only",
+        "model type model, expected compiled_model",
+        "no states, expected some",
     ):
         assert text in str(caught.value)
     with pytest.raises(ProgramError, match="computes in float32 only"):
         verify(describe(small["float32"]), Expected(precision="float16"))
     with pytest.raises(ProgramError, match="nothing is delegated"):
         verify(describe(small["portable"]), Expected())
-    with pytest.raises(ProgramError, match="none wanted"):
+    with pytest.raises(ProgramError, match="expected none"):
         verify(describe(small["stateful"]), Expected(stateful=False))
 
 
 def test_compile_specs_are_decoded():
     def decode(key: str, value: bytes) -> object:
-        return _decode(schema.CompileSpec(key, memoryview(value)))
+        return _decode(pte_schema.CompileSpec(key, memoryview(value)))
 
     assert decode("min_deployment_target", b"") is None
     assert decode("pass_pipeline", b'["a"]') == ["a"]

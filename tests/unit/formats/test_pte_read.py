@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pte_foundry.errors import ProgramError
-from pte_foundry.formats import schema
-from pte_foundry.formats.inspect import describe
-from pte_foundry.formats.read import read_pte
+from pte_foundry.formats import pte_schema
+from pte_foundry.formats.inspect_pte import describe
+from pte_foundry.formats.pte_file import read_pte
 from pte_foundry.pte import Pte
 
 
@@ -66,14 +66,14 @@ def test_truncated_files(small, length):
         read_pte(small["first"][:length])
 
 
-def test_header_that_lies(small):
-    def lie(at: int, code: str, value: int) -> bytes:
+def test_a_header_that_contradicts_the_file_is_refused(small):
+    def overwrite(at: int, code: str, value: int) -> bytes:
         return small["first"][:at] + struct.pack(code, value) + small["first"][at + 8 :]
 
     for at in (16, 24, 32):  # sizes of program, offset and size of segments
         for value in (1, 1 << 20, 1 << 63):
             with pytest.raises(ProgramError):
-                read_pte(lie(at, "<Q", value))
+                read_pte(overwrite(at, "<Q", value))
     with pytest.raises(ProgramError, match="not an ExecuTorch program"):
         read_pte(b"\0\0\0\0ZIPF" + bytes(100))
 
@@ -114,23 +114,23 @@ def test_sharing_cannot_multiply_work():
     value = table(0)
     for index in range(count):
         patch(values + 4 + 4 * index, value)
-    with pytest.raises(ProgramError, match="too often"):
+    with pytest.raises(ProgramError, match="decode budget"):
         read_pte(bytes(data))
 
 
 def test_indices_are_checked(small):
     file = read_pte(small["partial"])
     plan = file.plans["forward"]
-    from pte_foundry.formats.read import _check_plan
+    from pte_foundry.formats.pte_file import _check_plan
 
     for call in (
-        schema.KernelCall(1, [0]),
-        schema.KernelCall(0, [99]),
-        schema.KernelCall(0, [-1]),
-        schema.DelegateCall(2, []),
-        schema.MoveCall(0, 99),
-        schema.JumpFalseCall(0, 99),
-        schema.FreeCall(-1),
+        pte_schema.KernelCall(1, [0]),
+        pte_schema.KernelCall(0, [99]),
+        pte_schema.KernelCall(0, [-1]),
+        pte_schema.DelegateCall(2, []),
+        pte_schema.MoveCall(0, 99),
+        pte_schema.JumpFalseCall(0, 99),
+        pte_schema.FreeCall(-1),
         None,
     ):
         plan.chains[0].instructions[0].instr_args = call

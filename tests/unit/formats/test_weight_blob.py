@@ -1,4 +1,4 @@
-"""The weight file: what coremltools writes is read back, and nothing in it is believed."""
+"""The weight file: what coremltools writes is read back, and everything in it is checked."""
 
 import struct
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pte_foundry.errors import ProgramError
 from pte_foundry.formats import weight_blob as blob_file
-from pte_foundry.formats.dtypes import BY_NAME
+from pte_foundry.formats.mil_dtypes import BY_NAME
 from pte_foundry.formats.weight_blob import BlobFile, unpack_bits
 
 
@@ -33,18 +33,18 @@ def test_reads_a_blob_from_memory_and_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("file", "offset", "dtype", "count", "message"),
     [
-        (b"", 64, "fp32", 4, "less than its header"),
+        (b"", 64, "fp32", 4, "expected 64 or more"),
         (blob(FOUR, 2, version=1), 64, "fp32", 4, "version 1"),
-        (blob(FOUR, 2), 65, "fp32", 4, "no metadata can begin"),
-        (blob(FOUR, 2), 2**63, "fp32", 4, "no metadata can begin"),
+        (blob(FOUR, 2), 65, "fp32", 4, "not a multiple"),
+        (blob(FOUR, 2), 2**63, "fp32", 4, "not a multiple"),
         (blob(FOUR, 2, sentinel=1), 64, "fp32", 4, "sentinel 0x1"),
         (blob(FOUR, 2), 0, "fp32", 4, "sentinel"),
-        (blob(FOUR, 1), 64, "fp32", 4, "holds fp16, the program declares fp32"),
+        (blob(FOUR, 1), 64, "fp32", 4, "found fp16, the program declares fp32"),
         (blob(FOUR, 99), 64, "fp32", 4, "unknown type 99"),
-        (blob(FOUR, 2), 64, "fp32", 3, "holds 16 bytes, 3 of fp32 need 12"),
-        (blob(FOUR, 2, size=2**40), 64, "fp32", 2**38, "outside the file"),
-        (blob(FOUR, 2, begin=192), 64, "fp32", 4, "outside the file"),
-        (blob(FOUR, 2, begin=130), 64, "fp32", 4, "outside the file"),
+        (blob(FOUR, 2), 64, "fp32", 3, "found 16 bytes, expected 12 for 3 of fp32"),
+        (blob(FOUR, 2, size=2**40), 64, "fp32", 2**38, "outside of the file"),
+        (blob(FOUR, 2, begin=192), 64, "fp32", 4, "outside of the file"),
+        (blob(FOUR, 2, begin=130), 64, "fp32", 4, "outside of the file"),
     ],
 )
 def test_a_damaged_file_is_refused(file, offset, dtype, count, message):

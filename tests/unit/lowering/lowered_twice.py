@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from executorch.backends.apple.coreml.partition import CoreMLPartitioner
 from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
-from pte_foundry.formats.canonical import canonical_pte
+from pte_foundry.formats.canonical_pte import canonical_pte
 from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import compile_specs, lower
 

@@ -13,7 +13,7 @@ import torch
 from coremltools.converters.mil import Builder
 from executorch.backends.apple.coreml.partition import coreml_partitioner
 from executorch.exir.lowered_backend_module import LoweredBackendModule
-from pte_foundry.formats.inspect import describe
+from pte_foundry.formats.inspect_pte import describe
 from pte_foundry.job import deterministic_env
 from pte_foundry.lowering import coreml, edge_program
 from pte_foundry.lowering.coreml import LoweringError, compile_specs, lower

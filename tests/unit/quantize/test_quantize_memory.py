@@ -11,9 +11,10 @@ import sys
 import pytest
 
 PEAKS = """
-import ctypes, json, torch
+import json, torch
 from torch import nn
 from pte_foundry.bench.footprint import memory
+from pte_foundry.heap import trim_heap
 from pte_foundry.quantize.weight_only import quantize
 
 def step(bits, block_size):
@@ -27,7 +28,7 @@ for bits in (4, 8):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(2048, 4096, bias=False), nn.Linear(4096, 512, bias=False))
         largest = model[0].weight.nbytes
-        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # what earlier cases left is no room
+        trim_heap()  # what earlier cases left is no room
         before = memory()
         quantize(model, [step(bits, block_size)])
         after = memory()

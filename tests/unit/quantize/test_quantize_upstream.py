@@ -11,7 +11,7 @@ import pytest
 import torch
 from executorch.backends.apple.coreml.quantizer import _coreml_quantizer_utils as upstream
 from pte_foundry.bench import equality, networks, preparation
-from pte_foundry.formats.canonical import canonical_pte
+from pte_foundry.formats.canonical_pte import canonical_pte
 from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
 from pte_foundry.models.programs import forget_history

@@ -1,6 +1,14 @@
-"""The operations, in coremltools' families (``converters/mil/mil/ops/defs``). Importing registers.
+"""MIL's operations, one module per family of coremltools 9.0 (``converters/mil/mil/ops/defs``).
 
-A new family is a new module here: functions decorated with :func:`pte_foundry.mil.registry.op`.
+Importing this package registers them. To add an operation or a version of one:
+
+1. Write one function in the module of its family, decorated with ``@op("name", since="iOS18")``
+   (:func:`pte_foundry.mil.registry.op`). A new family is a new module, imported below.
+2. Take MIL's parameters as keyword-only arguments, with MIL's names and defaults; the annotations
+   are the types of :mod:`pte_foundry.mil.parameters`. Return tensors.
+3. Leave dtypes and shapes of results to the loop, which checks them. Add a comment where Core ML
+   differs from torch, with the source.
+4. Add one row per behaviour to the table in ``tests/mil/test_mil_<family>.py``.
 """
 
 from pte_foundry.mil.ops import (

@@ -1,4 +1,4 @@
-"""Decompression of weights (``iOS16/constexpr_ops.py``, ``iOS18/compression.py``). Runs at load."""
+"""Decompression of weights at load (``iOS16/constexpr_ops.py``, ``iOS18/compression.py``)."""
 
 import math
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pte_foundry.formats.dtypes import BY_NAME, MAX_ELEMENTS
+from pte_foundry.formats.mil_dtypes import BY_NAME, MAX_ELEMENTS
 from pte_foundry.formats.weight_blob import unpack_bits
 from pte_foundry.mil.ops.quantization import along_axis
 from pte_foundry.mil.parameters import Ints
@@ -14,10 +14,12 @@ from pte_foundry.mil.registry import op
 
 
 def _unpack(packed: Tensor, bits: int, shape: Ints) -> Tensor:
-    """Unpacks integers of ``bits`` bits, which must fill the bytes of ``packed`` exactly."""
+    """Unpack integers of ``bits`` bits, which must fill the bytes of ``packed`` exactly."""
     count = math.prod(shape)
     if packed.ndim != 1 or packed.numel() != math.ceil(count * bits / 8):
-        raise ValueError(f"{packed.numel()} bytes do not hold {count} elements of {bits} bits")
+        raise ValueError(
+            f"{packed.numel()} bytes found, expected those of {count} elements of {bits} bits"
+        )
     return torch.from_numpy(unpack_bits(packed.numpy(), bits, count)).reshape(shape)
 
 
@@ -26,7 +28,7 @@ def constexpr_affine_dequantize(
     *, quantized_data: Tensor, zero_point: Tensor, scale: Tensor, axis: int
 ) -> Tensor:
     rank = quantized_data.ndim
-    # A scalar, or a vector along the axis: one element a block.
+    # A scalar, or a vector along the axis: one element per block.
     scale, offset = (
         (along_axis(p, rank, axis) if p.ndim else p.reshape([1] * rank))
         for p in (scale, zero_point)
@@ -43,7 +45,9 @@ def constexpr_cast(*, source_val: Tensor, output_dtype: str) -> Tensor:
 def constexpr_lut_to_dense_flat(*, indices: Tensor, lut: Tensor, shape: Ints) -> Tensor:
     bits = int(math.log2(lut.numel()))
     if lut.ndim != 1 or 2**bits != lut.numel() or bits not in (1, 2, 4, 6, 8):
-        raise ValueError(f"a table of shape {list(lut.shape)}: 2, 4, 16, 64 or 256 are allowed")
+        raise ValueError(
+            f"a table of shape {list(lut.shape)}, expected 2, 4, 16, 64 or 256 entries"
+        )
     tables = lut.reshape(*[1] * len(shape), -1, 1)
     return constexpr_lut_to_dense(indices=_unpack(indices, bits, shape), lut=tables)
 
@@ -54,16 +58,16 @@ def constexpr_sparse_to_dense_flat(*, nonzero_data: Tensor, mask: Tensor, shape:
 
 
 def _blocks(shape: Ints, tables: Ints) -> Ints:
-    """The number of elements that share a table or a scale, along each dimension."""
+    """Number of elements along each dimension that share a table or a scale."""
     if len(shape) != len(tables) or any(n % max(t, 1) for n, t in zip(shape, tables, strict=True)):
         raise ValueError(f"{tables} blocks do not divide a tensor of shape {shape}")
     return [n // max(t, 1) for n, t in zip(shape, tables, strict=True)]
 
 
 def _by_block(data: Tensor, parameter: Tensor) -> tuple[Tensor, Tensor]:
-    """Views that broadcast: each dimension split into blocks and elements, one parameter a block.
+    """Views that broadcast: dimensions split into blocks and elements, one parameter per block.
 
-    A scale repeated for every element would take twice the memory of an fp16 weight.
+    Scales repeated for every element would take twice the memory of an fp16 weight.
     """
     blocks = _blocks(list(data.shape), list(parameter.shape))
     pairs = list(zip(parameter.shape, blocks, strict=True))
@@ -72,18 +76,18 @@ def _by_block(data: Tensor, parameter: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pieces(shape: Ints) -> Iterator[slice]:
-    """Cuts the first dimension, so that what is computed on the way takes little memory."""
+    """Slices of the first dimension, so that temporary tensors stay small."""
     size = _piece(shape)
     return (slice(start, start + size) for start in range(0, shape[0], size))
 
 
 def _piece(shape: Ints) -> int:
-    """How much of the first dimension makes a piece of some hundred thousand elements."""
+    """Length of a slice of the first dimension with about 2**18 elements."""
     return max(1, 2**18 // max(1, math.prod(shape[1:])))
 
 
 def _block_numbers(size: int, block: int) -> Tensor:
-    """The number of the block that each element of a dimension is in."""
+    """Index of the block of each element of a dimension."""
     return torch.arange(size) // max(block, 1)
 
 
@@ -91,8 +95,8 @@ def _block_numbers(size: int, block: int) -> Tensor:
 def constexpr_blockwise_shift_scale(
     *, data: Tensor, scale: Tensor, offset: Tensor | None = None
 ) -> Tensor:
-    # In fp32 and rounded once: integers below 2**11 are exact in fp16, so that this is what
-    # coremltools' fp16 arithmetic gives as well.
+    # In fp32, rounded once. coremltools' fp16 arithmetic gives the same: integers below 2**11 are
+    # exact in fp16.
     shape, dense = list(data.shape), torch.empty(data.shape, dtype=scale.dtype)
     steps = [(torch.Tensor.mul_, scale)]
     if offset is not None:
@@ -117,8 +121,8 @@ def constexpr_lut_to_dense(
         raise ValueError(f"index {int(indices.max())} into tables of {entries} entries")
     if indices.numel() * vector > MAX_ELEMENTS:
         raise ValueError(f"vectors of {vector} exceed {MAX_ELEMENTS} elements")
-    # The row of every element in all tables stacked: its table's number times entries, plus index.
-    # The number is a sum over the dimensions; that of the first goes along with the pieces.
+    # All tables are stacked: an element's row is its table's number times entries, plus its index.
+    # The number is a sum over the dimensions; the first dimension's part is sliced with the pieces.
     integer = torch.int32 if lut.numel() < 2**31 else torch.int64
     first, *others = (
         (_block_numbers(size, block) * math.prod(lut.shape[axis + 1 : -2]) * entries)
@@ -127,8 +131,7 @@ def constexpr_lut_to_dense(
         for axis, (size, block) in enumerate(zip(shape, blocks, strict=True))
     )
     other = sum(others, torch.zeros((), dtype=integer))
-    # Piece by piece: the rows of all elements at once would take twice the memory of an fp16
-    # weight.
+    # Piece by piece: the rows of all elements would take twice the memory of an fp16 weight.
     tables = lut.reshape(-1, vector) if vector > 1 else lut.reshape(-1)
     dense = torch.empty(*shape, *tables.shape[1:], dtype=lut.dtype)
     for piece in _pieces(shape):
@@ -149,7 +152,9 @@ def constexpr_lut_to_dense(
 def constexpr_sparse_to_dense(*, nonzero_data: Tensor, mask: Tensor) -> Tensor:
     present = mask.bool()
     if nonzero_data.shape != (int(present.sum()),):
-        raise ValueError(f"{list(nonzero_data.shape)} values for {int(present.sum())} set bits")
+        raise ValueError(
+            f"{list(nonzero_data.shape)} values found, expected {int(present.sum())} as in the mask"
+        )
     dense = torch.zeros(mask.shape, dtype=nonzero_data.dtype)
     dense[present] = nonzero_data
     return dense

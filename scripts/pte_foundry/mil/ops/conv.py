@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pte_foundry.mil.ops.activation import per_channel
-from pte_foundry.mil.parameters import Ints, Wide
+from pte_foundry.mil.parameters import Ints, Upcast
 from pte_foundry.mil.registry import op
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -14,15 +14,15 @@ _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_trans
 def paddings(
     pad_type: str, sizes: Ints, kernels: Ints, strides: Ints, pad: Ints | None
 ) -> list[tuple[int, int]]:
-    """The (before, after) padding of each spatial dimension.
+    """Padding (before, after) of each spatial dimension.
 
-    ``same`` pads so that the output has ``ceil(size / stride)`` elements; what cannot be halved
-    goes behind, with ``same_lower`` in front (coremltools, ``_utils.py``, ``aggregated_pad``). The
-    documentation of ``conv`` gives a formula of the kernel alone, which is right for stride 1 only.
+    ``same`` pads so that the output has ``ceil(size / stride)`` elements. An odd element of padding
+    goes after, with ``same_lower`` before (coremltools, ``_utils.py``, ``aggregated_pad``). The
+    documentation of ``conv`` has a formula of the kernel alone, which holds for stride 1 only.
 
     Args:
         kernels: kernel sizes with dilation.
-        pad: before and after each dimension in turn, for ``custom``.
+        pad: for ``custom``, (before, after) of each dimension, flat.
     """
     if pad_type == "valid":
         return [(0, 0)] * len(sizes)
@@ -40,7 +40,7 @@ def paddings(
 
 
 def pad_spatial(x: Tensor, pads: list[tuple[int, int]], value: float = 0.0) -> Tensor:
-    """Pads the last dimensions; F.pad wants them last to first. A negative padding crops."""
+    """Pad the last dimensions, given first to last; negative padding crops."""
     if not any(before or after for before, after in pads):
         return x
     return F.pad(x, [amount for pair in reversed(pads) for amount in pair], value=value)
@@ -53,9 +53,9 @@ def _dilated(kernels: Ints, dilations: Ints) -> Ints:
 @op("conv")
 def conv(
     *,
-    x: Wide,
-    weight: Wide,
-    bias: Wide | None = None,
+    x: Upcast,
+    weight: Upcast,
+    bias: Upcast | None = None,
     strides: Ints | None = None,
     pad_type: str = "valid",
     pad: Ints | None = None,
@@ -75,11 +75,11 @@ def conv(
 @op("conv_quantized")
 def conv_quantized(
     *,
-    x: Wide,
+    x: Upcast,
     weight: Tensor,
     quantization_type: str,
-    quant_scale: Wide,
-    quant_bias: Wide,
+    quant_scale: Upcast,
+    quant_bias: Upcast,
     bias: Tensor | None = None,
     nbits: int = 8,
     strides: Ints | None = None,
@@ -88,15 +88,15 @@ def conv_quantized(
     dilations: Ints | None = None,
     groups: int = 1,
 ) -> Tensor:
-    # The weights come as whole bytes, however many of the bits `nbits` says are in use.
+    # The weights are whole bytes, whatever `nbits` is.
     if quantization_type != "linear":
         raise ValueError(
-            f"quantization_type {quantization_type!r}: only 'linear' can be computed, since the "
-            "operation has no parameter for the values of a lookup table"
+            f"quantization_type {quantization_type!r}, expected 'linear': the operation has no "
+            "parameter for the values of a lookup table"
         )
-    # One scale for all or one an output channel (LinearQuantizationParams, NeuralNetwork.proto).
-    # The bias, which coremltools only takes as uint8, is used as it is: its lowering to that format
-    # (backend/nn/op_mapping.py, conv_helper) quantizes the weights alone.
+    # One scale for all, or one per output channel (LinearQuantizationParams, NeuralNetwork.proto).
+    # coremltools accepts only uint8 for the bias, and its lowering (backend/nn/op_mapping.py,
+    # conv_helper) quantizes the weights alone: the bias is not scaled.
     per_output = (-1, *[1] * (weight.ndim - 1))
     return conv(
         x=x,
@@ -113,9 +113,9 @@ def conv_quantized(
 @op("conv_transpose")
 def conv_transpose(
     *,
-    x: Wide,
-    weight: Wide,
-    bias: Wide | None = None,
+    x: Upcast,
+    weight: Upcast,
+    bias: Upcast | None = None,
     pad: Ints | None = None,
     output_shape: Ints | None = None,
     pad_type: str = "valid",
@@ -127,8 +127,8 @@ def conv_transpose(
     strides, dilations = strides or [1] * rank, dilations or [1] * rank
     kernels = _dilated(list(weight.shape[2:]), dilations)
     full = _CONV_TRANSPOSE[rank](x, weight, None, strides, groups=groups, dilation=dilations)
-    # The padding of the convolution that this one transposes is cropped; `same` refers to one whose
-    # input, our output, has size * stride elements.
+    # The padding of the transposed convolution is cropped; `same` means that its input, which is
+    # the output here, has size * stride elements.
     sizes = [n * s for n, s in zip(x.shape[2:], strides, strict=True)]
     pads = paddings(pad_type, sizes, kernels, strides, pad)
     outputs = (output_shape or [])[2:] or [
@@ -139,6 +139,6 @@ def conv_transpose(
         (-before, want - (n - before))
         for want, n, (before, _) in zip(outputs, full.shape[2:], pads, strict=True)
     ]
-    # Elements that no input reaches hold the bias alone, hence the bias comes after the padding.
+    # The bias comes after the padding: elements that no input reaches are the bias.
     result = pad_spatial(full, crops)
     return result if bias is None else result + per_channel(bias, result)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pte_foundry.mil.parameters import Wide
+from pte_foundry.mil.parameters import Upcast
 from pte_foundry.mil.registry import op
 
 _FUNCTIONS = {
@@ -35,23 +35,23 @@ for _name, _function in _FUNCTIONS.items():
 
 
 @op("floor_div")
-def floor_div(*, x: Wide, y: Wide) -> Tensor:
+def floor_div(*, x: Upcast, y: Upcast) -> Tensor:
     return torch.div(x, y, rounding_mode="floor")
 
 
 @op("mod")
-def mod(*, x: Wide, y: Wide) -> Tensor:
-    # The sign of the divisor, as Python's % in coremltools' value_inference.
+def mod(*, x: Upcast, y: Upcast) -> Tensor:
+    # The result has the sign of the divisor, as Python's % in coremltools' value_inference.
     return torch.remainder(x, y)
 
 
 @op("pow")
-def power(*, x: Wide, y: Wide) -> Tensor:
+def power(*, x: Upcast, y: Upcast) -> Tensor:
     return torch.pow(x, y)
 
 
 @op("real_div")
 def real_div(*, x: Tensor, y: Tensor) -> Tensor:
-    # int32 is declared to give int32. The documentation does not say how it rounds: towards zero
-    # here, as C does.
+    # int32 results are int32. The documentation does not specify their rounding: towards zero here,
+    # as in C.
     return torch.div(x, y, rounding_mode=None if x.is_floating_point() else "trunc")

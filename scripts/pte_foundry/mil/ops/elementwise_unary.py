@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from pte_foundry.formats.dtypes import BY_NAME
-from pte_foundry.mil.parameters import Wide
+from pte_foundry.formats.mil_dtypes import BY_NAME
+from pte_foundry.mil.parameters import Upcast
 from pte_foundry.mil.registry import op
 
 _FLOAT_FUNCTIONS = {
@@ -26,7 +26,7 @@ _FLOAT_FUNCTIONS = {
 
 def _register(name: str, function) -> None:
     @op(name)
-    def kernel(*, x: Wide) -> Tensor:
+    def kernel(*, x: Upcast) -> Tensor:
         return function(x)
 
 
@@ -43,8 +43,8 @@ def absolute(*, x: Tensor) -> Tensor:
 def cast(*, x: Tensor, dtype: str) -> Tensor:
     target = BY_NAME[dtype].torch
     if x.is_floating_point() and not target.is_floating_point and target != torch.bool:
-        # Towards zero, as numpy and torch do. C leaves values out of range undefined, and so the
-        # ops differ between machines: through int64 they at least wrap the same everywhere.
+        # Towards zero, as in numpy and torch. Values out of range are undefined in C, and differ
+        # between machines; through int64 they wrap in the same way on all.
         return x.to(torch.int64).to(target)
     return x.to(target)
 
@@ -60,7 +60,7 @@ def clip(*, x: Tensor, alpha: float, beta: float) -> Tensor:
 
 
 @op("exp2")
-def exp2(*, x: Wide) -> Tensor:
+def exp2(*, x: Upcast) -> Tensor:
     return x.exp2().to(x.dtype)
 
 
@@ -70,12 +70,12 @@ def floor(*, x: Tensor) -> Tensor:
 
 
 @op("inverse")
-def inverse(*, x: Wide, epsilon: float = 1e-4) -> Tensor:
+def inverse(*, x: Upcast, epsilon: float = 1e-4) -> Tensor:
     return (x + epsilon).reciprocal()
 
 
 @op("log")
-def log(*, x: Wide, epsilon: float = 1e-45) -> Tensor:
+def log(*, x: Upcast, epsilon: float = 1e-45) -> Tensor:
     return (x + epsilon).log()
 
 
@@ -91,8 +91,8 @@ def round_half_to_even(*, x: Tensor) -> Tensor:
 
 
 @op("rsqrt")
-def rsqrt(*, x: Wide, epsilon: float = 1e-12) -> Tensor:
-    # Not torch.rsqrt: its vector instructions may approximate.
+def rsqrt(*, x: Upcast, epsilon: float = 1e-12) -> Tensor:
+    # torch.rsqrt may use approximate vector instructions.
     return 1 / (x + epsilon).sqrt()
 
 

@@ -1,12 +1,12 @@
 """Resizing and sampling of images (``iOS15``, ``iOS16`` and ``iOS17/image_resizing.py``).
 
-Apple describes where these operations sample in three places: the documentation of
-``resize_bilinear``, which holds here; ``SamplingMode`` in the older ``NeuralNetwork.proto``,
-without UNALIGN_CORNERS; and the pages on ``BNNSLinearSamplingMode``. They agree, but for the page
-on aligned corners, which repeats the spacing of the default mode. What they leave open is settled
-by the numbers in coremltools' own tests (``mil/ops/tests/iOS14`` to
-``iOS17/test_image_resizing.py``), which compare with Core ML itself where they run on a Mac, and by
-the settings of torch and TensorFlow that its frontends translate; each choice names its own.
+Apple documents the sampling positions in three places: ``resize_bilinear``, which this module
+follows; ``SamplingMode`` in the older ``NeuralNetwork.proto``, without UNALIGN_CORNERS; and the
+pages on ``BNNSLinearSamplingMode``. They agree, except for the page on aligned corners, which
+repeats the spacing of the default mode. Where they are silent, this module follows the numbers in
+coremltools' tests (``mil/ops/tests/iOS14`` to ``iOS17/test_image_resizing.py``), which on a Mac
+compare with Core ML, and the settings of torch and TensorFlow that coremltools' frontends
+translate; a comment at each choice names the source.
 
 Positions are computed in fp64, so that halves are halves; pixels are blended in fp32.
 """
@@ -16,16 +16,16 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from pte_foundry.mil.parameters import Ints, Wide
+from pte_foundry.mil.parameters import Ints, Upcast
 from pte_foundry.mil.registry import op
 
 
 def grid(mode: str, start: Tensor, end: Tensor, count: int) -> Tensor:
-    """Where ``count`` samples lie between the pixels ``start`` and ``end``, both included.
+    """Positions of ``count`` samples between the pixels ``start`` and ``end``, both included.
 
     Args:
         start: fp64, ``[..., 1]``.
-        end: as ``start``; before it, the samples run backwards.
+        end: as ``start``; if it is smaller, the samples run backwards.
 
     Returns:
         fp64 ``[..., count]``, all within the interval.
@@ -35,7 +35,7 @@ def grid(mode: str, start: Tensor, end: Tensor, count: int) -> Tensor:
     """
     i, extent = torch.arange(count, dtype=torch.float64), (end - start).abs()
     size = extent + 1
-    # One division at the end: dividends are whole numbers, so ties of rounding come out exactly.
+    # One division at the end: the dividends are integers, so that ties of rounding are exact.
     match mode:
         case "ALIGN_CORNERS" if count == 1:
             offset = extent / 2
@@ -61,7 +61,7 @@ def _points(mode: str, size: int, count: int) -> Tensor:
 
 def _take(x: Tensor, axis: int, index: Tensor) -> Tensor:
     """``x.index_select(axis, index)`` for a negative axis."""
-    if axis == -1:  # where torch's gather is twice as fast
+    if axis == -1:  # torch's gather is twice as fast there
         return x.gather(-1, index.expand(*x.shape[:-1], -1))
     return x.index_select(axis, index)
 
@@ -69,13 +69,13 @@ def _take(x: Tensor, axis: int, index: Tensor) -> Tensor:
 def _last_axes(sizes: Ints) -> Iterable[tuple[int, int]]:
     """Axis and new size of the last dimensions, the very last first.
 
-    That one is slow to resize, so it goes first, while a growing image is small.
+    The last axis is slow to resize, so it comes first, while a growing image is still small.
     """
     return zip(range(-1, -1 - len(sizes), -1), reversed(sizes), strict=True)
 
 
 def _linear(x: Tensor, mode: str, sizes: Ints) -> Tensor:
-    """Resizes the last dimensions by linear interpolation along each."""
+    """Resize the last dimensions by linear interpolation along each."""
     for axis, count in _last_axes(sizes):
         points = _points(mode, x.shape[axis], count)
         lower = points.to(torch.int64)
@@ -89,14 +89,14 @@ def _linear(x: Tensor, mode: str, sizes: Ints) -> Tensor:
 
 
 def _nearest(x: Tensor, mode: str, sizes: Ints) -> Tensor:
-    """Resizes the last dimensions by taking the pixel nearest to each point, halves upwards."""
+    """Resize the last dimensions to the pixel nearest to each point, halves upwards."""
     for axis, count in _last_axes(sizes):
         x = _take(x, axis, (_points(mode, x.shape[axis], count) + 0.5).to(torch.int64))
     return x
 
 
 def _scaled(x: Tensor, *factors: float) -> Ints:
-    """The sizes of the last dimensions times fp32 factors, rounded down as coremltools does."""
+    """Sizes of the last dimensions times fp32 factors, rounded down as in coremltools."""
     sizes = x.shape[-len(factors) :]
     return [
         int(torch.tensor(factor, dtype=torch.float32) * size)
@@ -108,9 +108,9 @@ def _scaled(x: Tensor, *factors: float) -> Ints:
 def upsample_nearest_neighbor(
     *, x: Tensor, scale_factor_height: float = 1, scale_factor_width: float = 1
 ) -> Tensor:
-    # Pixel floor(i * size / new size): torch's "nearest" with a size, TensorFlow's without half
-    # pixel centers, which both become this operation. As with upsample_bilinear the factor gives
-    # the new size only: with 1.12 the test for iOS15 takes three of three pixels, not 0, 0, 1.
+    # Pixel floor(i * size / new size): torch's "nearest" with a size and TensorFlow's without half
+    # pixel centers, which both become this operation. The factor determines the new size only, as
+    # in upsample_bilinear: with 1.12 the test for iOS15 takes three of three pixels, not 0, 0, 1.
     for axis, count in _last_axes(_scaled(x, scale_factor_height, scale_factor_width)):
         x = _take(x, axis, torch.arange(count) * x.shape[axis] // max(count, 1))
     return x
@@ -120,15 +120,15 @@ def upsample_nearest_neighbor(
 def resize_nearest_neighbor(
     *, x: Tensor, target_size_height: int, target_size_width: int
 ) -> Tensor:
-    # With half pixel centers, unlike upsample_nearest_neighbor: TensorFlow's frontend keeps the two
-    # apart by just that, and 2 pixels become 0, 1, 1 in the tests of iOS17's resize.
+    # With half pixel centers, unlike upsample_nearest_neighbor: TensorFlow's frontend selects
+    # between the two by that, and 2 pixels become 0, 1, 1 in the tests of iOS17's resize.
     return _nearest(x, "UNALIGN_CORNERS", [target_size_height, target_size_width])
 
 
 @op("upsample_bilinear")
 def upsample_bilinear(
     *,
-    x: Wide,
+    x: Upcast,
     scale_factor_height: float = 1,
     scale_factor_width: float = 1,
     align_corners: bool = True,
@@ -144,7 +144,7 @@ def upsample_bilinear(
 @op("upsample_bilinear", since="iOS16")
 def upsample_bilinear_16(
     *,
-    x: Wide,
+    x: Upcast,
     scale_factor_height: float = 1,
     scale_factor_width: float = 1,
     align_corners: bool = True,
@@ -167,7 +167,7 @@ def upsample_bilinear_16(
 @op("resize_bilinear")
 def resize_bilinear(
     *,
-    x: Wide,
+    x: Upcast,
     target_size_height: int = 1,
     target_size_width: int = 1,
     sampling_mode: str = "DEFAULT",
@@ -178,7 +178,7 @@ def resize_bilinear(
 @op("resize", since="iOS17")
 def resize(
     *,
-    x: Wide,
+    x: Upcast,
     shape: Ints,
     resized_dims: int,
     interpolation_mode: str = "LINEAR",
@@ -190,16 +190,16 @@ def resize(
     sizes = [new or old for new, old in zip(shape[len(shape) - resized_dims :], olds, strict=True)]
     match interpolation_mode:
         case "NEAREST_NEIGHBOR":
-            # The default is that of resize_nearest_neighbor (see there), not the DEFAULT of linear
-            # interpolation, which would give other pixels when 2 become 6. For other modes: the
-            # pixel nearest to the same points, halves upwards as TensorFlow with aligned corners.
+            # DEFAULT is that of resize_nearest_neighbor (see there), not that of linear
+            # interpolation, which takes other pixels when 2 become 6. For other modes: the pixel
+            # nearest to the same points, halves upwards as in TensorFlow with aligned corners.
             mode = "UNALIGN_CORNERS" if sampling_mode == "DEFAULT" else sampling_mode
             return _nearest(x, mode, sizes)
         case "LINEAR" if x.is_floating_point():
             return _linear(x, sampling_mode, sizes)
         case "LINEAR":
-            # How integers are rounded is written nowhere: towards zero, as `cast` does. fp64 holds
-            # all of int32; the last bits of a sum that should be whole must not cost a whole unit.
+            # The rounding of integers is undocumented: towards zero here, as in `cast`. fp64 holds
+            # all of int32. Rounding to 2**-20 first keeps an integer sum from losing a unit.
             exact = _linear(x.double(), sampling_mode, sizes)
             return exact.mul_(2**20).round_().div_(2**20).to(x.dtype)
     raise ValueError(f"unknown interpolation_mode {interpolation_mode!r}")

@@ -1,13 +1,13 @@
 """Images sampled at given coordinates or in boxes (``image_resizing.py`` of iOS15 to iOS17).
 
-What the documentation leaves open is settled as in :mod:`pte_foundry.mil.ops.image_resizing`.
+Sources are those of :mod:`pte_foundry.mil.ops.image_resizing`.
 """
 
 import torch
 from torch import Tensor
 
 from pte_foundry.mil.ops.image_resizing import grid
-from pte_foundry.mil.parameters import Wide
+from pte_foundry.mil.parameters import Upcast
 from pte_foundry.mil.registry import op
 
 
@@ -15,7 +15,7 @@ def _pick(x: Tensor, which: Tensor, rows: Tensor, columns: Tensor, outside: floa
     """Pixels ``x[which[n], :, rows[n], columns[n]]`` as ``[n, :, ...]``.
 
     Args:
-        outside: the value beyond the borders; without it, that of the nearest border.
+        outside: the value beyond the borders; None for that of the nearest border pixel.
     """
     height, width = x.shape[-2:]
     within = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
@@ -44,7 +44,7 @@ def _blend(
 
 
 def _reflect(position: Tensor, low: float, high: float) -> Tensor:
-    """Folds a line onto ``[low, high]``."""
+    """Fold a line onto ``[low, high]``."""
     span = high - low
     if span == 0:
         return torch.full_like(position, low)
@@ -52,14 +52,14 @@ def _reflect(position: Tensor, low: float, high: float) -> Tensor:
 
 
 def _padded(position: Tensor, size: int, mode: str) -> Tensor:
-    """Moves positions outside of ``size`` pixels to where the padding's value comes from.
+    """Move positions outside of ``size`` pixels to the source of the padding's value.
 
     ``reflection`` mirrors at the centers of the border pixels, ``symmetric`` at their outer edges:
-    torch's "reflection" with and without align_corners, as its frontend translates it.
+    torch's "reflection" with and without align_corners, as coremltools' frontend translates it.
     """
     match mode:
         case "constant":
-            # One pixel away is as far as any: an infinite position would have no weights.
+            # One pixel outside is enough: an infinite position would have no weights.
             return position.clamp(-1, size)
         case "border":
             pass
@@ -73,7 +73,7 @@ def _padded(position: Tensor, size: int, mode: str) -> Tensor:
 
 
 def _pixels(coordinate: Tensor, size: int, mode: str, align_corners: bool) -> Tensor:
-    """Positions in pixels: 0 is the center of the first one."""
+    """Positions in pixels; 0 is the center of the first one."""
     match mode:
         case "unnormalized":
             return coordinate
@@ -86,11 +86,11 @@ def _pixels(coordinate: Tensor, size: int, mode: str, align_corners: bool) -> Te
     return share * (size - 1) if align_corners else share * size - 0.5
 
 
-# iOS16 and iOS17 only let the coordinates have more dtypes.
+# iOS16 and iOS17 only allow more dtypes for the coordinates.
 @op("resample")
 def resample(
     *,
-    x: Wide,
+    x: Upcast,
     coordinates: Tensor,
     sampling_mode: str,
     padding_mode: str,
@@ -99,7 +99,7 @@ def resample(
     align_corners: bool,
 ) -> Tensor:
     if coordinates.shape[0] != x.shape[0]:
-        raise ValueError(f"{x.shape[0]} images, but coordinates for {coordinates.shape[0]}")
+        raise ValueError(f"coordinates for {coordinates.shape[0]} images, expected {x.shape[0]}")
     columns, rows = (
         _padded(_pixels(part, size, coordinates_mode, align_corners), size, padding_mode)
         for part, size in zip(
@@ -110,11 +110,11 @@ def resample(
     outside = padding_value if padding_mode == "constant" else None
     match sampling_mode:
         case "bilinear":
-            # A constant border is blended with: the test for iOS15 gives (11 + 6.17) / 2 half a
-            # pixel outside.
+            # Pixels are blended with a constant border: the test for iOS15 has (11 + 6.17) / 2 half
+            # a pixel outside.
             return _blend(x, which, rows, columns, outside)
         case "nearest":
-            # Halves to the even pixel, after padding: so torch, and so the test for iOS15.
+            # Halves to the even pixel, after padding, as in torch and in the test for iOS15.
             rows, columns = rows.round().to(torch.int64), columns.round().to(torch.int64)
             return _pick(x, which, rows, columns, outside)
     raise ValueError(f"unknown sampling_mode {sampling_mode!r}")
@@ -123,7 +123,7 @@ def resample(
 @op("affine")
 def affine(
     *,
-    x: Wide,
+    x: Upcast,
     transform_matrix: Tensor,
     output_height: int,
     output_width: int,
@@ -133,14 +133,14 @@ def affine(
     coordinates_mode: str,
     align_corners: bool,
 ) -> Tensor:
-    # coremltools takes these names in any case.
+    # coremltools accepts these names in upper and lower case.
     coordinates_mode = coordinates_mode.lower()
     if coordinates_mode != "normalized_minus_one_to_one":
         raise ValueError(f"unknown coordinates_mode {coordinates_mode!r}")
     if transform_matrix.shape[0] not in (1, x.shape[0]):
-        raise ValueError(f"{transform_matrix.shape[0]} matrices for {x.shape[0]} images")
-    # The output's own coordinates are normalized as the input's are; a single pixel lies at 0
-    # (torch's affine_grid, which becomes this operation together with grid_sample).
+        raise ValueError(f"{transform_matrix.shape[0]} matrices, expected 1 or {x.shape[0]}")
+    # The output's coordinates are normalized like the input's; a single pixel is at 0 (torch's
+    # affine_grid, which together with grid_sample becomes this operation).
     ys, xs = (
         (2 * torch.arange(n, dtype=torch.float64) - (n - 1)) / max(n - 1 if align_corners else n, 1)
         for n in (output_height, output_width)
@@ -166,13 +166,13 @@ def affine(
 
 
 def _corners(boxes: Tensor, mode: str) -> tuple[Tensor, Tensor]:
-    """The first and the last (row, column) of boxes ``[N, 4]``."""
+    """First and last (row, column) of boxes ``[N, 4]``, each ``[N, 2]``."""
     first, second = boxes[:, :2], boxes[:, 2:]
     match mode:
         case "CORNERS_HEIGHT_FIRST" | "CORNERS_WIDTH_FIRST":
             pass
         case "CENTER_SIZE_HEIGHT_FIRST" | "CENTER_SIZE_WIDTH_FIRST":
-            # A box's size is the distance of its corners, as for normalized boxes (1 = size - 1).
+            # A box's size is the distance of its corners, as of normalized boxes (1 = size - 1).
             first, second = first - second / 2, first + second / 2
         case _:
             raise ValueError(f"unknown box_coordinate_mode {mode!r}")
@@ -182,7 +182,7 @@ def _corners(boxes: Tensor, mode: str) -> tuple[Tensor, Tensor]:
 @op("crop_resize", since="iOS17")
 def crop_resize_17(
     *,
-    x: Wide,
+    x: Upcast,
     boxes: Tensor,
     box_indices: Tensor | None = None,
     target_height: int = 1,
@@ -195,7 +195,7 @@ def crop_resize_17(
 ) -> Tensor:
     which = torch.arange(len(boxes)) if box_indices is None else box_indices.to(torch.int64)
     if which.numel() and not 0 <= int(which.min()) <= int(which.max()) < x.shape[0]:
-        raise IndexError(f"boxes in images {which.tolist()} of {x.shape[0]}")
+        raise IndexError(f"boxes in images {which.tolist()}, there are {x.shape[0]}")
     ends = torch.tensor(x.shape[-2:], dtype=torch.float64) - 1
     scale = ends * spatial_scale if normalized_coordinates else spatial_scale
     starts, stops = (c * scale for c in _corners(boxes.double(), box_coordinate_mode))
@@ -205,18 +205,18 @@ def crop_resize_17(
     )
     rows, columns = torch.broadcast_tensors(rows.unsqueeze(2), columns.unsqueeze(1))
     inside = (rows >= 0) & (rows <= ends[0]) & (columns >= 0) & (columns <= ends[1])
-    # Nothing is blended with the padding: beyond row 3 of 0 to 3, at 3.9, the test for iOS16 gives
-    # pad_value, as tf.image.crop_and_resize does, of which it is the extrapolation_value. (That of
-    # iOS15 for UNALIGN_CORNERS puts a box outside of the documented interval and expects the grid
-    # of the whole image; no reading of the documentation gives that, so neither does this.)
+    # Pixels are not blended with the padding: at row 3.9 of an image with rows 0 to 3, the test for
+    # iOS16 expects pad_value, which is the extrapolation_value of tf.image.crop_and_resize. (The
+    # test for iOS15 with UNALIGN_CORNERS has a box outside of the documented interval and expects
+    # the grid of the whole image. That contradicts the documentation, so it is not followed.)
     return torch.where(inside.unsqueeze(1), _blend(x, which, rows, columns, None), pad_value)
 
 
 @op("crop_resize", since="iOS16")
 def crop_resize_16(
     *,
-    x: Wide,
-    roi: Wide,
+    x: Upcast,
+    roi: Upcast,
     target_height: int = 1,
     target_width: int = 1,
     normalized_coordinates: bool = False,
@@ -225,8 +225,8 @@ def crop_resize_16(
     sampling_mode: str = "DEFAULT",
     pad_value: float = 0.0,
 ) -> Tensor:
-    # [N, 1, 5, 1, 1] gives [N, 1, ...], as documented and as TensorFlow's frontend relies on.
-    # coremltools declares [N, B, ...], which fits one image only: more are an error of the loop.
+    # [N, 1, 5, 1, 1] results in [N, 1, ...], as documented and as TensorFlow's frontend expects.
+    # coremltools declares [N, B, ...], which matches one image only: with more, the loop raises.
     values = roi.flatten(1)
     images = x.shape[0]
     if values.shape[1] == 5:
@@ -255,8 +255,8 @@ def crop_resize_16(
 @op("crop_resize")
 def crop_resize(
     *,
-    x: Wide,
-    roi: Wide,
+    x: Upcast,
+    roi: Upcast,
     target_height: int = 1,
     target_width: int = 1,
     normalized_coordinates: bool = False,
@@ -264,8 +264,7 @@ def crop_resize(
     box_coordinate_mode: str = "CORNERS_HEIGHT_FIRST",
     sampling_mode: str = "DEFAULT",
 ) -> Tensor:
-    # Outside there are zeros: TensorFlow's frontend allows no other extrapolation_value before
-    # iOS16.
+    # Outside are zeros: TensorFlow's frontend has no other extrapolation_value before iOS16.
     return crop_resize_16(
         x=x,
         roi=roi,

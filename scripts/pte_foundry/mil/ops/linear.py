@@ -4,17 +4,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pte_foundry.mil.parameters import Wide, Wides
+from pte_foundry.mil.parameters import Upcast, UpcastTensors
 from pte_foundry.mil.registry import op
 
 
 @op("linear")
-def linear(*, x: Wide, weight: Wide, bias: Wide | None = None) -> Tensor:
+def linear(*, x: Upcast, weight: Upcast, bias: Upcast | None = None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
 @op("matmul")
-def matmul(*, x: Wide, y: Wide, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
+def matmul(*, x: Upcast, y: Upcast, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
     # Transposing has no effect on a vector.
     if transpose_x and x.ndim > 1:
         x = x.mT
@@ -24,5 +24,5 @@ def matmul(*, x: Wide, y: Wide, transpose_x: bool = False, transpose_y: bool = F
 
 
 @op("einsum")
-def einsum(*, values: Wides, equation: str) -> Tensor:
+def einsum(*, values: UpcastTensors, equation: str) -> Tensor:
     return torch.einsum(equation, *values)

@@ -1,8 +1,8 @@
 """Lists of tensors (``iOS15/control_flow.py``).
 
-Elements that were never written are zeros, and only a list whose length is dynamic grows when
-something is written beyond its end, as coremltools' own tests of these operations have it
-(``ops/tests/iOS14/test_control_flow.py``, ``TestList``).
+Elements that were never written are zeros. Writing beyond the end extends a list of dynamic length
+and is an error for others. Source: coremltools' tests (``ops/tests/iOS14/test_control_flow.py``,
+``TestList``).
 """
 
 from dataclasses import replace
@@ -10,18 +10,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pte_foundry.formats.dtypes import BY_NAME
-from pte_foundry.mil.parameters import Ints, Sizes
+from pte_foundry.formats.mil_dtypes import BY_NAME
+from pte_foundry.mil.parameters import Ints, SymbolicShape
 from pte_foundry.mil.registry import op
 from pte_foundry.mil.types import TensorList, TensorType
 
-# A longer list is taken for damage: its elements come one by one from a loop.
+# Limit on the length, against endless loops: elements are written one by one.
 MAX_LENGTH = 2**20
 
 
 def _length(length: int) -> int:
     if not 0 <= length <= MAX_LENGTH:
-        raise ValueError(f"a list of {length} elements; up to {MAX_LENGTH} are allowed")
+        raise ValueError(f"a list of {length} elements, expected 0 to {MAX_LENGTH}")
     return length
 
 
@@ -34,7 +34,7 @@ def _element(ls: TensorList, index: int) -> Tensor:
 
 def _zeros(ls: TensorList, count: int) -> Tensor:
     if None in ls.element.shape:
-        raise ValueError(f"the elements' shape is not known before one is written: {ls.element}")
+        raise ValueError(f"the shape {ls.element} is unknown until an element is written")
     return torch.zeros((count, *ls.element.shape), dtype=ls.element.dtype.torch)
 
 
@@ -43,7 +43,7 @@ def _written(ls: TensorList, updates: list[tuple[int, Tensor]]) -> TensorList:
     for index, value in updates:
         if not element.accepts(value):
             raise ValueError(f"{value.dtype}{list(value.shape)} written to a list of {element}")
-        # All elements have one shape: the first one settles what was left open.
+        # All elements have one shape: the first one determines the unknown sizes.
         element = TensorType(element.dtype, tuple(value.shape))
         if index < 0 or (index >= len(elements) and not ls.dynamic):
             raise ValueError(f"element {index} of a list of {len(elements)}")
@@ -54,10 +54,14 @@ def _written(ls: TensorList, updates: list[tuple[int, Tensor]]) -> TensorList:
 
 @op("make_list")
 def make_list(
-    *, elem_shape: Sizes, init_length: int = 1, dynamic_length: bool = True, dtype: str = "fp32"
+    *,
+    elem_shape: SymbolicShape,
+    init_length: int = 1,
+    dynamic_length: bool = True,
+    dtype: str = "fp32",
 ) -> TensorList:
     if dtype not in ("bool", "fp16", "fp32", "int32"):
-        raise ValueError(f"a list of {dtype!r}; allowed are bool, fp16, fp32 and int32")
+        raise ValueError(f"a list of {dtype!r}, expected bool, fp16, fp32 or int32")
     element = TensorType(BY_NAME[dtype], elem_shape)
     return TensorList((None,) * _length(init_length), element, dynamic_length)
 
@@ -84,5 +88,5 @@ def list_write(*, ls: TensorList, index: int, value: Tensor) -> TensorList:
 
 @op("list_scatter")
 def list_scatter(*, ls: TensorList, indices: Ints, value: Tensor) -> TensorList:
-    # An index that comes twice keeps the later value; the documentation does not say which.
+    # A repeated index keeps the last value; the documentation does not specify it.
     return _written(ls, list(zip(indices, value.unbind(), strict=True)))

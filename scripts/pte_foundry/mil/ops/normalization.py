@@ -3,18 +3,18 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from pte_foundry.mil.parameters import Ints, Wide
+from pte_foundry.mil.parameters import Ints, Upcast
 from pte_foundry.mil.registry import op
 
 
 @op("batch_norm")
 def batch_norm(
     *,
-    x: Wide,
-    mean: Wide,
-    variance: Wide,
-    gamma: Wide | None = None,
-    beta: Wide | None = None,
+    x: Upcast,
+    mean: Upcast,
+    variance: Upcast,
+    gamma: Upcast | None = None,
+    beta: Upcast | None = None,
     epsilon: float = 1e-5,
 ) -> Tensor:
     return F.batch_norm(x, mean, variance, gamma, beta, eps=epsilon)
@@ -22,13 +22,13 @@ def batch_norm(
 
 @op("instance_norm")
 def instance_norm(
-    *, x: Wide, gamma: Wide | None = None, beta: Wide | None = None, epsilon: float = 1e-5
+    *, x: Upcast, gamma: Upcast | None = None, beta: Upcast | None = None, epsilon: float = 1e-5
 ) -> Tensor:
     return F.instance_norm(x, weight=gamma, bias=beta, eps=epsilon)
 
 
 @op("l2_norm")
-def l2_norm(*, x: Wide, epsilon: float = 1e-6) -> Tensor:
+def l2_norm(*, x: Upcast, epsilon: float = 1e-6) -> Tensor:
     # Over the last three dimensions; all others are batch.
     return x / ((x * x).sum((-3, -2, -1), keepdim=True) + epsilon).sqrt()
 
@@ -36,10 +36,10 @@ def l2_norm(*, x: Wide, epsilon: float = 1e-6) -> Tensor:
 @op("layer_norm")
 def layer_norm(
     *,
-    x: Wide,
+    x: Upcast,
     axes: Ints | None = None,
-    gamma: Wide | None = None,
-    beta: Wide | None = None,
+    gamma: Upcast | None = None,
+    beta: Upcast | None = None,
     epsilon: float = 1e-5,
 ) -> Tensor:
     axes = sorted(a % x.ndim for a in axes) if axes is not None else list(range(x.ndim))
@@ -54,7 +54,7 @@ def layer_norm(
 
 @op("local_response_norm")
 def local_response_norm(
-    *, x: Wide, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+    *, x: Upcast, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    # alpha is divided by size in both; for an even size torch looks one channel further back.
+    # MIL and torch divide alpha by size; for an even size torch starts one channel earlier.
     return F.local_response_norm(x, size, alpha, beta, k)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pte_foundry.mil.ops.conv import pad_spatial, paddings
-from pte_foundry.mil.parameters import Ints, Wide
+from pte_foundry.mil.parameters import Ints, Upcast
 from pte_foundry.mil.registry import op
 
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -18,10 +18,10 @@ Pads = list[tuple[int, int]]
 def _windows(
     x: Tensor, kernels: Ints, strides: Ints, pad_type: str, pad: Ints | None, ceil_mode: bool
 ) -> tuple[Pads, Pads]:
-    """The padding asked for, and how many elements beyond it the last windows of ceil mode reach.
+    """The padding, and the elements beyond it that the last windows of ceil mode cover.
 
     The number of windows is that of coremltools (``_utils.py``, ``spatial_dimensions_out_shape``):
-    unlike torch, a window that would begin behind the input is dropped only if there is padding.
+    unlike in torch, a window that begins behind the input is dropped only if there is padding.
     """
     sizes = list(x.shape[2:])
     pads = paddings(pad_type, sizes, kernels, strides, pad)
@@ -41,7 +41,7 @@ def _windows(
 @op("max_pool")
 def max_pool(
     *,
-    x: Wide,
+    x: Upcast,
     kernel_sizes: Ints,
     pad_type: str,
     strides: Ints | None = None,
@@ -57,7 +57,7 @@ def max_pool(
 @op("avg_pool")
 def avg_pool(
     *,
-    x: Wide,
+    x: Upcast,
     kernel_sizes: Ints,
     pad_type: str,
     strides: Ints | None = None,
@@ -68,7 +68,7 @@ def avg_pool(
     strides = strides or [1] * len(kernel_sizes)
     pads, beyond = _windows(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
     pool = _AVG_POOL[x.ndim - 2]
-    # Padding counts as zeros unless it is excluded; what lies beyond it never counts, as in torch.
+    # Padding counts as zeros unless it is excluded; elements beyond it never count, as in torch.
     counted = torch.ones_like(x[:1, :1])
     counted = pad_spatial(counted, pads, 0.0 if exclude_padding_from_average else 1.0)
     share = pool(pad_spatial(counted, beyond), kernel_sizes, strides)
@@ -78,7 +78,7 @@ def avg_pool(
 @op("l2_pool")
 def l2_pool(
     *,
-    x: Wide,
+    x: Upcast,
     kernel_sizes: Ints,
     pad_type: str,
     strides: Ints | None = None,

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from pte_foundry.formats.dtypes import BY_NAME
-from pte_foundry.mil.parameters import Wide
+from pte_foundry.formats.mil_dtypes import BY_NAME
+from pte_foundry.mil.parameters import Upcast
 from pte_foundry.mil.registry import op
 
 
 def along_axis(parameter: Tensor, rank: int, axis: int | None) -> Tensor:
-    """Shapes a scalar or vector parameter to broadcast along ``axis`` of a tensor of ``rank``."""
+    """Reshape a scalar or vector parameter to broadcast along ``axis`` of a tensor of ``rank``."""
     if parameter.ndim == 0:
         return parameter
     if axis is None:
@@ -20,8 +20,8 @@ def along_axis(parameter: Tensor, rank: int, axis: int | None) -> Tensor:
 
 
 def _bytes(levels: Tensor, dtype: torch.dtype) -> Tensor:
-    """Whole numbers within the range of ``dtype`` as such, NaN as 0."""
-    # torch converts floats to uint8 one by one, but to int16, and that to uint8, many at once.
+    """Convert integral floats within the range of ``dtype`` to it, NaN to 0."""
+    # torch vectorizes float to int16 and int16 to uint8, but not float to uint8.
     return levels.to(torch.int16).to(dtype) if dtype == torch.uint8 else levels.to(dtype)
 
 
@@ -29,13 +29,13 @@ def _bytes(levels: Tensor, dtype: torch.dtype) -> Tensor:
 def quantize(
     *,
     input: Tensor,
-    scale: Wide,
+    scale: Upcast,
     output_dtype: str,
     zero_point: Tensor | None = None,
     axis: int | None = None,
 ) -> Tensor:
     # clip(round(input / scale) + zero_point): half to even (coremltools rounds with np.around),
-    # then saturate. The quotient stays in fp32: fp16 would itself round to eighths above 128.
+    # then saturated. The quotient stays in fp32: above 128, fp16 has steps of an eighth.
     levels = input.to(torch.float32, copy=True)
     levels /= along_axis(scale, input.ndim, axis)
     levels.round_()

@@ -1,11 +1,11 @@
 """Random tensors (``iOS15/random.py``): of the documented distributions, not Apple's numbers.
 
-Core ML does not say which generator it uses, so no other machine gives its numbers. Here every run
-of a program gives the same ones, on every machine: a reference that differs from itself is none.
+Core ML does not document its generator, so its numbers cannot be reproduced. Here every run of a
+program draws the same numbers, on every machine, so that results are reproducible.
 
-- With a seed, an operation gives the same numbers whenever it is executed.
-- Without one (-1, the default), it continues one stream that begins anew with every run of a
-  function, so that operations, and the iterations of a loop, differ from one another.
+- With a seed, an operation draws the same numbers whenever it is executed.
+- Without one (-1, the default), it continues one stream that restarts with every run of a function,
+  so that operations, and the iterations of a loop, draw different numbers.
 """
 
 from contextvars import ContextVar
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pte_foundry.mil.parameters import Ints, Wide
+from pte_foundry.mil.parameters import Ints, Upcast
 from pte_foundry.mil.registry import op
 
 _ZERO, _HALF, _ONE = torch.zeros(()), torch.tensor(0.5), torch.ones(())
@@ -24,7 +24,7 @@ _stream: ContextVar[np.random.Generator] = ContextVar("_stream")
 
 
 def restart_stream() -> None:
-    """Begins the stream of this run's operations without a seed."""
+    """Start the stream of a run's operations without a seed."""
     _stream.set(np.random.Generator(np.random.PCG64(0)))
 
 
@@ -45,7 +45,7 @@ def random_bernoulli(*, shape: Ints, prob: Tensor = _HALF, seed: int = _UNSEEDED
 
 @op("random_categorical")
 def random_categorical(
-    *, x: Wide, mode: str = "logits", size: int = 1, seed: int = _UNSEEDED
+    *, x: Upcast, mode: str = "logits", size: int = 1, seed: int = _UNSEEDED
 ) -> Tensor:
     if mode not in ("logits", "probs"):
         raise ValueError(f"unknown mode {mode!r}")
@@ -54,7 +54,7 @@ def random_categorical(
     if not (total > 0).all():
         raise ValueError("the probabilities of a distribution have no positive sum")
     drawn = torch.from_numpy(_generator(seed).random((*x.shape[:-1], size)))
-    # The first class whose share of the sum, with all before it, exceeds the number drawn.
+    # The first class at which the cumulative probability exceeds the number drawn.
     return torch.searchsorted(shares / total, drawn, right=True).to(x.dtype)
 
 
@@ -74,5 +74,5 @@ def random_uniform(
         raise ValueError(f"the interval [{low.item()}, {high.item()}) is undefined")
     drawn = _generator(seed).random(shape)
     values = _tensor(low.item() + (high.item() - low.item()) * drawn, low)
-    # Rounding may reach `high`, above all in fp16; the interval excludes it, unless it is empty.
+    # Rounding can reach `high`, mostly in fp16; the interval excludes it, unless it is empty.
     return torch.where(values >= high, torch.nextafter(high, low), values)

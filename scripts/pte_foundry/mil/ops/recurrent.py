@@ -1,11 +1,11 @@
 """Recurrent layers (``iOS15``, ``iOS17`` and ``iOS18/recurrent.py``; iOS17 only adds fp16).
 
-A whole layer runs in fp32 and rounds its results once: so do the states between its steps.
+A whole layer runs in fp32, the states between its steps included, and rounds its results once.
 
-``reverse`` reads the sequence from its end, and gives its outputs in the order in which it computes
-them: the last one is the final state, as in coremltools' tests of these operations against Core ML
-(``ops/tests/iOS14/test_recurrent.py``). The backward half of a bidirectional layer gives each
-output at the place of its input, as torch does.
+``reverse`` reads the sequence from its end and returns the outputs in the order of computation: the
+last one is the final state, as in coremltools' tests against Core ML
+(``ops/tests/iOS14/test_recurrent.py``). The backward half of a bidirectional layer returns each
+output at the position of its input, as in torch.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pte_foundry.mil.parameters import Wide
+from pte_foundry.mil.parameters import Upcast
 from pte_foundry.mil.registry import op
 
 # The constants are those of Core ML's specification (``NeuralNetwork.proto``, "Recurrent Layers").
-# MIL writes the hard sigmoid's name one way for `lstm` and the other way for `rnn`.
+# `lstm` and `rnn` have different names for the hard sigmoid.
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0, 1),
     "linear": lambda x: x,
@@ -29,7 +29,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 _ACTIVATIONS["sigmoid_hard"] = _ACTIVATIONS["hard_sigmoid"]
 
-# A step takes a time's projected input and the states before it, and gives the states after it.
+# A step: from the projected input at one time and the states before it to the states after it.
 States = tuple[Tensor, ...]
 Step = Callable[[Tensor, States], States]
 
@@ -47,11 +47,15 @@ def _is_reverse(direction: str) -> bool:
 
 
 def _scan(inputs: Tensor, reverse: bool, states: States, step: Step) -> tuple[Tensor, States]:
-    """Steps through ``inputs``, and gives all hidden states in computed order, and the last ones.
+    """Step through ``inputs``.
 
     Args:
         inputs: ``[steps, batch, gates * hidden]``.
         states: the initial ones, each ``[batch, hidden]``; the hidden state comes first.
+
+    Returns:
+        All hidden states in the order of computation, ``[steps, batch, hidden]``, and the last
+        states.
     """
     outputs = []
     for x in inputs.flip(0) if reverse else inputs:
@@ -63,11 +67,11 @@ def _scan(inputs: Tensor, reverse: bool, states: States, step: Step) -> tuple[Te
 @op("rnn")
 def rnn(
     *,
-    x: Wide,
-    initial_h: Wide,
-    weight_ih: Wide,
-    weight_hh: Wide,
-    bias: Wide | None = None,
+    x: Upcast,
+    initial_h: Upcast,
+    weight_ih: Upcast,
+    weight_hh: Upcast,
+    bias: Upcast | None = None,
     direction: str = "forward",
     output_sequence: bool = False,
     activation: str = "tanh",
@@ -85,23 +89,24 @@ def rnn(
 @op("gru")
 def gru(
     *,
-    x: Wide,
-    initial_h: Wide,
-    weight_ih: Wide,
-    weight_hh: Wide,
-    bias: Wide | None = None,
+    x: Upcast,
+    initial_h: Upcast,
+    weight_ih: Upcast,
+    weight_hh: Upcast,
+    bias: Upcast | None = None,
     direction: str = "forward",
     output_sequence: bool = False,
     recurrent_activation: str = "sigmoid",
     activation: str = "tanh",
     reset_after: bool = False,
-    input_bias: Wide | None = None,
+    input_bias: Upcast | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The gates lie in the order reset, output, update.
+    """The order of the gates is reset, output, update.
 
-    The documented formula leaves open whether the reset gate acts before or after the product with
-    the hidden state. Before, unless ``reset_after`` (iOS18): so have it ``NeuralNetwork.proto`` and
-    coremltools' tests against Core ML. After, ``input_bias`` and ``bias`` are torch's two biases.
+    The documented formula does not specify whether the reset gate applies before or after the
+    product with the hidden state. It is before, unless ``reset_after`` (iOS18), according to
+    ``NeuralNetwork.proto`` and coremltools' tests against Core ML. With ``reset_after``,
+    ``input_bias`` and ``bias`` are torch's two biases.
     """
     gate, act = _activation(recurrent_activation), _activation(activation)
     hidden = initial_h.shape[-1]
@@ -130,7 +135,7 @@ def _lstm(
     activations: tuple[str, str, str],
     clip: float | None,
 ) -> tuple[Tensor, States]:
-    """One direction; the gates lie in the order input, forget, output, cell."""
+    """One direction; the order of the gates is input, forget, output, cell."""
     gate, cell, act = map(_activation, activations)
     hidden = weight_hh.shape[1]
     peephole = weight_hh.new_zeros(3 * hidden) if peephole is None else peephole
@@ -140,8 +145,8 @@ def _lstm(
         h, c = states
         i, f, o, z = (projected + F.linear(h, weight_hh)).split(hidden, -1)
         c = gate(f + p_f * c) * c + gate(i + p_i * c) * cell(z)
-        # The cell state, not the gate that the documentation names: ``NeuralNetwork.proto``
-        # (cellClipThreshold) and coremltools' tests. What is clipped is what the next step gets.
+        # The cell state is clipped, also for the next step, according to ``NeuralNetwork.proto``
+        # (cellClipThreshold) and coremltools' tests. The documentation names the cell gate.
         c = c if clip is None else c.clamp(-clip, clip)
         return gate(o + p_o * c) * act(c), c
 
@@ -151,17 +156,17 @@ def _lstm(
 @op("lstm")
 def lstm(
     *,
-    x: Wide,
-    initial_h: Wide,
-    initial_c: Wide,
-    weight_ih: Wide,
-    weight_hh: Wide,
-    bias: Wide | None = None,
-    peephole: Wide | None = None,
-    weight_ih_back: Wide | None = None,
-    weight_hh_back: Wide | None = None,
-    bias_back: Wide | None = None,
-    peephole_back: Wide | None = None,
+    x: Upcast,
+    initial_h: Upcast,
+    initial_c: Upcast,
+    weight_ih: Upcast,
+    weight_hh: Upcast,
+    bias: Upcast | None = None,
+    peephole: Upcast | None = None,
+    weight_ih_back: Upcast | None = None,
+    weight_hh_back: Upcast | None = None,
+    bias_back: Upcast | None = None,
+    peephole_back: Upcast | None = None,
     direction: str = "forward",
     output_sequence: bool = False,
     recurrent_activation: str = "sigmoid",
@@ -178,7 +183,7 @@ def lstm(
     if weight_ih_back is None or weight_hh_back is None:
         raise ValueError("a bidirectional layer needs weight_ih_back and weight_hh_back")
     backward = F.linear(x, weight_ih_back, bias_back)
-    # Of the initial states the first half is for the forward direction, the second for the other.
+    # The first half of the initial states is for the forward direction, the second for backward.
     (h_ahead, h_back), (c_ahead, c_back) = initial_h.chunk(2, -1), initial_c.chunk(2, -1)
     ahead, ahead_states = _lstm(forward, False, (h_ahead, c_ahead), weight_hh, peephole,
                                 activations, clip)  # fmt: skip

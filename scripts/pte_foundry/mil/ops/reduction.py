@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pte_foundry.formats.dtypes import BY_NAME
-from pte_foundry.mil.parameters import Ints, Wide
+from pte_foundry.formats.mil_dtypes import BY_NAME
+from pte_foundry.mil.parameters import Ints, Upcast
 from pte_foundry.mil.registry import op
 
 
@@ -40,12 +40,12 @@ _REDUCTIONS: dict[str, Callable[[Tensor, Ints, bool], Tensor]] = {
 
 def _register(name: str, function: Callable[[Tensor, Ints, bool], Tensor]) -> None:
     @op(name)
-    def kernel(*, x: Wide, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
+    def kernel(*, x: Upcast, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
         if axes == []:  # reduces nothing; torch would reduce everything
             return function(x.unsqueeze(0), [0], False).to(x.dtype)
         axes = list(range(x.ndim)) if axes is None else axes
-        # int32 is summed in int64 by torch, and means and logarithms of integers are real numbers:
-        # the declared type is that of x, and the cast truncates, as in value_inference.
+        # torch sums int32 in int64, and means and logarithms of integers are floats. The declared
+        # type is that of x; the cast truncates, as in coremltools' value_inference.
         return function(x, axes, keep_dims).to(x.dtype)
 
 

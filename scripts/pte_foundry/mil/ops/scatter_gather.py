@@ -1,23 +1,24 @@
 """Gathering and scattering (``iOS15``, ``iOS16`` and ``iOS17/scatter_gather.py``).
 
-Negative indices count from the end up to iOS16. From iOS17 on they are out of bounds, and what an
-index out of bounds gives is undefined unless ``validate_indices`` makes it an error. Here it is an
-error always: a program whose result is undefined must not pass for right.
+Up to iOS16 negative indices count from the end. From iOS17 on they are out of bounds, and the
+result of an index out of bounds is undefined, or an error with ``validate_indices``. Here it is
+always an error, so that a program with an undefined result does not pass validation.
 """
 
 import torch
 from torch import Tensor
 
-from pte_foundry.mil.parameters import Moved, Wide
+from pte_foundry.mil.parameters import AnyPrecision, Upcast
 from pte_foundry.mil.registry import op
 
 
 def _resolve(indices: Tensor, size: int, negative: bool) -> Tensor:
-    """Indices into ``size`` elements as int64, all of them checked."""
+    """Indices into ``size`` elements as int64, all checked."""
     indices = indices.to(torch.int64)
     low = -size if negative else 0
     if indices.numel() and (int(indices.min()) < low or int(indices.max()) >= size):
-        raise IndexError(f"indices {int(indices.min())}..{int(indices.max())} of {size} elements")
+        found = f"{int(indices.min())}..{int(indices.max())}"
+        raise IndexError(f"indices {found} of {size} elements are out of bounds")
     return torch.where(indices < 0, indices + size, indices) if negative else indices
 
 
@@ -35,14 +36,14 @@ def _gather(x: Tensor, indices: Tensor, axis: int, batch_dims: int, negative: bo
 
 
 @op("gather")
-def gather(*, x: Moved, indices: Tensor, axis: int = 0, batch_dims: int = 0) -> Tensor:
+def gather(*, x: AnyPrecision, indices: Tensor, axis: int = 0, batch_dims: int = 0) -> Tensor:
     return _gather(x, indices, axis, batch_dims, negative=True)
 
 
 @op("gather", since="iOS17")
 def gather_17(
     *,
-    x: Moved,
+    x: AnyPrecision,
     indices: Tensor,
     axis: int = 0,
     batch_dims: int = 0,
@@ -52,13 +53,13 @@ def gather_17(
 
 
 @op("gather_along_axis")
-def gather_along_axis(*, x: Moved, indices: Tensor, axis: int = 0) -> Tensor:
+def gather_along_axis(*, x: AnyPrecision, indices: Tensor, axis: int = 0) -> Tensor:
     return x.gather(axis, _resolve(indices, x.shape[axis], negative=True))
 
 
 @op("gather_along_axis", since="iOS17")
 def gather_along_axis_17(
-    *, x: Moved, indices: Tensor, axis: int = 0, validate_indices: bool = False
+    *, x: AnyPrecision, indices: Tensor, axis: int = 0, validate_indices: bool = False
 ) -> Tensor:
     return x.gather(axis, _resolve(indices, x.shape[axis], negative=False))
 
@@ -74,27 +75,27 @@ def _gather_nd(x: Tensor, indices: Tensor, batch_dims: int, negative: bool) -> T
 
 
 def _coordinates(x: Tensor, indices: Tensor, negative: bool) -> tuple[Tensor, ...]:
-    """The last dimension of ``indices`` holds positions along the first dimensions of ``x``."""
+    """Positions along each of the first dimensions of ``x``, from the last one of ``indices``."""
     parts = zip(indices.unbind(-1), x.shape[: indices.shape[-1]], strict=True)
     return tuple(_resolve(part, size, negative) for part, size in parts)
 
 
 @op("gather_nd")
-def gather_nd(*, x: Moved, indices: Tensor, batch_dims: int = 0) -> Tensor:
+def gather_nd(*, x: AnyPrecision, indices: Tensor, batch_dims: int = 0) -> Tensor:
     return _gather_nd(x, indices, batch_dims, negative=True)
 
 
 @op("gather_nd", since="iOS17")
 def gather_nd_17(
-    *, x: Moved, indices: Tensor, batch_dims: int = 0, validate_indices: bool = False
+    *, x: AnyPrecision, indices: Tensor, batch_dims: int = 0, validate_indices: bool = False
 ) -> Tensor:
     return _gather_nd(x, indices, batch_dims, negative=False)
 
 
 def _combine(data: Tensor, places: Tensor, updates: Tensor, mode: str) -> Tensor:
-    """Combines ``updates`` into the elements of ``data`` numbered by ``places``.
+    """Combine ``updates`` into the elements of ``data`` numbered by ``places``.
 
-    Several updates of one element all count; for ``update`` it is open which one stays.
+    Several updates of one element all count; for ``update`` the last one is unspecified.
     """
     flat, updates, places = data.flatten(), updates.reshape(-1), places.reshape(-1)
     match mode:
@@ -119,7 +120,7 @@ def _combine(data: Tensor, places: Tensor, updates: Tensor, mode: str) -> Tensor
 
 
 def _numbers(data: Tensor) -> Tensor:
-    """The number of every element, in the shape of the tensor."""
+    """Flat index of every element, in the shape of the tensor."""
     return torch.arange(data.numel()).reshape(data.shape)
 
 
@@ -132,7 +133,7 @@ def _scatter(
 
 @op("scatter")
 def scatter(
-    *, data: Wide, indices: Tensor, updates: Wide, axis: int = 0, mode: str = "add"
+    *, data: Upcast, indices: Tensor, updates: Upcast, axis: int = 0, mode: str = "add"
 ) -> Tensor:
     return _scatter(data, indices, updates, axis, mode, negative=True)
 
@@ -140,9 +141,9 @@ def scatter(
 @op("scatter", since="iOS17")
 def scatter_17(
     *,
-    data: Wide,
+    data: Upcast,
     indices: Tensor,
-    updates: Wide,
+    updates: Upcast,
     axis: int = 0,
     mode: str = "add",
     validate_indices: bool = False,
@@ -159,7 +160,7 @@ def _scatter_along_axis(
 
 @op("scatter_along_axis")
 def scatter_along_axis(
-    *, data: Wide, indices: Tensor, updates: Wide, axis: int = 0, mode: str = "add"
+    *, data: Upcast, indices: Tensor, updates: Upcast, axis: int = 0, mode: str = "add"
 ) -> Tensor:
     return _scatter_along_axis(data, indices, updates, axis, mode, negative=True)
 
@@ -167,9 +168,9 @@ def scatter_along_axis(
 @op("scatter_along_axis", since="iOS17")
 def scatter_along_axis_17(
     *,
-    data: Wide,
+    data: Upcast,
     indices: Tensor,
-    updates: Wide,
+    updates: Upcast,
     axis: int = 0,
     mode: str = "add",
     validate_indices: bool = False,
@@ -178,16 +179,16 @@ def scatter_along_axis_17(
 
 
 @op("scatter_nd")
-def scatter_nd(*, data: Wide, indices: Tensor, updates: Wide, mode: str = "add") -> Tensor:
+def scatter_nd(*, data: Upcast, indices: Tensor, updates: Upcast, mode: str = "add") -> Tensor:
     return _combine(data, _numbers(data)[_coordinates(data, indices, True)], updates, mode)
 
 
 @op("scatter_nd", since="iOS17")
 def scatter_nd_17(
     *,
-    data: Wide,
+    data: Upcast,
     indices: Tensor,
-    updates: Wide,
+    updates: Upcast,
     mode: str = "add",
     validate_indices: bool = False,
 ) -> Tensor:

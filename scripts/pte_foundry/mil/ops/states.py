@@ -13,6 +13,8 @@ def read_state(*, input: Tensor) -> Tensor:
 @op("write_state", since="iOS18")
 def write_state(*, input: Tensor, data: Tensor) -> tuple[()]:
     if data.shape != input.shape or data.dtype != input.dtype:
-        raise ValueError(f"{data.dtype}{list(data.shape)} written to a state of another type")
+        raise ValueError(
+            f"{data.dtype}{list(data.shape)} written to a state of {input.dtype}{list(input.shape)}"
+        )
     input.copy_(data)
     return ()

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pte_foundry.formats.dtypes import BY_NAME
-from pte_foundry.mil.parameters import Ints, Tensors, Wide
+from pte_foundry.formats.mil_dtypes import BY_NAME
+from pte_foundry.mil.parameters import Ints, Tensors, Upcast
 from pte_foundry.mil.registry import op
 
 _ZERO = torch.zeros(())
@@ -35,7 +35,7 @@ def concat(*, values: Tensors, axis: int, interleave: bool = False) -> Tensor:
 
 
 @op("cumsum")
-def cumsum(*, x: Wide, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
+def cumsum(*, x: Upcast, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
     x = x.flip(axis) if reverse else x
     total = x.cumsum(axis).to(x.dtype)
     if exclusive:
@@ -67,9 +67,9 @@ def identity(*, x: Tensor) -> Tensor:
 def _suppress(
     boxes: Tensor, scores: Tensor, iou_threshold: float, max_boxes: int, per_class: bool
 ) -> Tensor:
-    """The indices of the boxes ``[B, 4]`` that survive, given their scores ``[B, K]``.
+    """Indices of the boxes ``[B, 4]`` that remain, from their scores ``[B, K]``.
 
-    A box counts with its highest score, and belongs to that score's class.
+    A box has its highest score, and that score's class.
     """
     best, classes = scores.max(-1)
     order = best.argsort(descending=True, stable=True)
@@ -81,7 +81,7 @@ def _suppress(
         kept.append(first)
         sides = torch.minimum(high[first], high[order]) - torch.maximum(low[first], low[order])
         shared = sides.clamp(min=0).prod(-1)
-        # Not a quotient: two boxes without an area overlap by nothing.
+        # No quotient, since two boxes of area 0 would divide by 0; they do not overlap.
         overlaps = shared > iou_threshold * (areas[first] + areas[order] - shared)
         if per_class:
             overlaps &= classes[order] == classes[first]
@@ -92,15 +92,15 @@ def _suppress(
 @op("non_maximum_suppression")
 def non_maximum_suppression(
     *,
-    boxes: Wide,
-    scores: Wide,
+    boxes: Upcast,
+    scores: Upcast,
     iou_threshold: float,
     score_threshold: float,
     max_boxes: int,
     per_class_suppression: bool = False,
 ) -> Tensors:
-    # Padding, and what remains if nothing reaches the threshold, as ``NeuralNetwork.proto`` has it
-    # (NonMaximumSuppressionLayerParams): zeros, -1 for indices, and the one best box.
+    # NonMaximumSuppressionLayerParams in ``NeuralNetwork.proto``: padding is zeros, and -1 for
+    # indices; if no box reaches the threshold, the best one remains.
     batches = []
     for box, score in zip(boxes, scores, strict=True):
         best = score.amax(-1)
@@ -124,8 +124,8 @@ def non_maximum_suppression(
 @op("non_maximum_suppression", since="iOS17")
 def non_maximum_suppression_without_threshold(
     *,
-    boxes: Wide,
-    scores: Wide,
+    boxes: Upcast,
+    scores: Upcast,
     iou_threshold: float,
     max_boxes: int,
     per_class_suppression: bool = False,
@@ -164,14 +164,16 @@ def one_hot(
 def pad(*, x: Tensor, pad: Ints, mode: str = "constant", constant_val: float = 0.0) -> Tensor:
     pairs = list(zip(pad[::2], pad[1::2], strict=True))
     if mode == "constant":
-        # MIL pads the last dimensions in order, F.pad takes them from the last.
+        # MIL lists the last dimensions first to last, F.pad last to first.
         return F.pad(x, [n for pair in reversed(pairs) for n in pair], value=constant_val)
     for axis, (before, after) in enumerate(pairs, start=x.ndim - len(pairs)):
         last = x.shape[axis] - 1
         places = torch.arange(-before, last + 1 + after)
         if mode == "reflect":
             if max(before, after) > last:
-                raise ValueError(f"reflecting {max(before, after)} of {last + 1} elements")
+                raise ValueError(
+                    f"padding of {max(before, after)} by reflection, expected at most {last}"
+                )
             places = last - (last - places.abs()).abs()
         elif mode == "replicate":
             places = places.clamp(0, last)
@@ -197,7 +199,9 @@ def split(
 ) -> Tensors:
     if split_sizes is None:
         if not num_splits or x.shape[axis] % num_splits:
-            raise ValueError(f"{x.shape[axis]} elements in {num_splits} equal parts")
+            raise ValueError(
+                f"{x.shape[axis]} elements do not divide into {num_splits} equal parts"
+            )
         split_sizes = [x.shape[axis] // num_splits] * num_splits
     return x.split(split_sizes, axis)
 
@@ -212,7 +216,7 @@ def tile(*, x: Tensor, reps: Ints) -> Tensor:
     return x.repeat(reps)
 
 
-# Sorting is stable, so that ties keep their order; MIL does not say what they do.
+# Sorting is stable; MIL does not specify the order of ties.
 @op("argsort")
 def argsort(*, x: Tensor, axis: int = -1, ascending: bool = False) -> Tensor:
     return x.argsort(dim=axis, descending=not ascending, stable=True).int()
@@ -229,7 +233,7 @@ def topk(
     return_indices: bool = True,
     output_indices_dtype: str = "int32",
 ) -> Tensor | Tensors:
-    # Without `sort` the order is free: sorted is one of those that are allowed.
+    # Without `sort` any order is allowed, so sorted is one of them.
     values, indices = x.sort(dim=axis, descending=not ascending, stable=True)
     k = x.shape[axis] if k == -1 else k
     values, indices = values.narrow(axis, 0, k), indices.narrow(axis, 0, k)

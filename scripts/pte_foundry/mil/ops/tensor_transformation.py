@@ -12,7 +12,7 @@ from pte_foundry.mil.registry import op
 
 @op("depth_to_space")
 def depth_to_space(*, x: Tensor, block_size: int) -> Tensor:
-    # Channels are (block row, block column, channel), as in TensorFlow; pixel_shuffle differs.
+    # Channels are (block row, block column, channel), as in TensorFlow, unlike pixel_shuffle's.
     n, c, h, w = x.shape
     x = x.reshape(n, block_size, block_size, c // block_size**2, h, w)
     return x.permute(0, 3, 4, 1, 5, 2).reshape(n, -1, h * block_size, w * block_size)
@@ -75,14 +75,16 @@ def transpose(*, x: Tensor, perm: Ints) -> Tensor:
 def reshape(*, x: Tensor, shape: Ints) -> Tensor:
     if 0 in shape and x.numel() > 0:
         if len(shape) != x.ndim:
-            raise ValueError(f"0 in {shape} needs as many dimensions as the tensor's {x.ndim}")
+            raise ValueError(
+                f"0 in {shape} of {len(shape)} dimensions, expected {x.ndim} dimensions"
+            )
         shape = [have if want == 0 else want for have, want in zip(x.shape, shape, strict=True)]
     return x.reshape(shape)
 
 
 @op("reshape", since="iOS17")
 def reshape_right_aligned(*, x: Tensor, shape: Ints) -> Tensor:
-    # A 0 takes the dimension of x as far from the right; beyond the rank of x it means 1.
+    # 0 means the dimension of x at the same distance from the right, 1 beyond the rank of x.
     if 0 in shape and x.numel() > 0:
         have = [1] * max(0, len(shape) - x.ndim) + list(x.shape)
         have = have[len(have) - len(shape) :]
@@ -109,7 +111,7 @@ def reverse(*, x: Tensor, axes: Ints | None = None) -> Tensor:
 def reverse_sequence(*, x: Tensor, lengths: Ints, seq_axis: int = 0, batch_axis: int = 0) -> Tensor:
     result = x.clone()
     for index, length in enumerate(lengths):
-        # Selecting removes the batch axis, which moves the axes behind it.
+        # select() removes the batch axis and shifts the axes behind it.
         axis = seq_axis % x.ndim - (seq_axis % x.ndim > batch_axis % x.ndim)
         head = x.select(batch_axis, index).narrow(axis, 0, length)
         result.select(batch_axis, index).narrow(axis, 0, length).copy_(head.flip(axis))
@@ -130,10 +132,10 @@ def _slices(
     end_mask: Bools | None,
     squeeze_mask: Bools | None,
 ) -> tuple[tuple[slice, ...], Ints, Ints]:
-    """Python's slices with torch's restriction to positive steps.
+    """Python's slices for torch, which has positive steps only.
 
     Returns:
-        The slices, the axes to flip afterwards, and the axes to squeeze after that.
+        The slices, the axes to flip after slicing, and the axes to squeeze after that.
     """
     rank = len(shape)
     stride, no = stride or [1] * rank, [False] * rank
@@ -145,7 +147,7 @@ def _slices(
         if single:
             b = b + size if b < 0 else b
             if not 0 <= b < size:
-                raise IndexError(f"index {b} on axis {axis} of size {size}")
+                raise IndexError(f"index {b} on axis {axis} of size {size} is out of bounds")
             slices.append(slice(b, b + 1))
             squeezes.append(axis)
             continue
@@ -199,6 +201,6 @@ def slice_update(
     result = x.clone()
     target = result[slices]
     if math.prod(target.shape) != update.numel():
-        raise ValueError(f"an update of {list(update.shape)} for {list(target.shape)}")
+        raise ValueError(f"an update of shape {list(update.shape)}, expected {list(target.shape)}")
     target.copy_(update.reshape(target.shape).flip(flips))
     return result

@@ -1,9 +1,9 @@
-"""Makes the bytes of a ``.pte`` a function of what it computes.
+"""The canonical form of a ``.pte``: programs that compute the same are byte-identical.
 
 Two lowerings of one program differ in random identifiers, a date, and the order of map entries
-and files (executorch 1.4, coremltools 9.0). :func:`canonical` removes that from one Core ML blob;
-:func:`canonical_pte` does so for a whole program and sets the compute units, which upstream needs
-a new conversion for although they are only a note around the model.
+and files (executorch 1.4, coremltools 9.0). :func:`canonical` removes these from one Core ML blob,
+:func:`canonical_pte` from a whole program. It also sets the compute units: upstream converts the
+model again to change them, although they are only a compile spec of the delegate.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import hashlib
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from pte_foundry import canonical_json
 from pte_foundry.errors import ProgramError
-from pte_foundry.formats import coreml
+from pte_foundry.formats import coreml_delegate as coreml
+from pte_foundry.formats import pte_schema
 from pte_foundry.formats.delegate_blob import read_blob, write_blob
-from pte_foundry.formats.read import read_pte
+from pte_foundry.formats.mlpackage import parse_model
+from pte_foundry.formats.pte_file import read_pte
 
 if TYPE_CHECKING:
     from executorch.exir._serialize._program import PTEFile
@@ -23,19 +26,21 @@ if TYPE_CHECKING:
 
 _DATE = "com.github.apple.coremltools.conversion_date"
 _SPEC = "compute_units"
-# Not what Core ML compiles: names for people, and the wrapping.
+# Files that do not affect what Core ML compiles: names for people, and the wrapping.
 _NOT_CONTENT = frozenset({coreml.METADATA, coreml.DEBUG_INFO, coreml.HANDLES, coreml.MANIFEST})
 
 
 def canonical(blob: bytes | memoryview) -> bytes:
     """The canonical form of a Core ML delegate blob. Idempotent.
 
-    Versions of the tools stay in the model, the date goes. ``identifier`` in ``metadata.json`` is
-    the key of Core ML's compile cache on the device, so it is made of exactly what is compiled and
-    of how it is called: the model, the weights, the names of inputs and outputs. Debugging
-    information does not count: a module that is only renamed need not be compiled again.
+    The conversion date is removed; the versions of the tools stay. ``identifier`` in
+    ``metadata.json`` is the key of Core ML's compile cache on the device, so it becomes a digest of
+    exactly what is compiled and how it is called: the model, the weights, the names of inputs and
+    outputs. It excludes debugging information, so that renaming a module does not cause another
+    compilation. A compiled model (``mlmodelc``) stays as Apple's compiler wrote it.
 
-    A compiled model (``mlmodelc``) is kept as Apple's compiler wrote it.
+    Args:
+        blob: as executorch flattens it (:mod:`pte_foundry.formats.delegate_blob`).
 
     Raises ProgramError if the blob is malformed.
     """
@@ -46,15 +51,15 @@ def canonical(blob: bytes | memoryview) -> bytes:
         files[coreml.MODEL] = _canonical_model(model)
     for path in (coreml.DEBUG_INFO, coreml.HANDLES):
         if path in files:
-            files[path] = coreml.write_json(coreml.read_json(files[path], path))
+            files[path] = _json(coreml.parse_json(files[path], path))
 
     metadata = {key: value for key, value in model.metadata.items() if key != "identifier"}
-    digest = hashlib.sha256(coreml.write_json(metadata))
+    digest = hashlib.sha256(_json(metadata))
     for path in sorted(set(files) - _NOT_CONTENT):
         digest.update(path.encode() + b"\0" + hashlib.sha256(files[path]).digest())
     content = digest.digest()
     metadata["identifier"] = f"executorch_{_uuid(content)}"
-    files[coreml.METADATA] = coreml.write_json(metadata)
+    files[coreml.METADATA] = _json(metadata)
     if coreml.MANIFEST in files:
         files[coreml.MANIFEST] = _canonical_manifest(files[coreml.MANIFEST], content)
     return write_blob(files, unpacked.root)
@@ -63,26 +68,26 @@ def canonical(blob: bytes | memoryview) -> bytes:
 def canonical_pte(pte: bytes, compute_units: str) -> bytes:
     """The canonical form of a ``.pte`` for these compute units. Idempotent.
 
-    Everything else about the program, other backends' delegates included, is kept.
+    Everything else in the program stays, delegates of other backends included.
 
     Args:
         pte: a program as executorch writes it.
-        compute_units: "all", "cpu_only", "cpu_and_gpu" or "cpu_and_ne".
+        compute_units: one of :data:`pte_foundry.formats.coreml_delegate.COMPUTE_UNITS`.
 
     Raises ProgramError if the program is malformed or the compute units are unknown.
     """
     if compute_units not in coreml.COMPUTE_UNITS:
         allowed = ", ".join(coreml.COMPUTE_UNITS)
         raise ProgramError(f"compute units {compute_units!r} are unknown; allowed are {allowed}")
-    checked = read_pte(pte)  # what upstream's reader below is given has passed our checks
+    checked = read_pte(pte)  # upstream's reader, called below, checks nothing
     in_segments = any(
-        delegate.processed.location == coreml.schema.SEGMENT
+        delegate.processed.location == pte_schema.SEGMENT
         for plan in checked.program.execution_plan
         for delegate in plan.delegates
     )
 
-    # These two are what upstream's emitter and tools use to write and read a ``.pte``; executorch
-    # 1.4 has no public name for them. Imported here because that takes five seconds.
+    # Upstream's emitter and tools write and read a ``.pte`` with these two; executorch 1.4 has no
+    # public name for them. Imported here because the import takes five seconds.
     from executorch.exir._serialize._program import deserialize_pte_binary, serialize_pte_binary
 
     parsed = deserialize_pte_binary(pte)
@@ -111,7 +116,7 @@ def _canonical_data(data: bytes, keys: dict[str, str]) -> bytes:
 
 
 def _canonicalise_shared(parsed: PTEFile) -> dict[str, str]:
-    """Rewrite the blobs in the named data; return their new keys by their old ones."""
+    """Rewrite the blobs in the named data; return the map from old to new keys."""
     if parsed.named_data is None:
         return {}
     from executorch.exir._serialize._named_data_store import NamedDataStore
@@ -141,26 +146,33 @@ def _set_compute_units(delegate: BackendDelegate, compute_units: str) -> None:
 
 
 def _canonical_model(model: coreml.CoreMLModel) -> bytes:
-    spec = coreml.parse_model(model.model)
+    spec = parse_model(model.model)
     spec.description.metadata.userDefined.pop(_DATE, None)
     return spec.SerializeToString(deterministic=True)
 
 
 def _canonical_manifest(manifest: bytes | memoryview, content: bytes) -> bytes:
     """``Manifest.json`` with its items' random identifiers made from content and path."""
-    fields = coreml.read_json(manifest, coreml.MANIFEST)
+    fields = coreml.parse_json(manifest, coreml.MANIFEST)
     items, root = fields.get("itemInfoEntries"), fields.get("rootModelIdentifier")
     if not isinstance(items, dict) or not all(isinstance(item, dict) for item in items.values()):
-        raise ProgramError(f"{coreml.MANIFEST} lists no items")
+        raise ProgramError(f"{coreml.MANIFEST} has no itemInfoEntries that map to objects")
     names = {old: _uuid(content + str(item.get("path")).encode()) for old, item in items.items()}
     if root not in names or len(set(names.values())) != len(names):
-        raise ProgramError(f"{coreml.MANIFEST} is inconsistent")
+        raise ProgramError(
+            f"{coreml.MANIFEST} is inconsistent: two items have the same path, or the root is none"
+        )
     renamed: dict[str, Any] = {names[old]: item for old, item in items.items()}
-    return coreml.write_json(
-        {**fields, "itemInfoEntries": renamed, "rootModelIdentifier": names[root]}
-    )
+    return _json({**fields, "itemInfoEntries": renamed, "rootModelIdentifier": names[root]})
+
+
+def _json(value: object) -> bytes:
+    try:
+        return canonical_json.canonical(value).encode()
+    except (ValueError, RecursionError) as error:  # nan, inf
+        raise ProgramError(f"a Core ML blob has JSON without a canonical form: {error}") from error
 
 
 def _uuid(content: bytes) -> str:
-    """128 bits of a digest, written as upstream writes its random ones."""
+    """128 bits of a digest, in the form of upstream's random identifiers."""
     return str(uuid.UUID(bytes=hashlib.sha256(content).digest()[:16], version=5))

@@ -1,7 +1,7 @@
 """The tables of a ``.pte``, as executorch 1.4's ``schema/program.fbs`` defines them.
 
-Field order is the schema's: :mod:`pte_foundry.formats.flatbuffer` reads by position. A test compares what
-is read with upstream's own reader, so that a changed schema is noticed.
+Field order is the schema's: :mod:`pte_foundry.formats.flatbuffer` reads by position. A test
+compares the result with upstream's own reader, and fails when the schema changes.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pte_foundry.formats.flatbuffer import Float64, Int8, Int32, Int64, UInt8, UInt32, UInt64
 
 STATIC, DYNAMIC_BOUND, DYNAMIC_UNBOUND = 0, 1, 2
-"""TensorShapeDynamism: whether ``sizes`` are exact, an upper bound, or an example."""
+"""TensorShapeDynamism: ``sizes`` are exact, an upper bound, or an example."""
 
 INLINE, SEGMENT = 0, 1
-"""DataLocation: whether a delegate's data is in the flatbuffer or in a segment behind it."""
+"""DataLocation: a delegate's data is in the flatbuffer, or in a segment behind it."""
 
 EXTERNAL = 1
 """TensorDataLocation: the data is in another file (``.ptd``)."""
@@ -39,6 +39,7 @@ class AllocationDetails:
 
     @property
     def memory_offset(self) -> int:
+        """Offset in bytes into the planned memory ``memory_id``."""
         return self.memory_offset_low | self.memory_offset_high << 32
 
 
@@ -53,7 +54,12 @@ class ExtraTensorInfo:
 
 @dataclass
 class Tensor:
-    """A constant (data, no allocation), a buffer with initial state (both), or room for a value."""
+    """A tensor value.
+
+    With data and no allocation it is a constant, with both a buffer with initial state, with an
+    allocation alone memory for a computed value. ``sizes`` are in elements, outermost first;
+    ``dim_order`` lists the dimensions from the outermost in memory to the innermost.
+    """
 
     scalar_type: Int8
     storage_offset: Int32
@@ -89,7 +95,7 @@ class String:
 
 @dataclass
 class IntList:
-    """Indices of values that hold the integers: some are known only at run time."""
+    """Indices of values that hold the integers, some of them known only at run time."""
 
     items: list[Int64]
 
@@ -106,14 +112,14 @@ class BoolList:
 
 @dataclass
 class TensorList:
-    """Indices of values."""
+    """Indices of tensor values."""
 
     items: list[Int32]
 
 
 @dataclass
 class OptionalTensorList:
-    """Indices of values; -1 for none."""
+    """Indices of tensor values; -1 for none."""
 
     items: list[Int32]
 

@@ -1,4 +1,9 @@
-"""MIL's data types: their names, sizes and the torch dtypes that hold them."""
+"""MIL's data types: their names, sizes and the torch dtypes that hold them.
+
+MIL (``DataType`` in coremltools 9.0's ``MIL.proto``) numbers its types differently from ExecuTorch
+(:mod:`pte_foundry.pte.scalar_types`), and has strings and sub-byte integers, which ExecuTorch
+lacks: the two tables describe different formats.
+"""
 
 from dataclasses import dataclass
 
@@ -6,8 +11,8 @@ import torch
 
 from pte_foundry.upstream.coremltools_protobuf import MIL_pb2
 
-# A declared size beyond this is taken for damage, not for a tensor: the largest weight of a large
-# language model (a vocabulary of 256k times 8k) has 2**31 elements.
+# The limit on a declared size, beyond which a program counts as damaged. The largest weight of a
+# large language model (a vocabulary of 256k times 8k) has 2**31 elements.
 MAX_ELEMENTS = 2**32
 
 
@@ -15,9 +20,12 @@ MAX_ELEMENTS = 2**32
 class DType:
     """One of MIL's data types.
 
-    ``torch`` is the dtype values are held in. Types below eight bits are held in the next byte
-    type: only weights have them, and only ``constexpr_*`` operations read them. Strings are held
-    as Python strings and have no torch dtype.
+    Attributes:
+        name: as MIL's text form and the ``dtype`` arguments of operations write it: "fp16".
+        bits: of one element in a file; 0 for strings.
+        torch: the dtype that holds values. Types below eight bits are held in the next byte type:
+            only weights have them, and only ``constexpr_*`` operations read them. None for strings,
+            which are held as Python strings.
     """
 
     name: str

@@ -1,8 +1,12 @@
-"""ExecuTorch's scalar types as torch's."""
+"""ExecuTorch's scalar types as torch's dtypes.
+
+``schema/scalar_type.fbs`` of executorch 1.4, the numbering of c10's ``ScalarType``. Core ML's MIL
+numbers its types differently (:mod:`pte_foundry.formats.mil_dtypes`): they are different formats.
+"""
 
 import torch
 
-# schema/scalar_type.fbs; quantized and bit types have no values of their own in a program.
+# Quantized and bit types are left out: no value of a program has them.
 DTYPES: dict[int, torch.dtype] = {
     0: torch.uint8,
     1: torch.int8,

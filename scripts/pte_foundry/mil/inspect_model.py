@@ -1,14 +1,13 @@
-"""Says what a Core ML model holds, without running or even loading it."""
+"""Description of a Core ML model from its protobuf: nothing is executed, no weight is read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from pte_foundry.errors import ProgramError
-from pte_foundry.formats.contents import count_ops, weigh, weigh_decompressed
+from pte_foundry.formats.mil_contents import count_ops, weigh, weigh_decompressed
+from pte_foundry.formats.mlpackage import body_of, functions_of, read_package
 from pte_foundry.mil import ops  # noqa: F401  (registers the operations)
-from pte_foundry.mil.program import functions_of, read_package
 from pte_foundry.mil.registry import OPSETS, find
 from pte_foundry.mil.run import NamedType
 from pte_foundry.mil.signature import Input, descriptions, read_inputs
@@ -17,27 +16,27 @@ from pte_foundry.upstream.coremltools_protobuf import MIL_pb2, Model_pb2
 
 
 def describe_package(path: Path) -> dict[str, Any]:
-    """Describes an ``.mlpackage`` as :func:`describe_model` does.
+    """Describe an ``.mlpackage`` folder as :func:`describe_model` does.
 
     Raises:
-        ProgramError: it is not a package, or malformed.
+        ProgramError: it is no package, or malformed.
     """
     return describe_model(read_package(path)[0])
 
 
 def describe_model(model: Model_pb2.Model) -> dict[str, Any]:
-    """Describes a model in terms of JSON.
+    """Describe a model as a dict of JSON types.
 
     Returns:
-        ``specification_version``, ``metadata`` (texts by key, the author's own keys included), and
-        for each of ``functions``: ``opset``; ``inputs``, ``outputs`` and ``states`` with name and
-        type (inputs also with the shapes that they may have, and a default if they are optional);
-        ``ops``, numbers of operations by type, nested blocks included, constants left out;
-        ``unsupported``, those of them that the interpreter does not know; ``weight_bytes``, by
-        dtype as they lie in the file; ``decompressed_bytes``, by dtype as operations use them.
+        ``specification_version``; ``metadata``, strings by key, user-defined keys included; and
+        ``functions``, for each: ``opset``; ``inputs``, ``outputs`` and ``states`` with name and
+        type (inputs also with the allowed shapes, and a default if they are optional); ``ops``,
+        number of operations by type, nested blocks included, constants left out; ``unsupported``,
+        those that the interpreter does not implement; ``weight_bytes`` in the file, and
+        ``decompressed_bytes`` as operations use them, both by dtype.
 
     Raises:
-        ProgramError: it is not an ML program, or malformed.
+        ProgramError: the model is no ML program, or malformed.
     """
     functions = functions_of(model)
     meta = model.description.metadata
@@ -61,9 +60,7 @@ def describe_model(model: Model_pb2.Model) -> dict[str, Any]:
 def _describe_function(
     model: Model_pb2.Model, name: str, function: MIL_pb2.Function
 ) -> dict[str, Any]:
-    block = function.block_specializations.get(function.opset)
-    if block is None:
-        raise ProgramError(f"function {name!r} has no body for its opset {function.opset!r}")
+    block = body_of(function)
     opset = OPSETS.get(function.opset)
     declared = tuple(NamedType(i.name, read_type(i.type)) for i in function.inputs)
     inputs, states = read_inputs(declared, descriptions(model, name))
@@ -91,11 +88,11 @@ def _describe_input(given: Input) -> dict[str, Any]:
     if given.ranges:
         described["ranges"] = [list(bounds) for bounds in given.ranges]
     if given.default is not None and given.default.numel():
-        described["default"] = given.default.flatten()[0].item()  # all its elements are the same
+        described["default"] = given.default.flatten()[0].item()  # all elements are equal
     return described | {"accepts": given.describe()}
 
 
 def _types(function: MIL_pb2.Function, block: MIL_pb2.Block) -> dict[str, str]:
-    """The type of every value that can be an output: of inputs and of the outermost operations."""
+    """Type of every value that can be an output: inputs, and results outside of nested blocks."""
     named = [*function.inputs, *(o for operation in block.operations for o in operation.outputs)]
     return {value.name: str(read_type(value.type)) for value in named}

@@ -1,4 +1,4 @@
-"""Says what a ``.pte`` holds, and whether that is what was asked for."""
+"""Description of a ``.pte``, and its verification against the properties of a target."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pte_foundry.errors import ProgramError
-from pte_foundry.formats import coreml, schema
-from pte_foundry.formats.contents import compute_dtypes, count_ops, weigh
-from pte_foundry.formats.read import PteFile, read_pte
+from pte_foundry.formats import pte_schema
+from pte_foundry.formats.coreml_delegate import BACKEND, parse_json, resolve
+from pte_foundry.formats.mil_contents import compute_dtypes, count_ops, weigh
+from pte_foundry.formats.mlpackage import body_of
+from pte_foundry.formats.pte_file import PteFile, read_pte
 
 _JSON_SPECS = ("op_linear_quantizer_config", "pass_pipeline", "enumerated_shapes")
 
@@ -21,14 +23,18 @@ class DelegateDescription:
     """A delegate of a method.
 
     Attributes:
-        compile_specs: decoded: texts, numbers, JSON; other backends' in hexadecimal.
-            ``min_deployment_target`` is a specification version, or None if none was asked for.
-        specification_version: of the model itself; None if it is not Core ML's, or compiled.
+        method: the method that calls the delegate.
+        backend_id: for example ``CoreMLBackend``.
+        bytes: size of the delegate's data, the reference alone if methods share a model.
+        identifier: key of Core ML's compile cache; None for other backends.
+        compile_specs: decoded to strings, numbers and JSON; in hexadecimal for other backends.
+            ``min_deployment_target`` is a specification version, or None if it was not set.
+        specification_version: of the model; None for other backends and compiled models.
         ops: number of operations by type, nested blocks included, constants left out.
-        weight_bytes: bytes of what lies in ``weight.bin``, by MIL dtype ("float16", "int4", …).
+        weight_bytes: bytes in ``weight.bin`` by MIL dtype ("float16", "int4", …).
         compute_dtypes: float dtypes in which operations compute.
         states: names of the model's states.
-        handles: number of torch operators that went into it; 0 if unknown.
+        handles: number of torch operators in the delegate; 0 if unknown.
     """
 
     method: str
@@ -49,11 +55,14 @@ class Description:
     """A program.
 
     Attributes:
+        bytes: size of the file.
+        methods: their names.
+        delegates: of all methods, in the order of the program.
         kernels: number of calls of operators outside of delegates, by name.
-        delegated_fraction: the share of the program's torch operators that Core ML computes. A
-            delegate's share is the number of distinct debug handles it covers, or where it has none
-            (multifunction models) the number of its operations. Outside, every kernel call counts,
-            except those on shapes and scalars. 1.0 for a program that calls nothing.
+        delegated_fraction: the share of the program's torch operators that delegates compute. A
+            delegate counts as the number of its distinct debug handles, or of its operations if it
+            has none (multifunction models). Outside, each kernel call counts as one, except calls
+            on shapes and scalars. 1.0 for a program that calls nothing.
     """
 
     bytes: int
@@ -64,13 +73,13 @@ class Description:
 
     @property
     def specification_version(self) -> int | None:
-        """The newest one that a delegate needs."""
+        """The newest specification version among the delegates; None if no delegate has one."""
         versions = [d.specification_version for d in self.delegates if d.specification_version]
         return max(versions, default=None)
 
     @property
     def ops(self) -> dict[str, int]:
-        """Operations of all delegates by type."""
+        """Number of operations of all delegates, by type."""
         return _total(delegate.ops for delegate in self.delegates)
 
     @property
@@ -80,24 +89,25 @@ class Description:
 
     @property
     def states(self) -> tuple[str, ...]:
+        """Names of the states of all delegates."""
         return tuple(state for delegate in self.delegates for state in delegate.states)
 
     def to_dict(self) -> dict[str, Any]:
-        """The description as JSON takes it."""
+        """The description as a dict of JSON types, totals over the delegates included."""
         names = ("specification_version", "ops", "weight_bytes", "states")
         return asdict(self) | {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What was asked for. None: whatever it is.
+    """Required properties of a program; None accepts any value.
 
     Attributes:
-        specification_version: that the minimum OS stands for.
+        specification_version: the one of the minimum OS.
         precision: "float16" or "float32".
-        compute_units: as in :data:`pte_foundry.formats.coreml.COMPUTE_UNITS`.
+        compute_units: one of :data:`pte_foundry.formats.coreml_delegate.COMPUTE_UNITS`.
         model_type: "model" or "compiled_model".
-        stateful: whether the program takes states.
+        stateful: whether the program has states.
     """
 
     specification_version: int | None = None
@@ -133,25 +143,28 @@ def describe(source: bytes | Path) -> Description:
 
 
 def verify(description: Description, expected: Expected) -> None:
-    """Compare a program with what was asked for. Raises ProgramError that lists all mismatches."""
+    """Compare a program with its required properties.
+
+    Raises ProgramError that lists all mismatches.
+    """
     findings = []
-    if not any(delegate.backend_id == coreml.BACKEND for delegate in description.delegates):
+    if not any(delegate.backend_id == BACKEND for delegate in description.delegates):
         findings.append("nothing is delegated to Core ML")
     for number, delegate in enumerate(description.delegates):
         where = f"delegate {number} of {delegate.method!r}"
-        if delegate.backend_id != coreml.BACKEND:
-            findings.append(f"{where} is {delegate.backend_id}, not {coreml.BACKEND}")
+        if delegate.backend_id != BACKEND:
+            findings.append(f"{where} is {delegate.backend_id}, expected {BACKEND}")
             continue
         findings += [f"{where}: {finding}" for finding in _mismatches(delegate, expected)]
-    # A delegate of a few operations may have reasons for float32; a whole program has not.
+    # A delegate of a few operations may need float32; a whole program does not.
     dtypes = {dtype for delegate in description.delegates for dtype in delegate.compute_dtypes}
     if expected.precision == "float16" and dtypes == {"float32"}:
-        findings.append("computes in float32 only, float16 is wanted")
+        findings.append("computes in float32 only, expected float16")
     if expected.stateful is not None and bool(description.states) != expected.stateful:
-        held = f"states {', '.join(description.states)}" if description.states else "no states"
-        findings.append(f"{held}, {'some' if expected.stateful else 'none'} wanted")
+        found = f"states {', '.join(description.states)}" if description.states else "no states"
+        findings.append(f"{found}, expected {'some' if expected.stateful else 'none'}")
     if findings:
-        raise ProgramError("the program is not what was asked for: " + "; ".join(findings))
+        raise ProgramError("the program does not match its target: " + "; ".join(findings))
 
 
 def _mismatches(delegate: DelegateDescription, expected: Expected) -> Iterator[str]:
@@ -162,28 +175,28 @@ def _mismatches(delegate: DelegateDescription, expected: Expected) -> Iterator[s
         ("model type", specs.get("model_type", "model"), expected.model_type),
         ("precision", specs.get("model_compute_precision"), expected.precision),
     ]
-    if not compiled:  # Apple's own format does not say
+    if not compiled:  # Apple's compiled format does not contain it
         version = delegate.specification_version
         pairs.append(("specification version", version, expected.specification_version))
-    for what, found, wanted in pairs:
-        if wanted is not None and found != wanted:
-            yield f"{what} {found}, {wanted} wanted"
+    for what, found, required in pairs:
+        if required is not None and found != required:
+            yield f"{what} {found}, expected {required}"
     if expected.precision == "float32" and "float16" in delegate.compute_dtypes:
-        yield "computes in float16, only float32 is wanted"
+        yield "computes in float16, expected float32 only"
 
 
 def _describe_delegate(
-    file: PteFile, method: str, delegate: schema.BackendDelegate
+    file: PteFile, method: str, delegate: pte_schema.BackendDelegate
 ) -> DelegateDescription:
     size = len(file.delegate_data(delegate))
-    decode = _decode if delegate.id == coreml.BACKEND else _raw
+    decode = _decode if delegate.id == BACKEND else _raw
     specs = {spec.key: decode(spec) for spec in delegate.compile_specs}
     ops: dict[str, int] = {}
     weights: dict[str, int] = {}
     dtypes: tuple[str, ...] = ()
     identifier, version, states, handles = None, None, (), 0
-    if delegate.id == coreml.BACKEND:
-        model, function = coreml.resolve(file, delegate)
+    if delegate.id == BACKEND:
+        model, function = resolve(file, delegate)
         identifier = model.metadata.get("identifier")
         handles = len(model.handles())
         if not model.compiled:
@@ -192,7 +205,7 @@ def _describe_delegate(
             if body is None:
                 raise ProgramError(f"the Core ML model has no function {function!r}")
             states = tuple(i.name for i in body.inputs if i.type.WhichOneof("type") == "stateType")
-            block = body.block_specializations[body.opset]
+            block = body_of(body)
             ops, weights, dtypes = count_ops(block), weigh(block), compute_dtypes(block)
     return DelegateDescription(
         method=method,
@@ -209,9 +222,9 @@ def _describe_delegate(
     )
 
 
-def _decode(spec: schema.CompileSpec) -> Any:
+def _decode(spec: pte_schema.CompileSpec) -> Any:
     if spec.key in _JSON_SPECS:
-        return coreml.read_json(spec.value, f"compile spec {spec.key}", of=(dict, list))
+        return parse_json(spec.value, f"compile spec {spec.key}", of=(dict, list))
     try:
         text = str(spec.value, "utf-8")
         if spec.key == "min_deployment_target":
@@ -221,17 +234,17 @@ def _decode(spec: schema.CompileSpec) -> Any:
     return text
 
 
-def _raw(spec: schema.CompileSpec) -> str:
+def _raw(spec: pte_schema.CompileSpec) -> str:
     return bytes(spec.value).hex()
 
 
-def _kernels(program: schema.Program) -> dict[str, int]:
+def _kernels(program: pte_schema.Program) -> dict[str, int]:
     calls: Counter[str] = Counter()
     for plan in program.execution_plan:
         for chain in plan.chains:
             for instruction in chain.instructions:
                 call = instruction.instr_args
-                if isinstance(call, schema.KernelCall):
+                if isinstance(call, pte_schema.KernelCall):
                     operator = plan.operators[call.op_index]
                     calls[".".join(filter(None, (operator.name, operator.overload)))] += 1
     return dict(sorted(calls.items()))

@@ -1,4 +1,8 @@
-"""What a Core ML program consists of: its operations, weights and float dtypes, counted."""
+"""Contents of an ML program, counted: operations by type, weights and float dtypes in bytes.
+
+Reads the ``Block`` protobuf (coremltools 9.0, ``mlmodel/format/MIL.proto``). Dtypes are named as
+the protobuf's enumeration names them, in lower case: "float16", "int4".
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,32 @@ from collections.abc import Iterator
 
 from pte_foundry.upstream.coremltools_protobuf import MIL_pb2
 
+CONSTEXPR = "constexpr_"
+"""How the names of the operations begin that decompress weights at load."""
+
 _FLOATS = ("float16", "float32")
-_CONSTEXPR = "constexpr_"
-# They carry values or change their dtype: what computes is between them.
+# Operations that only carry values or change their dtype.
 _NOT_COMPUTE = ("const", "cast", "identity", "read_state", "write_state", "coreml_update_state")
 
 
+def walk_operations(block: MIL_pb2.Block) -> Iterator[MIL_pb2.Operation]:
+    """All operations of a block in order, each followed by those of its nested blocks."""
+    for operation in block.operations:
+        yield operation
+        for nested in operation.blocks:
+            yield from walk_operations(nested)
+
+
 def count_ops(block: MIL_pb2.Block) -> dict[str, int]:
-    """Number of operations by type, nested blocks included, constants left out."""
-    types = Counter(operation.type for operation in _operations(block))
+    """Number of operations by type, nested blocks included, ``const`` left out."""
+    types = Counter(operation.type for operation in walk_operations(block))
     return {name: count for name, count in sorted(types.items()) if name != "const"}
 
 
 def weigh(block: MIL_pb2.Block) -> dict[str, int]:
-    """Bytes in ``weight.bin`` that the block refers to, by dtype: "float16", "int4", …"""
+    """Bytes of the weights in ``weight.bin`` that the block refers to, by dtype."""
     weights: Counter[str] = Counter()
-    for operation in _operations(block):
+    for operation in walk_operations(block):
         values = [*operation.attributes.values()]  # iOS16 keeps compressed weights there
         values += [
             binding.value for given in operation.inputs.values() for binding in given.arguments
@@ -36,22 +50,22 @@ def weigh(block: MIL_pb2.Block) -> dict[str, int]:
 
 
 def weigh_decompressed(block: MIL_pb2.Block) -> dict[str, int]:
-    """Bytes of the weights as operations use them, decompressed, by dtype.
+    """Bytes of the weights as operations use them, by dtype: decompressed, but not upcast.
 
-    These are the values in ``weight.bin`` and the results of ``constexpr_*`` operations that others
-    than ``constexpr_*`` read.
+    Counts the weights in ``weight.bin`` and the results of ``constexpr_*`` operations, where at
+    least one operation other than ``constexpr_*`` reads them.
     """
     read = set(block.outputs)
-    for operation in _operations(block):
+    for operation in walk_operations(block):
         for nested in operation.blocks:
             read.update(nested.outputs)
-        if not operation.type.startswith(_CONSTEXPR):
+        if not operation.type.startswith(CONSTEXPR):
             for given in operation.inputs.values():
                 read.update(binding.name for binding in given.arguments)
     weights: Counter[str] = Counter()
-    for operation in _operations(block):
+    for operation in walk_operations(block):
         stored = operation.type == "const" and operation.attributes["val"].HasField("blobFileValue")
-        if stored or operation.type.startswith(_CONSTEXPR):
+        if stored or operation.type.startswith(CONSTEXPR):
             for output in operation.outputs:
                 if output.name in read:
                     tensor = output.type.tensorType
@@ -60,28 +74,21 @@ def weigh_decompressed(block: MIL_pb2.Block) -> dict[str, int]:
 
 
 def compute_dtypes(block: MIL_pb2.Block) -> tuple[str, ...]:
-    """The float dtypes in which operations compute, told by their results."""
+    """Float dtypes in which operations compute, taken from the types of their results."""
     found = {
         _dtype(output.type.tensorType)
-        for operation in _operations(block)
-        if operation.type not in _NOT_COMPUTE and not operation.type.startswith(_CONSTEXPR)
+        for operation in walk_operations(block)
+        if operation.type not in _NOT_COMPUTE and not operation.type.startswith(CONSTEXPR)
         for output in operation.outputs
     }
     return tuple(dtype for dtype in _FLOATS if dtype in found)
 
 
 def bits(dtype: str) -> int:
-    """Bits of an element of a MIL dtype; 0 if it is not a number."""
+    """Bits of one element of a dtype; 0 for one that is not a number, and for ``bool``."""
     digits = dtype.removeprefix("b").removeprefix("float").removeprefix("uint").removeprefix("int")
     number = digits.split("e")[0]  # float8e4m3fn
     return int(number) if number.isdigit() else 0
-
-
-def _operations(block: MIL_pb2.Block) -> Iterator[MIL_pb2.Operation]:
-    for operation in block.operations:
-        yield operation
-        for nested in operation.blocks:
-            yield from _operations(nested)
 
 
 def _bytes(tensor: MIL_pb2.TensorType) -> int:
