@@ -95,7 +95,7 @@ def test_a_malformed_request_is_declined_and_leaves_nothing_open(build, length, 
 @pytest.fixture
 def idle(tmp_path):
     """A build whose servers have loaded nothing yet."""
-    build = Build(tmp_path)
+    build = Build(tmp_path, TMPDIR=str(tmp_path))  # a server that is killed leaves its socket there
     yield build
     build.end()
     eventually(lambda: not build.left())
