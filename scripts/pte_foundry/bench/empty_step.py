@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from pte_foundry.job import command
-from pte_foundry.job.fork_server import KINDS, PORTABLE
+from pte_foundry.job.fork_server import DETERMINISTIC, KINDS
 
 LOADED_ALREADY, LOADS = "libraries are loaded already", "libraries must be loaded"
 """The first line that it prints: in a fork of a preloaded process, and in a process of its own."""
@@ -19,11 +19,12 @@ def main(argv: list[str] | None = None) -> int:
 
     def step() -> None:
         print(LOADED_ALREADY if "torch" in sys.modules else LOADS)
-        from pte_foundry.job.fork_server.server import load_kind
+        from pte_foundry.job.fork_server.libraries import load_kind
 
         load_kind(arguments.kind)
 
-    return command.run(arguments, step, deterministic=arguments.kind == PORTABLE, fork=True)
+    deterministic = arguments.kind == DETERMINISTIC
+    return command.run(arguments, step, deterministic=deterministic, fork=True)
 
 
 if __name__ == "__main__":

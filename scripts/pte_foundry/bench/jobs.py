@@ -14,15 +14,14 @@ from pathlib import Path
 
 from pte_foundry.bench.empty_step import LOADED_ALREADY, LOADS
 from pte_foundry.bench.measure import Comparison, Side, side_by_side
-from pte_foundry.job.fork_server import KINDS, VARIABLE
-from pte_foundry.job.fork_server.client import OFF
+from pte_foundry.job.fork_server import KINDS, OFF, VARIABLE
 from pte_foundry.lock import LIBRARY
 
 TITLE = "A job's fixed cost"
 HOW = (
     "Seconds from the start to the end of a step that imports the libraries of its kind and does "
     "nothing else, alternately in a fork of a preloaded process and in a process of its own "
-    f"({VARIABLE}={OFF}), with the log file that every step has. portable: steps that compute the "
+    f"({VARIABLE}={OFF}), with the log file that every step has. deterministic: steps that compute the "
     "bytes of artifacts, such as lowering; native: steps that run programs, such as validation. "
     "once_a_build_s: the first step, for which the fork server imports the libraries."
 )
@@ -79,7 +78,7 @@ def _fork_servers(folder: Path) -> Iterator[str]:
 def _step(kind: str, folder: Path, sockets: str) -> str:
     """Runs the step; returns the first line of its log."""
     options = ["--kind", kind, "--log", "step.log"]
-    command = [sys.executable, "-m", "pte_foundry.bench.empty_step", *options]
+    command = [sys.executable, "-P", "-m", "pte_foundry.bench.empty_step", *options]
     environment = os.environ | {"PYTHONPATH": str(LIBRARY.parent), VARIABLE: sockets}
     subprocess.run(command, cwd=folder, env=environment, check=True)
     return (folder / "step.log").read_text(encoding="utf-8").splitlines()[0]

@@ -1,35 +1,117 @@
-"""``pte-foundry diverge``: attributes an artifact's error to its layers, against the fp32 program."""
+"""``pte-foundry diverge``: attributes an artifact's error to its layers."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pte_foundry.cli.console import cell, printable
 from pte_foundry.cli.console import console as make_console
+from pte_foundry.cli.files import existing
 from pte_foundry.errors import InputError
 from pte_foundry.files import read_json, sha256
 
 SHOWN = 20
 
+DESCRIPTION = """\
+Runs an artifact and the fp32 program side by side on a few evaluation samples,
+and prints the layers that introduce the largest error. Introduced: SQNR in dB
+of the artifact's values in the layer against fp32 from the same inputs, so
+errors of earlier layers do not count. Accumulated: against fp32 from the
+model's inputs. Lower is worse. Both measure values inside of the program, not
+their effect on the outputs.
 
-def beside(pte: Path) -> dict[str, Path]:
-    """The files behind an artifact ``…/pte/{model}/{recipe}/{target}.pte`` of a results folder.
+For results/pte/MODEL/RECIPE/TARGET.pte the other files are found in the same
+results folder."""
+EXAMPLES = """\
+  pte-foundry diverge results/pte/minilm/lut4/ios18.pte
+  pte-foundry diverge results/pte/minilm/lut4/ios18.pte --layers 5 --samples 16
+  pte-foundry diverge a.pte --program fp32.pt2 --reference samples.safetensors \\
+      --debug-handles lowered.json --json
+"""
 
-    Targets that differ in compute units only share a lowered program, so it is told by its content.
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pte", type=Path, metavar="FILE", help="the artifact, a .pte")
+    files = parser.add_argument_group("files of the build", "needed outside of a results folder")
+    files.add_argument("--program", type=Path, metavar="PT2", help="the exported fp32 program")
+    files.add_argument(
+        "--reference", type=Path, metavar="SAFETENSORS", help="its evaluation samples"
+    )
+    files.add_argument(
+        "--debug-handles", type=Path, metavar="JSON", help="the debug handles of the lowering"
+    )
+    parser.add_argument(
+        "--samples", type=_positive, metavar="N", help="evaluation samples to run (a few)"
+    )
+    parser.add_argument(
+        "--layers",
+        type=_positive,
+        default=SHOWN,
+        metavar="N",
+        help=f"layers to print ({SHOWN})",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="JSON", help="write the report of all layers here"
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 0")
+    return int(text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from pte_foundry.files import write_json
+    from pte_foundry.models import programs
+    from pte_foundry.models.tensors import Samples
+    from pte_foundry.pte import Pte
+    from pte_foundry.validate.divergence import SAMPLES, diverge
+
+    pte = existing(arguments.pte)
+    names = ("program", "reference", "debug_handles")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name)}
+    files = given if len(given) == len(names) else files_behind(pte) | given
+    _require(files.values())
+    report = diverge(
+        Pte.load(pte),
+        programs.load(files["program"]),
+        read_json(files["debug_handles"])["operators"],
+        Samples.load(files["reference"]).inputs[: arguments.samples or SAMPLES],
+    )
+    report |= {"artifact": {"path": pte.as_posix(), "sha256": sha256(pte)}}
+    if arguments.output:
+        write_json(arguments.output, report)
+    if arguments.json:
+        print(json.dumps(report, indent=1, sort_keys=True))
+    else:
+        _print_layers(report, arguments.layers)
+    return 0
+
+
+def files_behind(pte: Path) -> dict[str, Path]:
+    """Returns the files that an artifact ``…/pte/MODEL/RECIPE/TARGET.pte`` was built from.
+
+    Targets that differ in compute units only share a lowered program, so it is found by content.
 
     Raises:
-        InputError: there are none, or the artifact was not made from any of them.
+        InputError: the artifact is not in a results folder, or was built from none of its
+            lowered programs.
     """
     from pte_foundry.pte import Pte
 
     recipe = pte.absolute().parent
-    model, results = recipe.parent, recipe.parents[2]
+    model = recipe.parent
+    results = model.parent.parent
+    folder = results / "lower" / model.name / recipe.name
     carried = _carried(Pte.load(pte))
-    lowered = sorted((results / "lower" / model.name / recipe.name).glob("*.pte"))
-    for candidate in lowered:
+    candidates = sorted(folder.glob("*.pte"))
+    for candidate in candidates:
         if _carried(Pte.load(candidate)) == carried:
             return {
                 "program": results / "export" / f"{model.name}.pt2",
@@ -37,9 +119,10 @@ def beside(pte: Path) -> dict[str, Path]:
                 "debug_handles": candidate.with_suffix(".json"),
             }
     raise InputError(
-        f"{pte} is not beside what it was made from: {len(lowered)} lowered programs in "
-        f"{results / 'lower' / model.name / recipe.name}, none of them with its content. "
-        "Name the files: --program, --reference and --debug-handles."
+        f"{pte}: {len(candidates)} lowered programs in {folder}, and none has the artifact's "
+        "content. Expected an artifact in its results folder, "
+        "results/pte/MODEL/RECIPE/TARGET.pte, unchanged since the last build. Build it again, or "
+        "name the files it was built from: --program, --reference and --debug-handles."
     )
 
 
@@ -47,10 +130,18 @@ def _carried(pte: Any) -> list[tuple[bytes, bytes]]:
     return [(bytes(d.model.model), bytes(d.model.weights or b"")) for d in pte.delegates]
 
 
-def show(report: Mapping[str, Any], rows: int) -> None:
+def _require(files: Iterable[Path]) -> None:
+    """Raises InputError that lists the files that do not exist."""
+    if missing := [str(file) for file in files if not file.exists()]:
+        raise InputError(
+            f"missing: {', '.join(missing)}. Build the artifact again, or name the files it was "
+            "built from: --program, --reference and --debug-handles."
+        )
+
+
+def _print_layers(report: Mapping[str, Any], rows: int) -> None:
     """Prints the layers that introduce most."""
     from rich.table import Table
-    from rich.text import Text
 
     from pte_foundry.report import text
 
@@ -69,53 +160,13 @@ def show(report: Mapping[str, Any], rows: int) -> None:
             text.noise(layer["accumulated_sqnr_db"]),
             text.interval(layer["reference"]),
             text.interval(layer["program"]),
-            Text(text.layer(layer["layer"])),
-            Text(", ".join(layer["hazards"]), style="red"),
+            cell(text.layer(layer["layer"])),
+            cell(", ".join(layer["hazards"]), "red"),
         )
     console.print(table)
     console.print()
     if (left := len(report["layers"]) - rows) > 0:
         console.print(f"and {left} more layers")
     if report["uncovered"]:
-        listed = ", ".join(report["uncovered"])
-        console.print(Text(f"without a value in the artifact: {listed}", style="dim"))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pte", type=Path, help="the artifact, in a results folder")
-    parser.add_argument("--program", type=Path, help="the exported fp32 program, .pt2")
-    parser.add_argument("--reference", type=Path, help="its evaluation samples, .safetensors")
-    parser.add_argument("--debug-handles", type=Path, help="of the lowering, .json")
-    parser.add_argument("--samples", type=int, help="how many evaluation samples to run")
-    parser.add_argument(
-        "--layers", type=int, default=SHOWN, help=f"how many layers to print ({SHOWN})"
-    )
-    parser.add_argument("--output", type=Path, help="write the report of all layers here, .json")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    from pte_foundry.files import write_json
-    from pte_foundry.models import programs
-    from pte_foundry.models.tensors import Samples
-    from pte_foundry.pte import Pte
-    from pte_foundry.validate.divergence import SAMPLES, diverge
-
-    pte = arguments.pte
-    names = ("program", "reference", "debug_handles")
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name)}
-    files = given if len(given) == len(names) else beside(pte) | given
-    report = diverge(
-        Pte.load(pte),
-        programs.load(files["program"]),
-        read_json(files["debug_handles"])["operators"],
-        Samples.load(files["reference"]).inputs[: arguments.samples or SAMPLES],
-    )
-    report |= {"artifact": {"path": pte.as_posix(), "sha256": sha256(pte)}}
-    if arguments.output:
-        write_json(arguments.output, report)
-    if arguments.json:
-        print(json.dumps(report, indent=1, sort_keys=True))
-    else:
-        show(report, arguments.layers)
-    return 0
+        listed = printable(", ".join(report["uncovered"]))
+        console.print(cell(f"without a value in the artifact: {listed}", "dim"))

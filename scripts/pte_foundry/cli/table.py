@@ -1,12 +1,28 @@
-"""``pte-foundry table``: prints the table of builds; its exit code is 1 if any build failed."""
+"""``pte-foundry table``: prints the table of builds."""
 
 import argparse
 import json
 from pathlib import Path
 
 from pte_foundry.cli.console import console
+from pte_foundry.errors import DamagedError, InputError
 from pte_foundry.files import read_json
 from pte_foundry.report.table import render
+
+SUMMARY = Path("results/summary.json")
+
+DESCRIPTION = """\
+Prints the builds of the last run: size in decimal units (1 kB = 1000 B), signal
+to quantization noise ratio (SQNR) in dB against the fp32 model, over all
+samples and of the worst one, share of samples whose top class agrees with fp32,
+task metrics, and every gate that failed."""
+EXAMPLES = """\
+  pte-foundry table
+  pte-foundry table elsewhere/results/summary.json
+  pte-foundry table --json | jq '.builds[] | select(.status == "fail") | .build'
+"""
+_NO_SUMMARY = f"not a summary, or a damaged one. Expected {SUMMARY} as a build writes it."
+EXIT_CODES = {0: "no build failed", 1: "a build failed, or there is no summary"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,17 +30,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "summary",
         type=Path,
         nargs="?",
-        default=Path("results/summary.json"),
-        help="the summary to print (results/summary.json)",
+        default=SUMMARY,
+        metavar="SUMMARY",
+        help=f"the summary of the builds ({SUMMARY})",
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    summary = read_json(arguments.summary)
+    path = arguments.summary
+    if not path.exists():
+        raise InputError(
+            f"{path}: no such file. Build first (make, or snakemake --cores all), or name the "
+            "summary of another results folder."
+        )
+    try:
+        summary = read_json(path)
+    except DamagedError as error:
+        raise InputError(f"{path}: {_NO_SUMMARY}") from error
+    if not {"builds", "totals"} <= summary.keys():
+        raise InputError(f"{path}: {_NO_SUMMARY}")
     if arguments.json:
         print(json.dumps(summary, indent=1, sort_keys=True))
     else:
-        page = arguments.summary.parent / "report" / "index.html"
+        page = path.parent / "report" / "index.html"
         render(summary, console(), page if page.exists() else None)
     return 1 if summary["totals"]["failed"] else 0

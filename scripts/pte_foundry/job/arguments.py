@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 
 
 def add_slice(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--slice``, what a stage reads of the config."""
+    """Adds ``--slice``, the part of the config that a stage reads."""
     parser.add_argument(
         "--slice", type=slice_argument, required=True, help="this stage's part of the config"
     )
 
 
 def slice_argument(text: str) -> Any:
-    """Decodes a slice. Raises ``argparse.ArgumentTypeError``."""
+    """Decodes a slice, JSON. Raises ``argparse.ArgumentTypeError`` if it is not JSON."""
     try:
         return decoded(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not a slice of the config: {error}") from error
+        raise argparse.ArgumentTypeError(
+            f"not a slice of the config, which must be JSON: {error}"
+        ) from error
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +37,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def model_of(arguments: argparse.Namespace, *, trained: bool = True) -> ModelModule:
-    """Loads the model that the options name, with the options of its configuration.
+    """Loads the model that ``--model`` describes, with the options of its slice.
 
-    Without ``trained`` it gets no weights, because its ``train()`` is about to make them.
+    Args:
+        arguments: as parsed with the options of :func:`add_model`.
+        trained: load its weights; false while ``train()`` is about to make them.
 
     Raises DamagedError if its weights or data have changed since they were fetched.
     """

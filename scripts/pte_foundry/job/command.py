@@ -1,7 +1,7 @@
-"""What the commands behind the rules have in common: arguments, log, errors, environment.
+"""What the commands of the rules share: arguments, log, errors, environment, fork server.
 
-A command module imports nothing heavy at its top, but in its step: by then the log is open for what
-libraries print as they load, and the environment is the one that they must find.
+A command module imports nothing heavy at its top, but in its step. By then the log is open for what
+libraries print while they load, and the environment is the one that they must find.
 """
 
 from __future__ import annotations
@@ -9,30 +9,29 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pte_foundry.errors import FoundryError
 from pte_foundry.job import deterministic_env, resource_usage
-from pte_foundry.job.fork_server import NATIVE, PORTABLE
-from pte_foundry.job.fork_server.client import hand_over
-
-if TYPE_CHECKING:
-    pass
+from pte_foundry.job.fork_server import DETERMINISTIC, NATIVE
+from pte_foundry.job.fork_server.client import run_in_fork
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the options that every stage takes."""
+    """Returns a parser with the options that every step takes."""
     made = argparse.ArgumentParser(description=description, allow_abbrev=False)
     made.add_argument(
         "--log", type=Path, help="file for everything that this step and its libraries print"
     )
-    made.add_argument("--benchmark", type=Path, help="file for what this step costs, .tsv")
+    made.add_argument(
+        "--benchmark", type=Path, help="file for the step's run time and peak memory, .tsv"
+    )
     return made
 
 
@@ -43,17 +42,21 @@ def run(
     deterministic: bool = False,
     fork: bool = False,
 ) -> int:
-    """Runs one step; its exit code is 0, or 1 after an error.
+    """Runs one step; returns its exit code, 1 after an error, 128 + n after signal n.
 
-    With ``deterministic`` the step runs in :data:`pte_foundry.job.deterministic_env.ENVIRONMENT`. What the step and its
-    libraries print goes to ``--log``; the terminal sees one message if the step fails: the message
-    alone if the user can mend the cause, else the exception and where its traceback is.
+    What the step and its libraries print goes to ``--log``. If the step fails, the terminal shows
+    one message: of an error that the user can fix the message alone, of any other also its type.
+    The log also has the traceback, unless the user can fix the error and it has no cause.
 
-    With ``fork`` the step runs in a fork of a process that has the libraries loaded, if there is
-    one (:mod:`pte_foundry.job.fork_server`).
+    Args:
+        arguments: as parsed by :func:`parser`.
+        step: the work; it imports what it needs.
+        deterministic: run in :data:`pte_foundry.job.deterministic_env.ENVIRONMENT`.
+        fork: run in a fork of a process that has the libraries loaded, if there is one
+            (:mod:`pte_foundry.job.fork_server`).
     """
-    if fork and (code := hand_over(PORTABLE if deterministic else NATIVE)) is not None:
-        return code
+    if fork and (code := run_in_fork(DETERMINISTIC if deterministic else NATIVE)) is not None:
+        return code if code >= 0 else _report_killed(-code, arguments.log)
     if deterministic:
         deterministic_env.enter()
     with _printing_to(arguments.log) as terminal:
@@ -66,21 +69,44 @@ def run(
             step()
             if arguments.benchmark:
                 resource_usage.write(arguments.benchmark, time.monotonic() - began)
-        except FoundryError as error:
-            _say(terminal, f"error: {error}")
-            return 1
-        except Exception as error:
-            with suppress(OSError):  # a disk that is full is full for the log as well
-                traceback.print_exc()
-            where = f" (traceback in {arguments.log})" if arguments.log else ""
-            _say(terminal, f"error: {type(error).__name__}: {error}{where}")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a panic of a library in Rust is no Exception
+            _report(error, terminal, arguments.log)
             return 1
         logging.info("done in %.1f s", time.monotonic() - began)
     return 0
 
 
+def _report(error: BaseException, terminal: int, log: Path | None) -> None:
+    """Writes an error to the log, with the traceback that tells more, and to the terminal."""
+    known = isinstance(error, FoundryError)
+    where = ""
+    if not known or error.__cause__:
+        with suppress(OSError):  # a full disk is full for the log as well
+            traceback.print_exception(error)
+        where = f" (traceback in {log})" if log else ""
+    _say(terminal, f"error: {error if known else f'{type(error).__name__}: {error}'}{where}")
+
+
+def _report_killed(number: int, log: Path | None) -> int:
+    """Tells which signal ended the child that ran the step; returns the exit code of a shell."""
+    hint = " (out of memory?)" if number == signal.SIGKILL else ""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # real-time signals have no names
+        name = f"signal {number}"
+    message = f"error: killed by {name}{hint}"
+    if log:
+        with suppress(OSError), log.open("a", encoding="utf-8") as file:
+            print(message, file=file)
+    print(message, file=sys.stderr)
+    return 128 + number
+
+
 def _say(terminal: int, message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    with suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
     if terminal != sys.stderr.fileno():
         os.write(terminal, (message + "\n").encode())
 

@@ -1,10 +1,10 @@
 """The environment in which everything that feeds a ``.pte``'s bytes is computed.
 
 The same inputs must give the same bytes on every x86-64 machine. Floating-point results depend on
-more than the program: libraries pick their code by the processor they find, split sums by the
-number of threads, and Python orders sets by a random seed. Each variable below takes one of these
-choices away. Some are read before ``main`` runs (glibc) or when a library is first loaded, so a
-process that lacks them starts itself anew with them; nothing heavy has been imported by then.
+more than the program: libraries pick their code by the processor, split sums by the number of
+threads, and Python orders sets by a random seed. Each variable below removes one of these choices.
+Some are read before ``main`` runs (glibc) or when a library is first loaded, so a process without
+them replaces itself by one that has them. Nothing heavy has been imported by then.
 """
 
 import os
@@ -32,7 +32,11 @@ ENVIRONMENT = {
 
 
 def enter() -> None:
-    """Returns only in a process that has :data:`ENVIRONMENT`; otherwise replaces this process."""
+    """Makes sure that this process has :data:`ENVIRONMENT`.
+
+    Otherwise replaces it by one that has, with the same interpreter options (such as ``-P``) and
+    arguments, and does not return.
+    """
     if all(os.environ.get(name) == value for name, value in ENVIRONMENT.items()):
         return
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | ENVIRONMENT)

@@ -1,8 +1,8 @@
-"""What a step costs: the files ``benchmarks/….tsv``.
+"""Run time and peak memory of a step: the files ``benchmarks/….tsv``.
 
-Snakemake's own ``benchmark:`` watches the processes below a job's shell. It looks now and then, so
-that it misses short peaks, and it does not see a step that a warm process runs
-(:mod:`pte_foundry.job.fork_server`). The step itself can ask the system.
+Snakemake's own ``benchmark:`` samples the processes below a job's shell. So it misses short peaks,
+and steps that run in a fork of a server (:mod:`pte_foundry.job.fork_server`). The system has exact
+values for the step itself.
 """
 
 import resource
@@ -18,8 +18,8 @@ _MEBIBYTE = 2**20 if sys.platform == "darwin" else 2**10
 def write(path: Path, seconds: float) -> None:
     """Writes one row: wall time and CPU time in seconds, peak memory in MiB.
 
-    Columns have Snakemake's names. ``max_rss`` counts the libraries that are shared with a warm
-    process as if they were the step's own.
+    Columns have Snakemake's names. ``max_rss`` includes the libraries whose memory a forked step
+    shares with the fork server.
     """
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     peak = max(usage.ru_maxrss for usage in used) / _MEBIBYTE

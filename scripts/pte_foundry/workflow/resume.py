@@ -1,7 +1,7 @@
-"""Clears what an interrupted build left in this folder, before the next one starts.
+"""Cleans up after an interrupted build in a folder, before the next one starts.
 
-Snakemake's lock outlives a Snakemake that was killed. So do the steps that it had started: they end
-by themselves, and must not write after the next build has begun.
+A Snakemake that is killed leaves its lock, and steps that still run. The steps end by themselves,
+but must not write into a folder in which the next build has begun.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ STEPS = "pte_foundry.steps"
 
 
 class BusyError(FoundryError):
-    """Another build is working in this folder."""
+    """Another build is running in this folder."""
 
 
 def is_snakemake(command: list[str]) -> bool:
-    """Whether this is Snakemake itself, and not a shell or a step that it started."""
+    """Returns whether a command is Snakemake itself, and not a shell or step of a build."""
     return any(Path(part).name == "snakemake" for part in command[:3])
 
 
 def step_of(command: list[str]) -> str | None:
-    """Which step of a build this is, if it is one: rules alone give a module a log."""
+    """Returns the step of a build that a command runs, or None. Only rules pass ``--log``."""
     if "-m" not in command[:4] or "--log" not in command:
         return None
     package, _, step = command[command.index("-m") + 1].rpartition(".")
@@ -36,14 +36,17 @@ def step_of(command: list[str]) -> str | None:
 
 
 def working_here(folder: Path) -> tuple[list[psutil.Process], list[psutil.Process]]:
-    """The Snakemakes and the steps that run in ``folder``, without this process and its parents."""
+    """Returns the Snakemakes and the steps that run in a folder.
+
+    This process and its parents do not count, and neither do other users' processes.
+    """
     ours = {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
     snakemakes, steps = [], []
     for process in psutil.process_iter():
         try:
             command, here = process.cmdline(), Path(process.cwd()) == folder
         except psutil.Error:
-            continue  # gone meanwhile, or of another user
+            continue  # ended meanwhile, or another user's
         if not here or process.pid in ours:
             continue
         if is_snakemake(command):
@@ -54,9 +57,9 @@ def working_here(folder: Path) -> tuple[list[psutil.Process], list[psutil.Proces
 
 
 def resume(folder: Path) -> None:
-    """Waits for steps without a Snakemake, removes its lock, and what was half-written.
+    """Waits for steps whose Snakemake is gone, then removes its lock and half-written files.
 
-    Raises BusyError if a Snakemake is running here.
+    Raises BusyError if a Snakemake is running in the folder.
     """
     snakemakes, steps = working_here(folder)
     if snakemakes:
@@ -69,5 +72,5 @@ def resume(folder: Path) -> None:
         psutil.wait_procs(steps)
     if any((folder / ".snakemake" / "locks").glob("*")):
         subprocess.run(["snakemake", "--unlock"], cwd=folder, check=True, capture_output=True)
-    for path in sorted((folder / "results").glob("**/.*")):  # as pte_foundry.files names them
+    for path in sorted((folder / "results").glob("**/.*")):  # named by pte_foundry.files
         shutil.rmtree(path) if path.is_dir() else path.unlink()

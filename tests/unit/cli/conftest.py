@@ -1,3 +1,31 @@
-"""The packages of the tests of the interpreter, for the tests of the command."""
+"""What the tests of the commands share: the packages of the interpreter's tests, and a summary."""
 
+import pytest
+from pte_foundry.cli import main
+from pte_foundry.files import write_json
+from pte_foundry.report.summary import summarize
+
+from tests.made_up_reports import reports
 from tests.mil.conftest import *  # noqa: F403
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs the command; gives exit code, stdout and stderr."""
+
+    def call(*arguments):
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def summary(tmp_path):
+    """The path of ``results/summary.json`` in a folder: some builds, of which one has failed."""
+    made = summarize(reports())
+    assert made["totals"]["failed"]
+    path = tmp_path / "results" / "summary.json"
+    path.parent.mkdir()
+    write_json(path, made)
+    return path

@@ -1,10 +1,11 @@
-"""Protects ``python -m pte_foundry.mil``: what it runs, says, and answers to wrong arguments.
+"""Protects ``pte-foundry inspect``, ``run`` and ``ops``: results, output, and messages.
 
 The packages are made by coremltools, saved, and handled as a user's own would be.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -12,24 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from pte_foundry.cli.program import main
 from pte_foundry.errors import ProgramError
 from pte_foundry.mil import Program
 from pte_foundry.upstream.coremltools_protobuf import Model_pb2
 
 from tests.mil.mil_cases import HALF, SINGLE
 from tests.project import ROOT
-
-
-@pytest.fixture
-def call(capsys):
-    """Runs the command; gives exit code, stdout and stderr."""
-
-    def call(*arguments):
-        code = main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture
@@ -207,6 +196,39 @@ def test_inspection_shows_flexible_and_optional_inputs_states_and_functions(
     ]
 
 
+def edited(package, edit):
+    """The package's model after an edit, back in its place."""
+    file = package / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    model = Model_pb2.Model.FromString(file.read_bytes())
+    edit(model)
+    file.write_bytes(model.SerializeToString())
+    return package
+
+
+def test_texts_of_a_file_are_printed_as_they_are_but_for_control_characters(
+    call, functions, tmp_path
+):
+    """No markup, no emoji, and nothing that rewrites what a terminal shows."""
+
+    def edit(model):
+        model.description.metadata.shortDescription = "[bold]x[/bold] [/] :cat: \x1b[2Ja\n\u202eb"
+        model.description.metadata.userDefined["[red]key\x07"] = "value"
+        for function in model.mlProgram.functions.values():
+            for operation in function.block_specializations[function.opset].operations:
+                if operation.type == "mul":
+                    operation.type = "mul[/]\x9b2J"
+
+    package = edited(shutil.copytree(functions, tmp_path / "model.mlpackage"), edit)
+    _, out, _ = call("inspect", package)
+    assert "[bold]x[/bold] [/] :cat: \\x1b[2Ja\\n\\u202eb" in out
+    assert "[red]key\\x07" in out
+    assert "mul[/]\\x9b2J not supported" in out
+    assert json.loads(call("inspect", package, "--json")[1])["metadata"]["[red]key\x07"] == "value"
+    code, _, err = call("run", package, "--function", "doubled")
+    assert (code, "mul[/]\\x9b2J (iOS18) x" in err) == (1, True), err
+    assert not any(character < " " for character in (out + err).replace("\n", ""))
+
+
 def test_all_unsupported_operations_of_all_functions_are_named_at_once(functions):
     model = functions / "Data" / "com.apple.CoreML" / "model.mlmodel"
     broken = Model_pb2.Model.FromString(model.read_bytes())
@@ -247,11 +269,12 @@ def test_the_table_of_operations_tells_versions_and_reasons(call, monkeypatch):
     }
 
 
-def test_the_command_runs_as_a_program(several):
+@pytest.mark.parametrize("module", ["pte_foundry", "pte_foundry.cli"])
+def test_the_command_runs_as_a_module(several, module):
     done = subprocess.run(
-        [sys.executable, "-m", "pte_foundry.mil", "inspect", str(several)],
+        [sys.executable, "-P", "-m", module, "inspect", str(several)],
         cwd=ROOT,
-        env=os.environ,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "scripts")},
         capture_output=True,
         text=True,
         check=True,

@@ -1,4 +1,4 @@
-"""Protects what a user sees of a failing step, and the environment that bytes are made in."""
+"""Protects what a user sees of a failing step, and the environment that feeds the bytes."""
 
 import os
 import subprocess
@@ -19,21 +19,21 @@ def step():
     os.write(2, b"C++ talks\\n")
     {body}
 parser = command.parser("")
-raise SystemExit(command.run(parser.parse_args(), step, portably={portably}))
+raise SystemExit(command.run(parser.parse_args(), step, deterministic={deterministic}))
 """
 
 
 @pytest.fixture
 def run(tmp_path):
-    def run(body="pass", portably=False, **environment):
+    def run(body="pass", deterministic=False, options=(), **environment):
         file = tmp_path / "step.py"
-        file.write_text(STEP.format(body=body, portably=portably))
+        file.write_text(STEP.format(body=body, deterministic=deterministic))
         log = tmp_path / "logs" / "step.log"
         done = subprocess.run(
-            [sys.executable, str(file), "--log", str(log)],
+            [sys.executable, *options, str(file), "--log", str(log)],
             capture_output=True,
             text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            env=os.environ | {"PYTHONPATH": str(ROOT / "scripts")} | environment,
             check=False,
         )
         return done, log.read_text()
@@ -56,6 +56,30 @@ def test_an_error_of_the_user_is_one_message_without_a_traceback(run):
     assert "Traceback" not in log
 
 
+def test_an_error_with_a_cause_names_the_log_that_holds_its_traceback(run):
+    """The cause is an exception of the user's model, or of a library."""
+    raised = "try: {'a': 1}['b']\n    except KeyError as e: raise FoundryError('no forward') from e"
+    done, log = run(raised)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no forward (traceback in ")
+    assert done.stderr.endswith("step.log)\n")
+    assert "KeyError: 'b'" in log
+    assert log.count("Traceback") == 2
+    assert log.index("KeyError: 'b'") < log.index("FoundryError: no forward")
+
+
+def test_what_is_no_exception_is_an_error_as_well(run):
+    """PanicException of libraries in Rust is a BaseException."""
+    done, log = run("raise BaseException('panic')")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: BaseException: panic (traceback in ")
+    assert "Traceback" in log
+
+
+def test_the_code_of_an_exit_is_kept(run):
+    assert run("sys.exit(7)")[0].returncode == 7
+
+
 def test_an_error_of_ours_names_the_log_that_holds_its_traceback(run):
     done, log = run("1 / 0")
     assert done.returncode == 1
@@ -64,26 +88,34 @@ def test_an_error_of_ours_names_the_log_that_holds_its_traceback(run):
     assert "Traceback" in log
 
 
-def test_a_portable_step_runs_in_the_fixed_environment_whatever_it_was_started_in(run):
+def test_a_deterministic_step_runs_in_the_fixed_environment_whatever_it_was_started_in(run):
     show = "print({k: os.environ[k] for k in ('OMP_NUM_THREADS', 'PYTHONHASHSEED', 'TZ')})"
     expected = "{'OMP_NUM_THREADS': '1', 'PYTHONHASHSEED': '0', 'TZ': 'UTC'}"
-    _, first = run(show, portably=True)
-    _, second = run(show, portably=True, OMP_NUM_THREADS="7", PYTHONHASHSEED="5", TZ="Asia/Tokyo")
+    _, first = run(show, deterministic=True)
+    _, second = run(
+        show, deterministic=True, OMP_NUM_THREADS="7", PYTHONHASHSEED="5", TZ="Asia/Tokyo"
+    )
     assert expected in first
     assert expected in second
 
 
-def test_a_portable_step_rounds_as_a_processor_without_fused_multiply_add(run):
+def test_a_deterministic_step_rounds_as_a_processor_without_fused_multiply_add(run):
     """glibc's exp differs in the last bit with FMA: the reason for GLIBC_TUNABLES."""
     body = (
         "import hashlib, math, struct; print('digest', hashlib.sha256(b''.join("
         "struct.pack('d', math.exp(i * 3.7e-4)) for i in range(1, 200000))).hexdigest())"
     )
-    _, portably = run(body, portably=True)
+    _, deterministic = run(body, deterministic=True)
     emulated = deterministic_env.ENVIRONMENT["GLIBC_TUNABLES"]
     _, without_fma = run(body, GLIBC_TUNABLES=emulated)
     digests = [
         next(line for line in log.splitlines() if line.startswith("digest"))
-        for log in (portably, without_fma)
+        for log in (deterministic, without_fma)
     ]
     assert digests[0] == digests[1]
+
+
+def test_a_deterministic_step_keeps_the_options_of_its_interpreter(run):
+    """With -P, a file of the folder that it runs in hides no package that a model imports."""
+    _, log = run("print('safe path', sys.flags.safe_path)", deterministic=True, options=["-P"])
+    assert "safe path True" in log

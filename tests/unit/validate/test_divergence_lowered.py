@@ -8,16 +8,11 @@ import io
 
 import pytest
 import torch
-from pte_foundry.cli.main import main
-from pte_foundry.files import read_json, write_json
 from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
-from pte_foundry.models import programs
-from pte_foundry.models.tensors import Samples
 from pte_foundry.pte import Pte
 from pte_foundry.quantize import pt2e
 from pte_foundry.quantize.weight_only import quantize
-from pte_foundry.report import text
 from pte_foundry.validate.divergence import diverge
 from torch import nn
 
@@ -126,31 +121,6 @@ def test_in_fp32_no_layer_introduces_anything(residual):
     assert ["aten.conv2d.default @ stem.0", "aten.batch_norm.default @ stem.1"] in [
         layer["layer"] for layer in report["layers"]
     ]
-
-
-def test_the_artifact_alone_is_enough_in_a_results_folder(residual, tmp_path, capfd):
-    edge = edge_program.make(residual, [])
-    pte, sources = lower(edge, TARGET), edge.debug_handles
-    artifact, before = (tmp_path / stage / "net/fp16" for stage in ("pte", "lower"))
-    for folder, name in ((artifact, "ios18.pte"), (before, "key.pte")):
-        folder.mkdir(parents=True)
-        (folder / name).write_bytes(pte)
-    write_json(before / "key.json", {"operators": sources})
-    programs.save(residual, tmp_path / "export/net.pt2")
-    Samples(IMAGES, [], None).save(tmp_path / "reference/net.safetensors")
-    output = tmp_path / "report.json"
-    command = ["diverge", str(artifact / "ios18.pte"), "--layers", "3", "--output", str(output)]
-    assert main(command) == 0
-    printed = capfd.readouterr().out
-    report = read_json(output)
-    assert report["samples"] == 4
-    for layer in report["layers"][:3]:
-        assert text.layer(layer["layer"]) in printed
-    assert f"and {len(report['layers']) - 3} more layers" in printed
-
-    (before / "key.pte").unlink()
-    assert main(command) == 1
-    assert "Name the files: --program, --reference and --debug-handles" in capfd.readouterr().err
 
 
 def test_a_stateful_program_is_compared_and_its_state_kept():

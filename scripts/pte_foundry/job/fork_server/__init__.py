@@ -1,21 +1,45 @@
-"""Jobs without the seconds that torch, torchao, executorch and coremltools take to load.
+"""Steps without the seconds that torch, torchao, executorch and coremltools take to import.
 
-Most of what a small job costs is the import of these libraries. While Snakemake works on one
-machine, two processes have them loaded, one for each environment that steps run in (:data:`KINDS`).
-A step that is started (``python -m scripts.<step>``, a few hundredths of a second) hands its
-arguments, folder, environment and open files over to the right one, which forks: the child has the
-libraries, runs the step, and ends with it. Nothing that a job does reaches another one, and the
-process that was started stands for its child: it ends with the child's exit code, and if it is
-killed, so is the child.
+Most of what a small step costs is the import of these libraries. While Snakemake works on one
+machine, two fork servers have them loaded, one for each environment that steps run in
+(:data:`KINDS`). A step that Snakemake starts (``python -P -m pte_foundry.steps.<step>``, a few
+hundredths of a second) sends its arguments, folder, environment and open files to the server of its
+kind, which forks. The child runs the step and exits. Steps cannot affect each other, because each
+has its own child. The process that Snakemake started waits as a proxy for the child: it exits with
+the child's exit code, and if it is killed, the child is killed too.
 
-Nothing depends on it. Where no such process is (on clusters, in containers, on macOS, where forking
-is not safe), or where a step was started in another environment than the first of its kind, it does
-the same work in a process of its own. ``FOUNDRY_WARM=off`` makes all steps do so.
+Nothing depends on the servers. Without one (on clusters, in containers, on macOS, where forking is
+not safe, or after a server died), or if a server declines a request, the step does the same work in
+its own process. The servers write why to ``logs/fork_server/<kind>.log``. The environment variable
+``FOUNDRY_FORK_SERVER=off`` switches them off.
 """
 
-# The folder with one socket for each kind, or "off".
-VARIABLE = "FOUNDRY_WARM"
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-# Whether the environment is that of pte_foundry.job.deterministic_env, which is decided when a process starts.
-PORTABLE, NATIVE = "portable", "native"
-KINDS = (PORTABLE, NATIVE)
+# The folder with one socket for each kind, or OFF.
+VARIABLE = "FOUNDRY_FORK_SERVER"
+OFF = "off"
+
+# Whether the environment is that of pte_foundry.job.deterministic_env, which is decided when a
+# process starts.
+DETERMINISTIC, NATIVE = "deterministic", "native"
+KINDS = (DETERMINISTIC, NATIVE)
+
+
+@contextmanager
+def socket_address(folder: Path, kind: str) -> Iterator[str]:
+    """Yields an address of the socket of a kind in ``folder``, for ``bind`` and ``connect``.
+
+    AF_UNIX takes paths of at most 107 bytes (unix(7)), and folders for temporary files may have
+    longer ones. So the address goes through an open descriptor of the folder.
+
+    Raises OSError if the folder does not exist or cannot be read.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{handle}/{kind}"
+    finally:
+        os.close(handle)

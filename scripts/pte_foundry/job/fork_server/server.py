@@ -1,220 +1,180 @@
-"""A warm process: loads the libraries when the first step asks, then forks for every step.
+"""A fork server: loads the libraries when the first step comes, then forks for every step.
 
-``python -m pte_foundry.job.fork_server.server KIND LIBRARIES LISTENER``: what models import, as JSON, and the
-number of an open listening socket. Standard input is the lifeline: at its end no further steps are
-taken.
+``python -P -m pte_foundry.job.fork_server.server KIND FOLDER LIBRARIES LISTENER``: the kind of
+steps, the folder of its socket, what models import, as JSON, and the number of an open listening
+socket. At the end of standard input, which the build holds open, no further steps are taken.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
-import json
 import os
 import selectors
 import signal
 import socket
 import sys
 import threading
-from dataclasses import dataclass
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 from pte_foundry.job import deterministic_env
-from pte_foundry.job.fork_server import NATIVE, PORTABLE, VARIABLE
-from pte_foundry.upstream.coremltools_imports import load_coremltools
-
-# What the steps of a kind import; whatever else one of them needs it imports itself.
-LOADED = {
-    PORTABLE: (
-        "pte_foundry.lowering.edge_program",
-        "pte_foundry.lowering.coreml",
-        "pte_foundry.models.module",
-        "pte_foundry.models.programs",
-        "pte_foundry.formats.canonical_pte",
-        "pte_foundry.quantize.pt2e",
-        "pte_foundry.quantize.weight_only",
-        "pte_foundry.models.tensors",
-    ),
-    NATIVE: (
-        "pte_foundry.mil",
-        "pte_foundry.models.module",
-        "pte_foundry.models.programs",
-        "pte_foundry.pte.execute",
-        "pte_foundry.formats.inspect_pte",
-        "pte_foundry.models.tensors",
-        "pte_foundry.validate.check",
-        "pte_foundry.validate.metrics",
-    ),
-}
-# What differs between the shells of two steps and means nothing to a step.
-_SHELL = {"_", "SHLVL", "PWD", "OLDPWD"}
-
-
-@dataclass
-class Request:
-    """A step that was started, and what it is connected to."""
-
-    connection: socket.socket
-    files: list[int]
-    step: dict[str, Any]
-
-    @classmethod
-    def accept(cls, listener: socket.socket) -> Request:
-        connection, _ = listener.accept()
-        header, files, _, _ = socket.recv_fds(connection, 4, 3)
-        size = int.from_bytes(header, "little")
-        message = bytearray()
-        while len(message) < size and (part := connection.recv(size - len(message))):
-            message += part
-        return cls(connection, files, json.loads(message))
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {k: v for k, v in self.step["environment"].items() if k not in _SHELL}
-
-    def close(self) -> None:
-        self.connection.close()
-        for file in self.files:
-            os.close(file)
-
-
-def adopt(request: Request, kind: str, libraries: str, listener: socket.socket) -> None:
-    """Starts this process anew in the environment of its first step, which waits meanwhile.
-
-    Libraries read the environment when they are loaded, so it must be that of the steps. What does
-    not survive is handed on by number: the listener, the connection, its files and its message.
-    """
-    message = os.memfd_create("request")
-    os.write(message, json.dumps(request.step).encode())
-    kept = [listener.fileno(), request.connection.fileno(), message, *request.files]
-    for number in kept:
-        os.set_inheritable(number, True)
-    fixed = deterministic_env.ENVIRONMENT if kind == PORTABLE else {}
-    command = [sys.executable, "-m", __spec__.name, kind, libraries, *map(str, kept)]
-    os.execve(sys.executable, command, request.environment | fixed)
-
-
-def adopted(connection: str, message: str, *files: str) -> Request:
-    """The first step, in the process that was started for it."""
-    with open(int(message), "rb") as file:
-        file.seek(0)
-        step = json.load(file)
-    numbers = [int(file) for file in files]
-    for number in (int(connection), *numbers):
-        os.set_inheritable(number, False)
-    return Request(socket.socket(fileno=int(connection)), numbers, step)
-
-
-def load_kind(kind: str) -> None:
-    """Imports what steps of this kind need."""
-    if kind == PORTABLE:
-        load_coremltools()
-    for name in LOADED[kind]:
-        importlib.import_module(name)
-
-
-def load(kind: str, libraries: list[tuple[str, list[str]]]) -> None:
-    """Imports what steps of this kind need, and what models import."""
-    load_kind(kind)
-    from pte_foundry.upstream.torchvision_operators import declare_missing_operators
-
-    declare_missing_operators()  # first: they may import torchvision or transformers
-    for library, names in libraries:
-        with contextlib.suppress(Exception):  # the step that needs it will say so
-            module = importlib.import_module(library)
-            for name in names:
-                getattr(module, name)
-    gc.collect()
-    gc.freeze()  # the children's collector leaves it alone, so its memory stays shared
+from pte_foundry.job.fork_server import DETERMINISTIC, VARIABLE
+from pte_foundry.job.fork_server.libraries import load
+from pte_foundry.job.fork_server.protocol import REPLY, TAKEN, Request, environment_of
 
 
 class Server:
-    """Forks for every step, and tells those who started one how it died, if it did."""
+    """Takes requests until the build ends, and returns when the children have ended as well.
 
-    def __init__(self, kind: str, listener: socket.socket, lifeline: int) -> None:
+    One loop waits for everybody at once and never for a single client: a step may be stopped, or
+    die, in the middle of its request.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        listener: socket.socket,
+        build: int,
+        take: Callable[[Server, Request], None],
+    ) -> None:
+        self.fixed = deterministic_env.ENVIRONMENT if kind == DETERMINISTIC else {}
         # As it is before anything is imported: some libraries write into it.
-        self._environment = {k: v for k, v in os.environ.items() if k not in _SHELL}
-        self._fixed = deterministic_env.ENVIRONMENT if kind == PORTABLE else {}
+        self._environment = environment_of(dict(os.environ))
+        self._take = take
         self._listener = listener
+        self._build = build  # a descriptor that ends with the build
+        self._requests: set[Request] = set()  # incomplete, or of a child that runs
+        self._children = 0
+        self._building = True
         self._selector = selectors.DefaultSelector()
-        self._selector.register(listener, selectors.EVENT_READ)
-        self._selector.register(lifeline, selectors.EVENT_READ)
-        self._running: dict[int, tuple[int, socket.socket]] = {}
-        self._lifeline = lifeline
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        self._selector.register(build, selectors.EVENT_READ, self._end)
 
-    def serve(self, first: Request) -> None:
-        self._take(first)
-        alive = True
-        while alive or self._running:
+    def serve(self) -> None:
+        """Runs the loop."""
+        while self._building or self._children:
             for key, _ in self._selector.select():
-                if key.fileobj is self._listener:
-                    with contextlib.suppress(OSError, ValueError):  # one that is gone already
-                        self._take(Request.accept(self._listener))
-                elif key.fd == self._lifeline:
-                    alive = False
-                    self._selector.unregister(self._lifeline)
-                    self._selector.unregister(self._listener)
-                    self._listener.close()
-                else:
-                    self._reap(key.fd)
+                key.data()
 
-    def _take(self, request: Request) -> None:
-        if request.environment | self._fixed != self._environment:
-            request.close()
+    def _end(self) -> None:
+        """Takes no more requests: the build has ended."""
+        self._building = False
+        self._selector.unregister(self._build)
+        self._selector.unregister(self._listener)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        try:
+            request = Request(self._listener.accept()[0])
+        except OSError as error:
+            if self._building:
+                _log(f"accepts no step: {error}")
+                time.sleep(0.1)  # out of descriptors: the listener stays ready, so do not spin
             return
+        self._requests.add(request)
+        read = partial(self._read, request)
+        self._selector.register(request.connection, selectors.EVENT_READ, read)
+
+    def _read(self, request: Request) -> None:
+        try:
+            if request.receive():
+                self._selector.unregister(request.connection)
+                self._take(self, request)
+        except Exception as error:  # whatever it is, it concerns one step, and there are others
+            self.decline(request, str(error) or repr(error))
+
+    def decline(self, request: Request, reason: str) -> None:
+        """Leaves a step to the process that was started for it."""
+        _log(f"declined {request.module or 'a request'}: {reason}")
+        if request.connection in self._selector.get_map():
+            self._selector.unregister(request.connection)
+        request.close()
+        self._requests.discard(request)
+
+    def fork(self, request: Request) -> None:
+        """Forks a child that runs a step."""
+        asked = request.environment | self.fixed
+        if different := {k for k, _ in asked.items() ^ self._environment.items()}:
+            # Libraries read the environment when they are loaded.
+            self.decline(request, f"its environment differs in {', '.join(sorted(different))}")
+            return
+        self._requests.add(request)
+        request.connection.setblocking(True)
+        request.connection.send(TAKEN)  # fails if the step is gone
         child = os.fork()
         if child == 0:
-            self._forget()
-            _run(request)
-        handle = os.pidfd_open(child)
-        self._selector.register(handle, selectors.EVENT_READ)
-        self._running[handle] = child, request.connection
-        for file in request.files:
-            os.close(file)
+            run(request, self)
+        try:
+            handle = os.pidfd_open(child)
+            reap = partial(self._reap, handle, child, request)
+            self._selector.register(handle, selectors.EVENT_READ, reap)
+        except OSError:  # out of descriptors: nobody would see the child's end
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise
+        self._children += 1
+        request.close_files()
 
-    def _forget(self) -> None:
-        """Closes in a child what belongs to others: they must see each other's end."""
-        self._selector.close()
+    def close_for_child(self, own: Request) -> None:
+        """Closes, in a child, what belongs to others: they must see each other's end."""
         self._listener.close()
-        for handle, (_, connection) in self._running.items():
-            os.close(handle)
-            connection.close()
+        for request in self._requests - {own}:
+            request.close()
+        for key in self._selector.get_map().values():
+            if isinstance(key.fileobj, int) and key.fileobj != self._build:
+                os.close(key.fileobj)  # handles of children
+        self._selector.close()
 
-    def _reap(self, handle: int) -> None:
-        child, connection = self._running.pop(handle)
+    def _reap(self, handle: int, child: int, request: Request) -> None:
         self._selector.unregister(handle)
         os.close(handle)
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status):
-            with contextlib.suppress(OSError):
-                connection.send(bytes([128 + os.WTERMSIG(status)]))
-        connection.close()
+        self._children -= 1
+        with contextlib.suppress(OSError):  # the step may be gone
+            _, status = os.waitpid(child, 0)
+            code = os.waitstatus_to_exitcode(status)
+            if code < 0:
+                _log(f"{request.module} was killed by signal {-code}")
+            request.connection.send(REPLY.pack(code))
+        request.close()
+        self._requests.discard(request)
 
 
-def _run(request: Request) -> None:
-    """Runs a step in the child, and ends it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number, file in enumerate(request.files):
-        os.dup2(file, number)
-        os.close(file)
-    threading.Thread(target=_die_with, args=[request.connection], daemon=True).start()
+def run(request: Request, server: Server) -> NoReturn:
+    """Runs a step in the child, and exits with its code."""
     code = 1
     try:
-        os.chdir(request.step["folder"])
+        server.close_for_child(request)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, file in enumerate(request.files):
+            os.dup2(file, number)
+        request.close_files()
+        threading.Thread(target=_die_with, args=[request.connection], daemon=True).start()
+        os.chdir(request.folder)
         os.environ.pop(VARIABLE, None)
-        sys.argv[1:] = request.step["argv"]
-        code = importlib.import_module(request.step["module"]).main()
+        sys.argv[1:] = request.argv
+        code = _exit_code(importlib.import_module(request.module).main())
     except SystemExit as left:
-        code = left.code if isinstance(left.code, int) else 1
+        code = _exit_code(left.code)
+    except BaseException:
+        traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):
                 stream.flush()
-        with contextlib.suppress(OSError):
-            request.connection.send(bytes([code & 0xFF]))
         os._exit(code)
+
+
+def _exit_code(value: object) -> int:
+    """The exit code that Python gives ``sys.exit(value)``."""
+    if value is None or isinstance(value, int):
+        return (value or 0) & 0xFF
+    print(value, file=sys.stderr)
+    return 1
 
 
 def _die_with(connection: socket.socket) -> None:
@@ -224,21 +184,47 @@ def _die_with(connection: socket.socket) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(kind: str, libraries: str, listening: str, *handed_on: str) -> None:
-    listener = socket.socket(fileno=int(listening))
-    lifeline = sys.stdin.fileno()
-    path = Path(listener.getsockname())
+def _log(message: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk stops no server
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}", file=sys.stderr, flush=True)
+
+
+def restart(arguments: list[str], server: Server, request: Request) -> None:
+    """Replaces this process by one in the environment of its first step, which waits meanwhile.
+
+    Libraries read the environment when they are loaded, so it must be that of the steps. What does
+    not survive is kept open, and given by number: the listener, the connection, the message and the
+    step's files.
+    """
+    message = os.memfd_create("request")
+    os.write(message, request.message)
+    listener = int(arguments[-1])
+    kept = [request.connection.fileno(), message, *request.files]
+    for number in (listener, *kept):
+        os.set_inheritable(number, True)
+    command = [sys.executable, "-P", "-m", __spec__.name, *arguments, *map(str, kept)]
+    os.execve(sys.executable, command, request.environment | server.fixed)
+
+
+def main(*arguments: str) -> None:
+    kind, folder, libraries, listening, *kept = arguments
+    path, build = Path(folder, kind), sys.stdin.fileno()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it were ignored, children left no exit code
     try:
-        if not handed_on:
-            with selectors.DefaultSelector() as waiting:
-                waiting.register(listener, selectors.EVENT_READ)
-                waiting.register(lifeline, selectors.EVENT_READ)
-                if any(key.fd == lifeline for key, _ in waiting.select()):
-                    return
-            adopt(Request.accept(listener), kind, libraries, listener)
-        server = Server(kind, listener, lifeline)
-        load(kind, json.loads(libraries))
-        server.serve(adopted(*handed_on))
+        listener = socket.socket(fileno=int(listening))
+        listener.setblocking(False)  # a client that gives up before accept() must not block it
+        if not kept:
+            Server(kind, listener, build, partial(restart, [*arguments])).serve()
+            return
+        os.set_inheritable(listener.fileno(), False)
+        request = Request.restore(*map(int, kept))
+        server = Server(kind, listener, build, Server.fork)
+        load(kind, libraries)
+        try:
+            server.fork(request)
+        except OSError as error:
+            server.decline(request, repr(error))
+        server.serve()
     finally:
         path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):

@@ -1,26 +1,30 @@
-"""Starts the warm processes of a build, for as long as the process that asks for them lives."""
+"""Starts the fork servers of a build, for as long as the process that starts them lives."""
 
 import ast
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-from pte_foundry.job.fork_server import KINDS, VARIABLE
+from pte_foundry.job.fork_server import KINDS, VARIABLE, socket_address
+
+_WAITING = 128  # steps that may wait to be accepted, while a server loads its libraries
 
 
 def imported(files: Iterable[Path]) -> list[tuple[str, list[str]]]:
-    """Modules that Python files import at their top, and the names that they take from each."""
+    """Returns the modules that Python files import at their top, and the names from each."""
     found: dict[str, set[str]] = {}
     for file in files:
         try:
             tree = ast.parse(file.read_bytes())
         except (OSError, SyntaxError, ValueError):
-            continue  # the step that runs it will say so
+            continue  # the step that runs it reports it
         for node in tree.body:
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -31,36 +35,66 @@ def imported(files: Iterable[Path]) -> list[tuple[str, list[str]]]:
 
 
 def start(models: Iterable[Path], logs: Path) -> None:
-    """Starts what :mod:`pte_foundry.job.fork_server` describes, for this process and all that it starts.
+    """Starts the fork servers for this process and all that it starts.
 
-    They load nothing until the first step asks, and end with this process, however that ends, when
-    the steps that they run have ended. Does nothing if they are switched off or there already.
+    They load nothing until the first step comes. After this process ends, in whatever way, they
+    end as soon as the steps that they run have ended. Does nothing if they are switched off or
+    exist already. If they cannot be started, steps do their work in their own processes, and
+    ``logs`` tells why.
 
     Args:
-        models: the files of model modules, whose libraries are loaded as well.
-        logs: folder for what libraries say while they are loaded; steps have logs of their own.
+        models: files of model modules. The servers load the libraries that these import, too.
+        logs: folder for the servers' logs. Steps have logs of their own.
     """
     if VARIABLE in os.environ or sys.platform != "linux":
         return
-    folder = tempfile.mkdtemp(prefix="foundry-")  # for this user alone
-    # The end of this pipe is the sign that this process is gone; only it holds the writing end.
-    lifeline, _held = os.pipe()
-    libraries = json.dumps(imported(models))
-    command = [sys.executable, "-m", "pte_foundry.job.fork_server.server"]
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="foundry-"))  # for this user alone
+        try:
+            _start(folder, json.dumps(imported(models)), logs)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    except OSError as error:
+        with suppress(OSError):
+            logs.mkdir(parents=True, exist_ok=True)
+            for kind in KINDS:
+                (logs / f"{kind}.log").write_text(
+                    f"no fork server, so every step loads its libraries itself: {error}\n",
+                    encoding="utf-8",
+                )
+        return
+    os.environ[VARIABLE] = str(folder)
+
+
+def _start(folder: Path, libraries: str, logs: Path) -> None:
+    """Starts one server for each kind. Raises OSError; servers that run already end then."""
     logs.mkdir(parents=True, exist_ok=True)
-    for kind in KINDS:
-        log = logs / f"{kind}.log"
-        with socket.socket(socket.AF_UNIX) as listener, log.open("wb") as output:
-            listener.bind(os.path.join(folder, kind))
-            listener.listen(128)
-            subprocess.Popen(
-                [*command, kind, libraries, str(listener.fileno())],
-                stdin=lifeline,
-                stdout=output,
-                stderr=output,
-                pass_fds=[listener.fileno()],
-                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
-                start_new_session=True,  # an interrupt from the keyboard is for the steps
-            )
-    os.close(lifeline)
-    os.environ[VARIABLE] = folder
+    # The end of this pipe tells the servers that this process is gone: it alone holds the writing
+    # end, and never closes it.
+    reading, writing = os.pipe()
+    try:
+        for kind in KINDS:
+            _start_kind(kind, folder, libraries, logs / f"{kind}.log", reading)
+    except OSError:
+        os.close(writing)
+        raise
+    finally:
+        os.close(reading)
+
+
+def _start_kind(kind: str, folder: Path, libraries: str, log: Path, build: int) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, log.open("wb") as output:
+        with socket_address(folder, kind) as address:
+            listener.bind(address)
+        listener.listen(_WAITING)
+        arguments = [kind, str(folder), libraries, str(listener.fileno())]
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "pte_foundry.job.fork_server.server", *arguments],
+            stdin=build,
+            stdout=output,
+            stderr=output,
+            pass_fds=[listener.fileno()],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+            start_new_session=True,  # an interrupt from the keyboard is for the steps
+        )

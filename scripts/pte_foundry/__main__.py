@@ -1,0 +1,5 @@
+"""``python -m pte_foundry``: the same as ``pte-foundry``."""
+
+from pte_foundry.cli.main import main
+
+raise SystemExit(main())
