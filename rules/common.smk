@@ -28,6 +28,7 @@ from pte_foundry.config.config import Config
 from pte_foundry.errors import FoundryError
 from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.lock import lock_file
+from pte_foundry.upstream.versions import assert_pinned
 from pte_foundry.workflow.code import entry
 from pte_foundry.workflow.jobs import Jobs
 from pte_foundry.workflow.stages import FEEDING_BYTES, STAGES
@@ -36,6 +37,7 @@ ROOT = Path(workflow.basedir).resolve()  # what paths in the config are relative
 LOCK = lock_file()
 
 try:
+    assert_pinned()
     CONFIG = Config.parse(config, [Path(file).absolute() for file in workflow.configfiles], ROOT)
 except FoundryError as error:
     raise WorkflowError(str(error)) from None

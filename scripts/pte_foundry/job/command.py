@@ -21,6 +21,7 @@ from pte_foundry.errors import FoundryError
 from pte_foundry.job import deterministic_env, resource_usage
 from pte_foundry.job.fork_server import NATIVE, PORTABLE
 from pte_foundry.job.fork_server.client import hand_over
+from pte_foundry.upstream.versions import assert_pinned
 
 if TYPE_CHECKING:
     pass
@@ -63,6 +64,7 @@ def run(
         )
         began = time.monotonic()
         try:
+            assert_pinned()
             step()
             if arguments.benchmark:
                 resource_usage.write(arguments.benchmark, time.monotonic() - began)
