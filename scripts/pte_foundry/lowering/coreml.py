@@ -15,12 +15,12 @@ from executorch.backends.apple.coreml.compiler.coreml_preprocess import (
 )
 from executorch.backends.apple.coreml.partition import CoreMLPartitioner
 from executorch.exir.backend.compile_spec_schema import CompileSpec
-from executorch.exir.backend.utils import is_same_node
-from torch._subclasses import FakeTensorMode
 
 from pte_foundry.errors import FoundryError
 from pte_foundry.lowering.edge_program import EdgeProgram
-from pte_foundry.upstream.coremltools_passes import checked_once, sound_reshapes
+from pte_foundry.upstream import executorch_caches, torch_caches
+from pte_foundry.upstream.coremltools_program_checks import checked_once
+from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
 
 
 class LoweringError(FoundryError):
@@ -86,14 +86,12 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
 
 
 def _forget() -> None:
-    """Frees the programs that nothing refers to any more.
+    """Frees the programs that nothing but caches and circular references refers to.
 
-    Two caches (torch 2.13, executorch 1.4.1) have arguments that lead to a lowered program, and the
-    program has its weights and the delegate's bytes; it refers to itself in circles, too. glibc
-    keeps what is freed in pieces below 32 MB, as most weights are, until it is asked for it.
+    glibc keeps what is freed in pieces below 32 MB, as most weights are, until it is asked for it.
     """
-    FakeTensorMode.cache_clear()
-    is_same_node.cache_clear()
+    torch_caches.clear()
+    executorch_caches.clear()
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)

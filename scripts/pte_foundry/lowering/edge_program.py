@@ -4,8 +4,8 @@ Making the edge program is more than half of a lowering (executorch 1.4.1): oper
 does not know are decomposed, the others are kept whole. That asks Core ML which operators it knows,
 but neither an OS nor a precision, so all targets share the result. ``to_edge_transform_and_lower``
 makes it and lowers it in one call; here the two halves are ``make`` and
-``pte_foundry.lowering.coreml.lower``, and ``tests/unit/test_lowering.py`` proves that together they give the
-same bytes.
+``pte_foundry.lowering.coreml.lower``, and ``tests/unit/lowering/test_lowering.py`` proves that
+together they give the same bytes.
 
 An edge program is a torch program whose operators are wrapped. torch's format knows nothing of the
 wrappers, so ``save`` unwraps and ``load`` wraps anew, by the rule that wraps them at first.
@@ -22,15 +22,16 @@ from typing import Any
 
 import torch
 from executorch.backends.apple.coreml.partition import CoreMLPartitioner
-from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge
-from executorch.exir.dialects.edge._ops import EdgeOpOverload
-from executorch.exir.passes.replace_aten_with_edge_pass import aten_to_edge, should_lower_to_edge
+from executorch.exir import EdgeProgramManager, to_edge
 from executorch.exir.verification.verifier import EXIREdgeDialectVerifier
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule
 
 from pte_foundry.errors import FoundryError
 from pte_foundry.models import operators, programs
+from pte_foundry.upstream import executorch_edge_operators, torch_operators
+from pte_foundry.upstream.executorch_decomposition import decompose_if_needed
+from pte_foundry.upstream.executorch_edge_config import preserving
 
 
 class EdgeError(FoundryError):
@@ -55,16 +56,8 @@ class EdgeProgram:
 
     def manager(self) -> EdgeProgramManager:
         """What lowers it."""
-        kept = [_operator(name) for name in self.whole]
-        config = _config(kept)
-        return EdgeProgramManager(self.program, None, config, kept, preserve_ops=kept)
-
-
-def _config(kept: list[torch._ops.OpOverload]) -> EdgeCompileConfig:
-    # As upstream's own Core ML recipes: what Core ML keeps whole is not core ATen.
-    return EdgeCompileConfig(
-        _check_ir_validity=False, preserve_ops=kept, _core_aten_ops_exception_list=kept
-    )
+        kept = [torch_operators.operator(name) for name in self.whole]
+        return EdgeProgramManager(self.program, None, preserving(kept), kept, preserve_ops=kept)
 
 
 def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
@@ -83,11 +76,11 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         table = torch.export.default_decompositions()
         views = {op: table[op] for op in _targets(program) if op in table and op.is_view}
         functional = program.run_decompositions(views)
-        _skip_what_changes_nothing(functional)
+        decompose_if_needed(functional)
         partitioner = CoreMLPartitioner(skip_ops_for_coreml_delegation=skip)
         known, _ = partitioner.ops_to_not_decompose(functional)
         kept = sorted(set(known), key=str)
-        manager = to_edge(functional, compile_config=_config(kept))
+        manager = to_edge(functional, compile_config=preserving(kept))
     except Exception as error:
         raise EdgeError(
             f"upstream cannot make an edge program of this program: {type(error).__name__}: {error}"
@@ -100,20 +93,6 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
             label = labels.get(operators.original(node) or "")
             sources[str(handle)] = label or operators.describe(node)
     return EdgeProgram(edge, tuple(map(str, kept)), sources, (program, skip))
-
-
-def _skip_what_changes_nothing(program: ExportedProgram) -> None:
-    """``to_edge`` traces a program anew to decompose it, for which often nothing is left.
-
-    That would take a quarter of ``make``'s time. Programs with graphs inside are left alone.
-    """
-    trace = program.run_decompositions
-
-    def run_decompositions(table: dict) -> ExportedProgram:
-        nested = len(list(_graphs(program.graph_module))) > 1
-        return trace(table) if nested or _targets(program) & table.keys() else program
-
-    program.run_decompositions = run_decompositions
 
 
 def _targets(program: ExportedProgram) -> set[Any]:
@@ -132,8 +111,7 @@ def save(edge: EdgeProgram, path: Path) -> dict:
         return {"skip": skip, "operators": edge.sources}
     handles = {}
     for node in edge.program.graph.nodes:
-        if isinstance(node.target, EdgeOpOverload):
-            node.target = node.target._op
+        executorch_edge_operators.unwrap(node)
         if "debug_handle" in node.meta:
             handles[node.name] = node.meta["debug_handle"]
     programs.save(_checked_by(edge.program, None), path)
@@ -150,13 +128,12 @@ def load(path: Path, about: dict) -> EdgeProgram:
             # torch takes all of an operator's outputs out when it reads a graph.
             saved.graph.erase_node(node)
             continue
-        if node.op == "call_function" and should_lower_to_edge(node.target):
-            node.target = aten_to_edge(node.target)
+        executorch_edge_operators.wrap(node)
         if node.name in about["handles"]:
             node.meta["debug_handle"] = about["handles"][node.name]
-    kept = [_operator(name) for name in about["whole"]]
+    kept = [torch_operators.operator(name) for name in about["whole"]]
     verifier = EXIREdgeDialectVerifier(
-        edge_compile_config=_config(kept), class_only=True, preserve_ops=kept
+        edge_compile_config=preserving(kept), class_only=True, preserve_ops=kept
     )
     program = _checked_by(saved, [verifier])
     return EdgeProgram(program, tuple(about["whole"]), about["operators"])
@@ -175,12 +152,6 @@ def _checked_by(program: ExportedProgram, verifiers: list[Any] | None) -> Export
         constants=program.constants,
         verifiers=verifiers,
     )
-
-
-def _operator(name: str) -> torch._ops.OpOverload:
-    """``aten.relu.default`` and the like, as they are printed."""
-    namespace, packet, overload = name.split(".")
-    return getattr(getattr(getattr(torch.ops, namespace), packet), overload)
 
 
 def _graphs(module: GraphModule) -> Iterator[Graph]:

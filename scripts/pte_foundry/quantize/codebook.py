@@ -1,22 +1,19 @@
 """The tables and codes of codebook quantization, found by our own k-means for scalars.
 
-torchao 0.18's ``CodebookWeightOnlyConfig`` asks coremltools 9.0 for each table, which runs
-scikit-learn's general k-means: slow, and its sums depend on the number of threads. What stands in
-for it is ``pte_foundry.quantize.kmeans.lookup_tables``, which solves all tables of a weight together.
+torchao's ``CodebookWeightOnlyConfig`` calls ``choose`` (see ``pte_foundry.upstream``), which solves
+all tables of a weight together.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
-from torchao.prototype.quantization.codebook_coreml import codebook_quantized_tensor
 
 from pte_foundry.errors import ModelError
 from pte_foundry.quantize.kmeans import lookup_tables
+from pte_foundry.upstream.torchao_codebook_solver import codebooks_solved_by
 
 # Core ML has no codes of 5 and 7 bits (coremltools 9.0, mil/types); the next wider ones carry
 # them, with unused entries at the end of the table.
@@ -73,27 +70,15 @@ def choose(
 def solver(name: str, bits: int) -> Iterator[None]:
     """Makes torchao find tables of ``2**bits`` entries with a given solver; not thread-safe.
 
-    The one place where upstream's functions are replaced; ``tests/unit/test_quantize_codebook.py``
-    fails if their sources or their callers' are not what was read here.
-
     Args:
         name: ``exact`` (``choose``) or ``upstream`` (scikit-learn).
         bits: 1 to 8; torchao is to be asked for codes of ``carrier(bits)`` bits.
     """
     if name == "exact":
-        ours = partial(choose, bits)
-        function = "choose_qparams_and_quantize_codebook_coreml"
-        with patch.object(codebook_quantized_tensor, function, ours):
+        with codebooks_solved_by(partial(choose, bits)):
             yield
         return
-    # All of coremltools: loaded lean it does not find scikit-learn.
-    from coremltools.models.neural_network import quantization_utils
+    from pte_foundry.upstream.coremltools_kmeans import tables_in_use
 
-    solve: Callable[..., Any] = quantization_utils._get_kmeans_lookup_table_and_weight
-
-    def padded(nbits: int, weight: torch.Tensor, *options: Any) -> tuple[np.ndarray, np.ndarray]:
-        table, codes = solve(bits, weight.detach(), *options)
-        return np.pad(table, ((0, (1 << nbits) - len(table)), (0, 0))), codes
-
-    with patch.object(quantization_utils, "_get_kmeans_lookup_table_and_weight", padded):
+    with tables_in_use(bits):
         yield
