@@ -28,6 +28,9 @@ from pte_foundry.config.config import Config
 from pte_foundry.errors import FoundryError
 from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.lock import lock_file
+from pte_foundry.upstream.snakemake_execution import jobs_share_environment, schedules_local_jobs
+from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
+from pte_foundry.upstream.versions import assert_pinned
 from pte_foundry.workflow.code import entry
 from pte_foundry.workflow.jobs import Jobs
 from pte_foundry.workflow.stages import FEEDING_BYTES, STAGES
@@ -36,6 +39,7 @@ ROOT = Path(workflow.basedir).resolve()  # what paths in the config are relative
 LOCK = lock_file()
 
 try:
+    assert_pinned()
     CONFIG = Config.parse(config, [Path(file).absolute() for file in workflow.configfiles], ROOT)
 except FoundryError as error:
     raise WorkflowError(str(error)) from None
@@ -61,12 +65,9 @@ wildcard_constraints:
 
 def start_build(workflow):
     """Runs once before the first job."""
-    # Snakemake 9.27.1 limits how many jobs start in a second. For that it looks through all waiting
-    # jobs again every second, once for each job that has ended so far, which takes a core after some
-    # hundred jobs. On one machine its cores are limit enough. (tests/rules/test_scheduling.py)
-    if workflow.is_main_process and workflow.local_exec:
-        workflow.scheduler.job_rate_limiter = None
-        if not (workflow.remote_exec or workflow.deployment_settings.deployment_method):
+    if schedules_local_jobs(workflow):
+        remove_rate_limiter(workflow)
+        if jobs_share_environment(workflow):
             models = (ROOT / model.module for model in CONFIG.models.values())
             fork_server.start(models, Path("logs/fork_server"))
 

@@ -18,6 +18,8 @@ from torchao.quantization.pt2e.quantizer import (
 )
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
+from pte_foundry.upstream.torchao_annotations import is_annotated
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -34,7 +36,12 @@ def _annotation(note: Any) -> tuple[Any, ...] | None:
     if note is None:
         return None
     inputs = [(source.name, _specification(spec)) for source, spec in note.input_qspec_map.items()]
-    return note._annotated, note.allow_implicit_sharing, inputs, _specification(note.output_qspec)
+    return (
+        is_annotated(note),
+        note.allow_implicit_sharing,
+        inputs,
+        _specification(note.output_qspec),
+    )
 
 
 def _specification(spec: Any) -> Any:

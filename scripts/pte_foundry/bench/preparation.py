@@ -47,12 +47,12 @@ def comparisons() -> Iterator[Comparison]:
     import torch
 
     from pte_foundry.quantize import pt2e
-    from pte_foundry.upstream import quantizer_patterns
+    from pte_foundry.upstream import executorch_quantizer_patterns
 
     for title, make in NETWORKS.items():
         network, inputs = networks.with_random_weights(make)
         program = torch.export.export(network, inputs, strict=False)
-        quantizer_patterns.forget()
+        executorch_quantizer_patterns.forget()
         ours, theirs, made, expected = side_by_side(
             partial(pt2e.prepare, program, SETTINGS),
             partial(upstreams, program, SETTINGS),

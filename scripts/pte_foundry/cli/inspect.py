@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             _print_package(console(), described)
         return 0
-    from pte_foundry.formats import coreml
+    from pte_foundry.formats import coreml_delegate as coreml
     from pte_foundry.formats.inspect_pte import describe
     from pte_foundry.pte import Pte
 

@@ -21,8 +21,9 @@ from pte_foundry.formats.mlpackage import parse_model
 from pte_foundry.formats.pte_file import read_pte
 
 if TYPE_CHECKING:
-    from executorch.exir._serialize._program import PTEFile
     from executorch.exir.schema import BackendDelegate
+
+    from pte_foundry.upstream.executorch_pte_format import PTEFile
 
 _DATE = "com.github.apple.coremltools.conversion_date"
 _SPEC = "compute_units"
@@ -86,11 +87,9 @@ def canonical_pte(pte: bytes, compute_units: str) -> bytes:
         for delegate in plan.delegates
     )
 
-    # Upstream's emitter and tools write and read a ``.pte`` with these two; executorch 1.4 has no
-    # public name for them. Imported here because the import takes five seconds.
-    from executorch.exir._serialize._program import deserialize_pte_binary, serialize_pte_binary
+    from pte_foundry.upstream import executorch_pte_format  # takes five seconds
 
-    parsed = deserialize_pte_binary(pte)
+    parsed = executorch_pte_format.read(pte)
     del pte, checked  # a copy of all weights
     keys = _canonicalise_shared(parsed)
     done: set[int] = set()
@@ -103,7 +102,7 @@ def canonical_pte(pte: bytes, compute_units: str) -> bytes:
                 done.add(delegate.processed.index)
                 held = parsed.program.backend_delegate_data[delegate.processed.index]
                 held.data = _canonical_data(held.data, keys)
-    return bytes(serialize_pte_binary(parsed, extract_delegate_segments=in_segments))
+    return executorch_pte_format.write(parsed, in_segments)
 
 
 def _canonical_data(data: bytes, keys: dict[str, str]) -> bytes:
@@ -119,7 +118,7 @@ def _canonicalise_shared(parsed: PTEFile) -> dict[str, str]:
     """Rewrite the blobs in the named data; return the map from old to new keys."""
     if parsed.named_data is None:
         return {}
-    from executorch.exir._serialize._named_data_store import NamedDataStore
+    from pte_foundry.upstream.executorch_pte_format import named_data
 
     entries: dict[str, tuple[bytes, int]] = {}
     keys: dict[str, str] = {}
@@ -130,10 +129,7 @@ def _canonicalise_shared(parsed: PTEFile) -> dict[str, str]:
             metadata = coreml.CoreMLModel(read_blob(data).files).metadata
             new = keys[key] = f"{coreml.NAMED_PREFIX}{metadata['identifier']}"
         entries[new] = (data, entry.alignment)
-    store = NamedDataStore()
-    for key, (data, alignment) in sorted(entries.items()):
-        store.add_named_data(key, data, alignment)
-    parsed.named_data = store.get_named_data_store_output()
+    parsed.named_data = named_data(entries)
     return keys
 
 

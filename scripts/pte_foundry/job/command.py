@@ -21,6 +21,7 @@ from pte_foundry.errors import FoundryError
 from pte_foundry.job import deterministic_env, resource_usage
 from pte_foundry.job.fork_server import DETERMINISTIC, NATIVE
 from pte_foundry.job.fork_server.client import run_in_fork
+from pte_foundry.upstream.versions import assert_pinned
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -66,6 +67,7 @@ def run(
         )
         began = time.monotonic()
         try:
+            assert_pinned()
             step()
             if arguments.benchmark:
                 resource_usage.write(arguments.benchmark, time.monotonic() - began)

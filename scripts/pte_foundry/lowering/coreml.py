@@ -14,13 +14,13 @@ from executorch.backends.apple.coreml.compiler.coreml_preprocess import (
 )
 from executorch.backends.apple.coreml.partition import CoreMLPartitioner
 from executorch.exir.backend.compile_spec_schema import CompileSpec
-from executorch.exir.backend.utils import is_same_node
-from torch._subclasses import FakeTensorMode
 
 from pte_foundry.errors import FoundryError
 from pte_foundry.heap import trim_heap
 from pte_foundry.lowering.edge_program import EdgeProgram
-from pte_foundry.upstream.coremltools_passes import checked_once, sound_reshapes
+from pte_foundry.upstream import executorch_caches, torch_caches
+from pte_foundry.upstream.coremltools_program_checks import checked_once
+from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
 
 
 class LoweringError(FoundryError):
@@ -96,12 +96,8 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
 
 
 def _forget() -> None:
-    """Frees the programs that nothing refers to any more.
-
-    Two caches (torch 2.13, executorch 1.4.1) have arguments that lead to a lowered program, and the
-    program has its weights and the delegate's bytes; it refers to itself in circles, too.
-    """
-    FakeTensorMode.cache_clear()
-    is_same_node.cache_clear()
+    """Frees the programs that nothing but caches and circular references refers to."""
+    torch_caches.clear()
+    executorch_caches.clear()
     gc.collect()
     trim_heap()

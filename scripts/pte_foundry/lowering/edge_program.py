@@ -21,15 +21,16 @@ from typing import Any
 
 import torch
 from executorch.backends.apple.coreml.partition import CoreMLPartitioner
-from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge
-from executorch.exir.dialects.edge._ops import EdgeOpOverload
-from executorch.exir.passes.replace_aten_with_edge_pass import aten_to_edge, should_lower_to_edge
+from executorch.exir import EdgeProgramManager, to_edge
 from executorch.exir.verification.verifier import EXIREdgeDialectVerifier
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule
 
 from pte_foundry.errors import FoundryError
 from pte_foundry.models import operators, programs
+from pte_foundry.upstream import executorch_edge_operators, torch_operators
+from pte_foundry.upstream.executorch_decomposition import decompose_if_needed
+from pte_foundry.upstream.executorch_edge_config import preserving
 
 
 class EdgeError(FoundryError):
@@ -55,16 +56,8 @@ class EdgeProgram:
 
     def manager(self) -> EdgeProgramManager:
         """Returns upstream's object that lowers the program."""
-        kept = [_operator(name) for name in self.preserved_ops]
-        config = _config(kept)
-        return EdgeProgramManager(self.program, None, config, kept, preserve_ops=kept)
-
-
-def _config(kept: list[torch._ops.OpOverload]) -> EdgeCompileConfig:
-    # As upstream's own Core ML recipes: what Core ML keeps whole is not core ATen.
-    return EdgeCompileConfig(
-        _check_ir_validity=False, preserve_ops=kept, _core_aten_ops_exception_list=kept
-    )
+        kept = [torch_operators.operator(name) for name in self.preserved_ops]
+        return EdgeProgramManager(self.program, None, preserving(kept), kept, preserve_ops=kept)
 
 
 def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
@@ -83,11 +76,11 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         table = torch.export.default_decompositions()
         views = {op: table[op] for op in _targets(program) if op in table and op.is_view}
         functional = program.run_decompositions(views)
-        _skip_what_changes_nothing(functional)
+        decompose_if_needed(functional)
         partitioner = CoreMLPartitioner(skip_ops_for_coreml_delegation=skip)
         known, _ = partitioner.ops_to_not_decompose(functional)
         kept = sorted(set(known), key=str)
-        manager = to_edge(functional, compile_config=_config(kept))
+        manager = to_edge(functional, compile_config=preserving(kept))
     except Exception as error:
         raise EdgeError(
             f"upstream cannot make an edge program of this program: {type(error).__name__}: {error}"
@@ -100,20 +93,6 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
             label = labels.get(operators.original(node) or "")
             handles[str(handle)] = label or operators.describe(node)
     return EdgeProgram(edge, tuple(map(str, kept)), handles, (program, skip))
-
-
-def _skip_what_changes_nothing(program: ExportedProgram) -> None:
-    """``to_edge`` traces a program anew to decompose it, for which often nothing is left.
-
-    That would take a quarter of ``make``'s time. Programs with graphs inside are left alone.
-    """
-    trace = program.run_decompositions
-
-    def run_decompositions(table: dict) -> ExportedProgram:
-        nested = len(list(_graphs(program.graph_module))) > 1
-        return trace(table) if nested or _targets(program) & table.keys() else program
-
-    program.run_decompositions = run_decompositions
 
 
 def _targets(program: ExportedProgram) -> set[Any]:
@@ -136,8 +115,7 @@ def save(edge: EdgeProgram, path: Path) -> dict:
         return {"skip": skip, "debug_handles": edge.debug_handles}
     handles = {}
     for node in edge.program.graph.nodes:
-        if isinstance(node.target, EdgeOpOverload):
-            node.target = node.target._op
+        executorch_edge_operators.unwrap(node)
         if "debug_handle" in node.meta:
             handles[node.name] = node.meta["debug_handle"]
     programs.save(_checked_by(edge.program, None), path)
@@ -163,13 +141,12 @@ def load(path: Path, metadata: dict) -> EdgeProgram:
             # When torch reads a graph it adds a getitem for every output of an operator.
             saved.graph.erase_node(node)
             continue
-        if node.op == "call_function" and should_lower_to_edge(node.target):
-            node.target = aten_to_edge(node.target)
+        executorch_edge_operators.wrap(node)
         if node.name in handles:
             node.meta["debug_handle"] = handles[node.name]
-    kept = [_operator(name) for name in metadata["preserved_ops"]]
+    kept = [torch_operators.operator(name) for name in metadata["preserved_ops"]]
     verifier = EXIREdgeDialectVerifier(
-        edge_compile_config=_config(kept), class_only=True, preserve_ops=kept
+        edge_compile_config=preserving(kept), class_only=True, preserve_ops=kept
     )
     program = _checked_by(saved, [verifier])
     return EdgeProgram(program, tuple(metadata["preserved_ops"]), metadata["debug_handles"])
@@ -188,12 +165,6 @@ def _checked_by(program: ExportedProgram, verifiers: list[Any] | None) -> Export
         constants=program.constants,
         verifiers=verifiers,
     )
-
-
-def _operator(name: str) -> torch._ops.OpOverload:
-    """``aten.relu.default`` and the like, as they are printed."""
-    namespace, packet, overload = name.split(".")
-    return getattr(getattr(getattr(torch.ops, namespace), packet), overload)
 
 
 def _graphs(module: GraphModule) -> Iterator[Graph]:

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import io
 import zipfile
+from functools import partial
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from torch.export import ExportedProgram
 
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import replacing
+from pte_foundry.upstream import torch_quantized_operators
 
-# Reading a quantized program needs its operators and tensor types, which these modules register.
+# Reading a quantized program needs its operators and tensor types, which these functions register.
 # torchao takes seconds to import, so a program's graph is searched for its operators' names.
 REGISTERED_BY = {
-    b"quantized_decomposed": "torch.ao.quantization.fx._decomposed",
-    b"torchao": "torchao.quantization",
-    b"codebook": "torchao.prototype.quantization.codebook_coreml",
+    b"quantized_decomposed": torch_quantized_operators.register,
+    b"torchao": partial(importlib.import_module, "torchao.quantization"),
+    b"codebook": partial(importlib.import_module, "torchao.prototype.quantization.codebook_coreml"),
 }
 
 # An archive's comment holds the SHA-256 of everything before it, in hexadecimal.
@@ -58,7 +60,7 @@ def load(path: Path) -> ExportedProgram:
                 graphs = [archive.read(name) for name in names]
     except (OSError, ValueError) as error:  # no file, or an empty one
         raise DamagedError(path, error) from error
-    for name, module in REGISTERED_BY.items():
+    for name, register in REGISTERED_BY.items():
         if any(name in graph for graph in graphs):
-            importlib.import_module(module)
+            register()
     return torch.export.load(path)

@@ -20,6 +20,8 @@ import torch
 from pte_foundry.errors import ProgramError
 from pte_foundry.formats import pte_schema
 from pte_foundry.pte.scalar_types import DTYPES
+from pte_foundry.upstream import torch_operators, torch_quantized_operators
+from pte_foundry.upstream.torch_operators import OpOverload
 
 
 class Frame(Protocol):
@@ -65,11 +67,10 @@ def find_kernel(op: pte_schema.Operator) -> Kernel | None:
 
 
 def _aten(name: str, overload: str) -> Kernel | None:
-    packet = getattr(torch.ops.aten, name, None)
-    function = getattr(packet, overload or "default", None)
-    if not isinstance(function, torch._ops.OpOverload):
+    function = torch_operators.find("aten", name, overload or "default")
+    if function is None:
         return None
-    arguments = function._schema.arguments
+    arguments = torch_operators.schema(function).arguments
     writes = any(argument.is_out for argument in arguments) or name in _IN_PLACE
     return _call(function) if writes and all(map(_computes, arguments)) else None
 
@@ -81,9 +82,9 @@ def _computes(argument: torch.Argument) -> bool:
     return kind in _TYPES or (kind == "str" and argument.name in _TEXTS)
 
 
-def _call(function: torch._ops.OpOverload) -> Kernel:
+def _call(function: OpOverload) -> Kernel:
     """Call an operator with arguments in the order of its schema."""
-    arguments = function._schema.arguments
+    arguments = torch_operators.schema(function).arguments
     converters = [_converter(str(argument.real_type)) for argument in arguments]
 
     def kernel(frame: Frame, indices: list[int]) -> None:
@@ -128,16 +129,15 @@ def _converter(kind: str) -> Callable[[Any], Any]:
 
 def _quantized(name: str, overload: str) -> Kernel | None:
     """Kernel of a quantization operator: upstream has their ``out`` variants in C++ only."""
-    import torch.ao.quantization.fx._decomposed  # registers them
-
-    packet = getattr(torch.ops.quantized_decomposed, name, None)
+    torch_quantized_operators.register()
     wanted = {"out": "default", "Tensor_out": "tensor"}.get(overload, "")
-    function = getattr(packet, wanted, None)
-    if not isinstance(function, torch._ops.OpOverload):
+    function = torch_operators.find("quantized_decomposed", name, wanted)
+    if function is None:
         return None
-    arguments = function._schema.arguments
+    signature = torch_operators.schema(function)
+    arguments = signature.arguments
     converters = [_converter(str(argument.real_type)) for argument in arguments]
-    count, results = len(arguments), len(function._schema.returns)
+    count, results = len(arguments), len(signature.returns)
 
     def kernel(frame: Frame, indices: list[int]) -> None:
         positional, keywords = [], {}

@@ -9,22 +9,20 @@ follow it.
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 from coremltools.optimize.torch.quantization import (
     LinearQuantizerConfig,
     ModuleLinearQuantizerConfig,
 )
 from executorch.backends.apple.coreml.quantizer import CoreMLQuantizer
-from executorch.backends.apple.coreml.quantizer import _coreml_quantizer_utils as upstream
 from torch.fx import Graph, GraphModule, Node
-from torch.fx.passes.utils.source_matcher_utils import SourcePartition, get_source_partitions
 
 from pte_foundry.errors import ConfigError, ModelError
 from pte_foundry.quantize.settings import resolve
-from pte_foundry.upstream.quantizer_patterns import fast_patterns
+from pte_foundry.upstream.executorch_annotators import annotate_patterns
+from pte_foundry.upstream.executorch_quantizer_patterns import fast_patterns
+from pte_foundry.upstream.executorch_source_partitions import partitions_per_call
 
 Owner = tuple[str, str]
 """Kind ("name", "type" or "global") and name of a configuration."""
@@ -140,32 +138,6 @@ class Settings:
             )
 
 
-def _partitions_per_call(
-    graph: Graph, wanted: list[Any], filter_fn: Callable[[Node], bool] | None = None
-) -> dict[Any, list[SourcePartition]]:
-    """Torch 2.13's ``get_source_partitions``, but calls of one module are told apart.
-
-    Programs from non-strict export (the default) only say which module an operator is from, so
-    upstream takes all calls of, say, one pooling module as one partition. Then it lets an output
-    share its range with the input of another call; which one depends on memory addresses.
-    """
-    return {
-        source: [
-            replace(partition, nodes=[node], output_nodes=[node], input_nodes=node.all_input_nodes)
-            for partition in partitions
-            for node in partition.nodes
-        ]
-        if isinstance(source, type) and _calls_are_merged(partitions)
-        else partitions
-        for source, partitions in get_source_partitions(graph, wanted, filter_fn).items()
-    }
-
-
-def _calls_are_merged(partitions: list[SourcePartition]) -> bool:
-    """All these sources (pools, flatten) are one operator a call, so several are several calls."""
-    return all("source_fn_stack" not in node.meta for p in partitions for node in p.nodes)
-
-
 class Quantizer(CoreMLQuantizer):
     """``CoreMLQuantizer`` with fast patterns and with filters that work on exported programs."""
 
@@ -175,10 +147,7 @@ class Quantizer(CoreMLQuantizer):
 
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotates every recognised pattern; see ``CoreMLQuantizer.annotate``."""
-        with (
-            fast_patterns(model),
-            patch.object(upstream, "_get_source_partitions", _partitions_per_call),
-        ):
+        with fast_patterns(model), partitions_per_call():
             for owner, config in self.settings.configs.items():
-                self._annotate_all_patterns(model, config, self.settings.filter(owner))
+                annotate_patterns(self, model, config, self.settings.filter(owner))
         return model

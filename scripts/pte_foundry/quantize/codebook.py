@@ -1,21 +1,19 @@
 """Tables and codes of codebook quantization (LUT palettization), found by our scalar k-means.
 
-torchao 0.18's ``CodebookWeightOnlyConfig`` asks coremltools 9.0 for each table, which runs
-scikit-learn's general k-means: slow, and its sums depend on the number of threads. Here
-``pte_foundry.quantize.kmeans`` finds all tables of a weight together.
+torchao's ``CodebookWeightOnlyConfig`` calls ``choose`` for each weight (see
+``pte_foundry.upstream``), which solves all tables of the weight together.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from unittest.mock import patch
 
 import numpy as np
 import torch
-from torchao.prototype.quantization.codebook_coreml import codebook_quantized_tensor
 
 from pte_foundry.errors import ModelError
 from pte_foundry.quantize.kmeans import lookup_tables
+from pte_foundry.upstream.torchao_codebook_solver import codebooks_solved_by
 
 # Core ML has no codes of 5 and 7 bits (coremltools 9.0, mil/types); the next wider ones carry
 # them, with unused entries at the end of the table.
@@ -67,6 +65,5 @@ def solver(bits: int) -> Iterator[None]:
     Args:
         bits: 1 to 8; torchao is to be asked for codes of ``carrier(bits)`` bits.
     """
-    function = "choose_qparams_and_quantize_codebook_coreml"
-    with patch.object(codebook_quantized_tensor, function, partial(choose, bits)):
+    with codebooks_solved_by(partial(choose, bits)):
         yield

@@ -1,1 +1,51 @@
-"""Patches of torch, torchao, executorch and coremltools, and what we use of their private names."""
+"""Every patch of another library, and every use of its private names: one file each.
+
+The rest of the library neither patches torch, torchao, executorch, coremltools and Snakemake nor
+imports their private names; it calls the functions here. The docstring of each file gives the
+version that it stands against, what it repairs or uses, and when it can be removed. Tests prove
+that what it relies on is still there, and fail when the lock moves to another version.
+``versions.assert_pinned`` compares the installed versions with the lock before a build and a step.
+
+coremltools_imports (coremltools 9.0)
+    Imports coremltools without the optional packages that it looks for. A third of a step's start.
+coremltools_kmeans (coremltools 9.0)
+    Upstream's k-means for tables with unused entries. Benchmarks only.
+coremltools_program_checks (coremltools 9.0)
+    Validates a program once per pipeline, not once per pass. 15 to 30 % of a lowering.
+coremltools_protobuf (coremltools 9.0)
+    Core ML's protobuf classes without the rest of coremltools. 0.05 s instead of 7.6 s.
+coremltools_reshape_pass (coremltools 9.0)
+    Keeps a reshape between two different quantization scales. Wrong numbers otherwise.
+executorch_annotators (executorch 1.4.1)
+    Annotates with our filters: upstream's match no exported program.
+executorch_caches (executorch 1.4.1)
+    Empties a cache that keeps lowered programs in memory.
+executorch_decomposition (executorch 1.4.1, torch 2.13.0)
+    Skips a decomposition that would change nothing. A quarter of an edge program's time.
+executorch_edge_config (executorch 1.4.1)
+    Accepts operators that are not core ATen but that Core ML or ExecuTorch has.
+executorch_edge_operators (executorch 1.4.1)
+    Replaces ATen operators by edge operators and back, to save edge programs.
+executorch_pte_format (executorch 1.4.1)
+    Reads and writes whole ``.pte`` files.
+executorch_quantizer_patterns (executorch 1.4.1, torchao 0.18.0)
+    Exports only the quantization patterns that can match. A minute per model otherwise.
+executorch_source_partitions (executorch 1.4.1, torch 2.13.0)
+    Tells the calls of one module apart. Annotations depend on memory addresses otherwise.
+snakemake_execution (snakemake 9.27.1)
+    Where the jobs of a run are executed.
+snakemake_rate_limiter (snakemake 9.27.1)
+    Removes the limit of job starts per second. It takes a core after some hundred jobs.
+torch_caches (torch 2.13.0)
+    Empties a cache that keeps programs in memory.
+torch_operators (torch 2.13.0)
+    Type, schema and name of an operator.
+torch_quantized_operators (torch 2.13.0)
+    Registers the operators of quantized programs.
+torchao_annotations (torchao 0.18.0)
+    Whether a quantizer annotated a node.
+torchao_codebook_solver (torchao 0.18.0)
+    Replaces the k-means of codebook quantization by an exact and deterministic one.
+torchvision_operators (torch 2.13.0, torchvision 0.28.0)
+    Makes torchvision importable next to a CPU torch.
+"""

@@ -1,9 +1,13 @@
-"""Imports coremltools 9.0 without the optional packages that it would import only to look at them.
+"""Imports coremltools without the optional packages that it imports only to look for them.
 
-``coremltools/_deps/__init__.py`` imports every package that it has a converter or a version check
-for. Of these we use none but torch and executorch, and the others cost a third of the time that a
-step needs before it starts. While coremltools is loaded they are hidden, which to it is the same as
-their not being installed; afterwards they can be imported as ever.
+Stands against: coremltools 9.0
+Repairs: ``coremltools/_deps/__init__.py``, which imports every package that it has a converter or a
+    version check for. Nothing here needs others than torch, executorch and torchao; the rest takes
+    a third of the time that a step needs to start.
+Remove when: upstream looks for optional packages without importing them.
+
+While coremltools is loaded the packages are hidden, so that it takes them for not installed;
+afterwards they can be imported.
 """
 
 import importlib
@@ -13,7 +17,7 @@ UNUSED = ("sklearn", "libsvm", "xgboost", "tensorflow", "torchvision", "torchaud
 
 
 def load_coremltools() -> None:
-    """Loads coremltools; does nothing if it is loaded already."""
+    """Import coremltools; does nothing if it is imported already."""
     hidden = [name for name in UNUSED if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # None: an import of it fails as if it were missing
     try:

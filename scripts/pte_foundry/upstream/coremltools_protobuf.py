@@ -1,12 +1,13 @@
 """Core ML's generated protobuf modules, without what ``import coremltools`` costs.
 
-``coremltools/__init__.py`` imports every converter, of which reading a program needs nothing. The
-generated modules only import one another, relatively, so their folder is loaded here as a package
-of its own under a private name. Measured: 0.05 s instead of 7.6 s.
+Stands against: coremltools 9.0
+Uses: the folder ``coremltools/proto``, whose generated modules only import one another, relatively.
+    It is loaded here as a package of its own under a private name: ``coremltools/__init__.py``
+    imports every converter. Measured: 0.05 s instead of 7.6 s.
+Remove when: ``import coremltools.proto`` does not load the converters.
 
-Loading them a second time, as ``coremltools.proto``, before or after, is harmless: protobuf's
-descriptor pool accepts an identical file again and hands out the same message classes.
-``tests/mil/test_mil_proto.py`` proves both orders. Written against coremltools 9.0.
+Loading the modules a second time as ``coremltools.proto``, before or after, is harmless: protobuf's
+descriptor pool accepts an identical file again and returns the same message classes.
 """
 
 import sys

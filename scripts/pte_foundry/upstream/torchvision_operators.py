@@ -1,10 +1,13 @@
-"""Makes torchvision 0.28.0 importable beside a CPU-only torch 2.13.0.
+"""Makes torchvision importable next to a torch without CUDA.
 
-torchvision's wheel links CUDA, so its compiled operators do not load beside a CPU torch. Its own
-import survives that but for one place: ``torchvision/_meta_registrations.py`` registers shape rules
-for ``nms`` and ``qnms`` without asking whether they exist, and raises. transformers imports
-torchvision when it is installed, and fails with it. Declaring the two operators is enough for
-everything that does not call them; a call still fails, as no kernel is behind them.
+Stands against: torch 2.13.0, torchvision 0.28.0
+Repairs: ``torchvision/_meta_registrations.py``, which registers shape rules for ``nms`` and
+    ``qnms`` without checking that they exist. torchvision's wheel links CUDA, so its compiled
+    operators do not load next to a CPU torch; the rest of its import survives that.
+Remove when: torchvision imports next to a CPU torch, or has a CPU wheel on the default index.
+
+transformers imports torchvision when it is installed, and fails with it. Declaring the two
+operators is enough for everything that does not call them; a call still fails for want of a kernel.
 """
 
 from importlib.machinery import PathFinder
@@ -21,7 +24,7 @@ _library: torch.library.Library | None = None  # the declarations live as long a
 
 
 def declare_missing_operators() -> None:
-    """Declares ``torchvision::nms`` and ``qnms``, unless torchvision is absent or its own load."""
+    """Declare ``torchvision::nms`` and ``qnms``, unless torchvision is absent or its own load."""
     global _library
     package = find_spec("torchvision")
     if _library is not None or package is None or hasattr(torch.ops.torchvision, "nms"):

@@ -80,7 +80,7 @@ def _drop_docstrings(block: ast.AST) -> None:
 
 
 def digest(sources: Iterable[Path], lock: Path) -> str:
-    """Returns a digest that changes with the code or a locked version, not with a comment or folder.
+    """Returns a digest that changes with code or a locked version, not with a comment or folder.
 
     Args:
         sources: files of the library, and of models, which count by their file name.

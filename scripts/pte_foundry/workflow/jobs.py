@@ -40,7 +40,7 @@ class Jobs:
         self._lowered = {self.lowering_key(name): name for name in config.targets}
 
     def _code(self, stage: str, model: str | None = None, recipe: str | None = None) -> str:
-        """Returns the digest of a stage's code and, where it runs them, of the model's and scheme's.
+        """Returns the digest of a stage's code and of the model and scheme that it runs.
 
         Args:
             stage: the stage, as in ``STAGES``.

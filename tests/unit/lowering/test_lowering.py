@@ -15,9 +15,10 @@ from executorch.backends.apple.coreml.partition import coreml_partitioner
 from executorch.exir.lowered_backend_module import LoweredBackendModule
 from pte_foundry.formats.inspect_pte import describe
 from pte_foundry.job import deterministic_env
-from pte_foundry.lowering import coreml, edge_program
+from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import LoweringError, compile_specs, lower
 from pte_foundry.lowering.edge_program import EdgeError
+from pte_foundry.upstream import executorch_caches, torch_caches
 
 ROOT = Path(__file__).resolve().parents[3]
 TARGET = {
@@ -74,7 +75,10 @@ def test_every_spec_of_a_target_is_passed_on(program):
 def test_handles_name_the_operator_and_its_module(program):
     edge = edge_program.make(program, [])
     assert describe(lower(edge, TARGET)).delegated_fraction == 1.0
-    assert sorted(edge.debug_handles.values()) == ["aten.linear.default @ inner", "aten.relu.default"]
+    assert sorted(edge.debug_handles.values()) == [
+        "aten.linear.default @ inner",
+        "aten.relu.default",
+    ]
 
 
 def test_no_view_is_preserved_that_could_be_decomposed():
@@ -85,7 +89,8 @@ def test_no_view_is_preserved_that_could_be_decomposed():
     assert [op for op in views if not coreml_partitioner._is_view_op(op)] == []
 
 
-def test_lowered_programs_are_let_go(program, monkeypatch):
+@pytest.mark.parametrize("cache", [torch_caches, executorch_caches], ids=["torch", "executorch"])
+def test_lowered_programs_are_let_go(program, monkeypatch, cache):
     """They hold the weights and the delegate's bytes, which are about to be copied."""
 
     def lowered():
@@ -96,11 +101,11 @@ def test_lowered_programs_are_let_go(program, monkeypatch):
         return [o for o in lowered() if not any(o is other for other in of_other_tests)]
 
     of_other_tests = lowered()
-    forget = coreml._forget
-    monkeypatch.setattr(coreml, "_forget", lambda: None)
+    clear = cache.clear
+    monkeypatch.setattr(cache, "clear", lambda: None)
     lower(edge_program.make(program, []), TARGET)
-    assert kept()  # else upstream lets go by itself, and `_forget` can go
-    forget()
+    assert kept()  # else this cache lets go by itself, and its file in `upstream` can go
+    clear()
     assert not kept()
 
 

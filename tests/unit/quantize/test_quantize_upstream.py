@@ -1,8 +1,9 @@
 """Protects that ours prepares and converts the models in the box as upstream does, node by node.
 
 Upstream runs as it comes but for its pattern exports: taken from ours, which another test proves
-equal for all 405 (``test_quantize_patterns``), they cost seconds and not a minute. ``make bench``
-compares with nothing replaced. Where upstream goes wrong, a test says how, and that ours does not.
+equal for all 405 (``test_executorch_quantizer_patterns``), they cost seconds and not a minute.
+``make bench`` compares with nothing replaced. Where upstream goes wrong, a test says how, and that
+ours does not.
 """
 
 from functools import partial
@@ -16,13 +17,13 @@ from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
 from pte_foundry.models.programs import forget_history
 from pte_foundry.quantize import pt2e
-from pte_foundry.upstream import quantizer_patterns
+from pte_foundry.upstream.executorch_quantizer_patterns import Pattern
 from torch import nn
 from torch.fx.passes.utils.source_matcher_utils import get_source_partitions
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
 from tests.unit.lowering.test_lowering import TARGET
-from tests.unit.upstream.test_quantizer_patterns import Zoo
+from tests.unit.upstream.test_executorch_quantizer_patterns import Zoo
 
 NETWORKS = {
     "digits_cnn": networks.digits_cnn,
@@ -50,7 +51,7 @@ def upstreams(monkeypatch):
             context.setattr(
                 upstream,
                 "_get_aten_graph_module",
-                lambda module, inputs: quantizer_patterns.Pattern(module, inputs).export(),
+                lambda module, inputs: Pattern(module, inputs).export(),
             )
             return preparation.upstreams(program, settings)
 
@@ -123,8 +124,8 @@ def test_the_core_ml_program_is_that_of_upstreams_flow(upstreams):
     """Through our stages, and by prepare_pt2e and convert_pt2e in one go: the same bytes ship.
 
     Both take their ranges from upstream's procedure, in which fake quantization is on: our own
-    calibration observes the float model on purpose (``pte_foundry.quantize.pt2e``), so its ranges are
-    others.
+    calibration observes the float model on purpose (``pte_foundry.quantize.pt2e``), so its ranges
+    are others.
     """
     program, inputs = exported(networks.digits_cnn)
     theirs = upstreams(program, STATIC)

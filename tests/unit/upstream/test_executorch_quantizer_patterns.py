@@ -1,9 +1,7 @@
 """Protects the equality of our fast annotation with ``CoreMLQuantizer``'s own."""
 
-import hashlib
 import inspect
 import operator
-from importlib.metadata import version
 
 import pytest
 import torch
@@ -13,9 +11,11 @@ from executorch.backends.apple.coreml.quantizer import CoreMLQuantizer
 from executorch.backends.apple.coreml.quantizer import _coreml_quantizer_utils as upstream
 from pte_foundry.bench.equality import annotations
 from pte_foundry.quantize.annotate import Quantizer
-from pte_foundry.upstream import quantizer_patterns
+from pte_foundry.upstream import executorch_quantizer_patterns as patterns
 from torch import nn
 from torchao.quantization.pt2e import utils as torchao_utils
+
+from tests.unit.upstream.source_digest import assert_source_digest
 
 BINARY = (
     operator.add,
@@ -35,7 +35,7 @@ ACTIVATIONS = [
 def unexported(monkeypatch, make):
     """The ``Pattern`` that upstream's factory ``make`` would have exported."""
     with monkeypatch.context() as context:
-        context.setattr(upstream, "_get_aten_graph_module", quantizer_patterns.Pattern)
+        context.setattr(upstream, "_get_aten_graph_module", patterns.Pattern)
         return make()
 
 
@@ -62,18 +62,24 @@ def graph_of(module):
     return rows, module._out_spec
 
 
-def test_upstream_is_what_we_read():
-    """A new version must be read again: what annotates, what a pattern is, how it is exported."""
-    assert version("executorch") == "1.4.1"
-    assert version("torchao").startswith("0.18.0")
-    sources = [
-        inspect.getsource(upstream),
-        inspect.getsource(inspect.getmodule(CoreMLQuantizer)),
-        inspect.getsource(torchao_utils._get_aten_graph_module_for_pattern),
-    ]
-    assert hashlib.sha256("".join(sources).encode()).hexdigest() == (
-        "ef567bfeb3516a82ded61e6571711cfd7f8a4bc82590edf7a272d8bf96b12a51"
-    )
+@pytest.mark.parametrize(
+    ("source", "digest"),
+    [
+        (upstream, "e6e32b0fb5889af5a9f571dbc73c2b50f48592161a9461fbc3cf927e2cf9eed9"),
+        (
+            inspect.getmodule(CoreMLQuantizer),
+            "480a63ccc019c03a07b0abaeab0af7f8e33e32ed845028ea8311f1d11d52d241",
+        ),
+        (
+            torchao_utils._get_aten_graph_module_for_pattern,
+            "2760e12e1e6e532552517a34f0672e8316b8a6aa55ecd7e70590cec1e2ca5c84",
+        ),
+    ],
+    ids=["annotation", "quantizer", "export"],
+)
+def test_upstream_is_what_was_read(source, digest):
+    check = "Read again what annotates, what a pattern is, and how it is exported."
+    assert_source_digest(source, digest, check)
 
 
 def test_operators_are_those_of_real_exports(monkeypatch):
@@ -82,7 +88,7 @@ def test_operators_are_those_of_real_exports(monkeypatch):
     makers += [lambda a=a, i=i: upstream.get_linear_bn_pattern(a, i) for a, i in ACTIVATIONS]
     for make in makers:
         pattern = unexported(monkeypatch, make)
-        assert pattern.operators == quantizer_patterns._operator_names(pattern.export().graph)
+        assert pattern.operators == patterns._operator_names(pattern.export().graph)
 
 
 def test_export_hands_out_copies(monkeypatch):
@@ -98,46 +104,16 @@ def test_replaced_functions_come_back():
     """Also after an error, and the dead code is gone as after upstream's first pattern."""
     originals = (upstream._get_aten_graph_module, upstream.annotate_weighted_mod_pattern)
     module = torch.fx.symbolic_trace(nn.ReLU())
-    with pytest.raises(KeyError), quantizer_patterns.fast_patterns(module):
+    with pytest.raises(KeyError), patterns.fast_patterns(module):
         raise KeyError
     assert originals == (upstream._get_aten_graph_module, upstream.annotate_weighted_mod_pattern)
 
 
 def test_skips_every_pattern_of_an_empty_model(monkeypatch):
     """No export at all where nothing can match: that is where the minute went."""
-    monkeypatch.setattr(quantizer_patterns.Pattern, "export", lambda _: pytest.fail("exported"))
+    monkeypatch.setattr(patterns.Pattern, "export", lambda _: pytest.fail("exported"))
     module = torch.export.export(nn.Softmax(dim=1), (torch.randn(2, 3),)).module()
     Quantizer({}).annotate(module)
-
-
-@pytest.mark.parametrize("strict", [False, True])
-def test_calls_of_one_pool_do_not_share_ranges(strict):
-    """Upstream mixes them up for non-strict exports, by chance one way or the other."""
-
-    class Pools(nn.Module):
-        def __init__(self, shared):
-            super().__init__()
-            self.convs = nn.ModuleList(nn.Conv2d(2, 2, 1) for _ in range(3))
-            self.pools = nn.ModuleList(nn.MaxPool2d(2) for _ in range(3))
-            if shared:
-                self.pools = nn.ModuleList([self.pools[0]] * 3)
-
-        def forward(self, x):
-            for conv, pool in zip(self.convs, self.pools, strict=True):
-                x = pool(conv(x))
-            return x
-
-    noted = []
-    for shared in (True, False):
-        program = torch.export.export(
-            Pools(shared).eval(), (torch.randn(1, 2, 8, 8),), strict=strict
-        )
-        noted.append(annotations(Quantizer({}).annotate(program.module())))
-    assert noted[0] == noted[1]
-    shares = [note for _, name, _, note in noted[0] if name.startswith("max_pool2d")]
-    assert [note[-1] for note in shares] == [
-        ("shared", conv) for conv in ("conv2d", "conv2d_1", "conv2d_2")
-    ]
 
 
 @pytest.mark.slow
@@ -148,7 +124,7 @@ def test_every_pattern_equals_upstreams(monkeypatch):
         pattern = unexported(monkeypatch, make)
         real = make()
         assert graph_of(pattern.export()) == graph_of(real)
-        assert pattern.operators == quantizer_patterns._operator_names(real.graph)
+        assert pattern.operators == patterns._operator_names(real.graph)
         seen.add(pattern.key)
     assert len(seen) == 405
 
@@ -236,7 +212,7 @@ def test_skipping_changes_no_annotation(monkeypatch, strict):
     ours, theirs = zoo_annotations(
         monkeypatch,
         strict,
-        lambda module, inputs: quantizer_patterns.Pattern(module, inputs).export(),
+        lambda module, inputs: patterns.Pattern(module, inputs).export(),
     )
     assert ours == theirs
     assert sum(note is not None and note[0] for *_, note in ours) > len(ACTIVATIONS) * 15

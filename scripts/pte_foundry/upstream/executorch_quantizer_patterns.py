@@ -1,18 +1,21 @@
-"""A fast stand-in for the pattern exports of executorch 1.4.1's ``CoreMLQuantizer``.
+"""Fast pattern exports for executorch's ``CoreMLQuantizer``.
 
-Upstream (``backends/apple/coreml/quantizer/_coreml_quantizer_utils.py``) annotates a model by
-exporting some 400 small pattern modules with strict ``torch.export`` and matching each of them,
-at every call and whatever the model: a minute of fixed cost. Three of its functions are replaced
-while ``fast_patterns`` is active:
+Stands against: executorch 1.4.1, torchao 0.18.0
+Repairs: ``backends/apple/coreml/quantizer/_coreml_quantizer_utils.py``, which annotates a model by
+    exporting some 400 small pattern modules with strict ``torch.export`` and matching each of them,
+    at every call and for every model: a minute of fixed cost.
+Remove when: upstream exports patterns once, or only those whose operators the model contains.
 
-- ``_get_aten_graph_module`` hands on the pattern module without exporting it;
+Three of its functions are replaced while ``fast_patterns`` is active:
+
+- ``_get_aten_graph_module`` returns the pattern module without exporting it;
 - ``annotate_weighted_mod_pattern`` and ``annotate_binary_op_act_pattern`` skip a pattern if one of
-  its operators does not occur in the model at all, as then nothing can match. Any other pattern
-  is exported (non-strict, which gives the same graph, once per process) and handed to upstream's
-  own function.
+  its operators does not occur in the model, as then nothing can match. Any other pattern is
+  exported (non-strict, which gives the same graph, once per process) and passed to upstream's own
+  function.
 
-``tests/unit/test_quantize_patterns.py`` proves that operators, graphs and annotations equal
-upstream's, and fails if upstream's source differs from what was read here.
+``tests/unit/upstream/test_executorch_quantizer_patterns.py`` proves that operators, graphs and
+annotations equal upstream's.
 """
 
 import copy
@@ -25,6 +28,15 @@ from unittest.mock import patch
 import torch
 from executorch.backends.apple.coreml.quantizer import _coreml_quantizer_utils as upstream
 from torch.fx import GraphModule, Node
+
+from pte_foundry.upstream.versions import require
+
+for _function, _parameters in (
+    ("_get_aten_graph_module", "pattern example_inputs is_cuda"),
+    ("annotate_weighted_mod_pattern", "model pattern_gm quantization_config filter_fn"),
+    ("annotate_binary_op_act_pattern", "model pattern_gm quantization_config filter_fn"),
+):
+    require(upstream, _function, _parameters, patch=__name__)
 
 # Functions whose operator is not called as they are.
 _OPERATORS = {"iadd": "add_", "imul": "mul_"}
@@ -65,7 +77,7 @@ _EXPORTED: dict[tuple[Any, ...], GraphModule] = {}
 
 
 def forget() -> None:
-    """Lets every pattern be exported anew, as in a new process; for measurements."""
+    """Forget the exported patterns, as in a new process; for measurements."""
     _EXPORTED.clear()
 
 
@@ -102,7 +114,7 @@ def _skipping(annotate: Callable[..., list], present: frozenset[str]) -> Callabl
 
 @contextmanager
 def fast_patterns(model: GraphModule) -> Iterator[None]:
-    """Makes upstream's annotation of ``model`` fast; not thread-safe, as it replaces functions.
+    """Within this context upstream annotates ``model`` fast; not thread-safe.
 
     Args:
         model: the graph about to be annotated. Its dead code is removed, as upstream's first

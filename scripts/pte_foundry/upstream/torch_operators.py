@@ -1,0 +1,36 @@
+"""torch's operators: their type, their schema, and how to find one by name.
+
+Stands against: torch 2.13.0
+Uses: ``torch._ops.OpOverload`` and its ``_schema`` (``torch/_ops.py``), for which torch has no
+    public names, though ``torch.ops`` returns such objects.
+Remove when: the type and the schema have public names.
+"""
+
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+
+__all__ = ["OpOverload", "find", "operator", "schema"]
+
+
+def operator(name: str) -> OpOverload:
+    """Return an operator by the name that it prints: ``aten.relu.default``.
+
+    Raises:
+        AttributeError: there is no such operator.
+    """
+    namespace, packet, overload = name.split(".")
+    return getattr(getattr(getattr(torch.ops, namespace), packet), overload)
+
+
+def find(namespace: str, name: str, overload: str) -> OpOverload | None:
+    """Return the operator ``namespace.name.overload``, or None if there is none."""
+    packet: Any = getattr(getattr(torch.ops, namespace), name, None)
+    found = getattr(packet, overload, None)
+    return found if isinstance(found, OpOverload) else None
+
+
+def schema(operator: OpOverload) -> torch.FunctionSchema:
+    """Return an operator's signature: its arguments and returns."""
+    return operator._schema
