@@ -1,35 +1,23 @@
 # make         builds the default configuration and ends with a table of builds
 # make test    runs the whole test suite
 # make bench   measures ours against upstream, side by side
-# make lock    resolves envs/*.in anew into envs/*.lock
+# make lock    resolves envs/*.in into envs/*.lock
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 .PHONY: build test bench lock environment clean
 
-PYTHON ?= python3.11
 CORES ?= all
-VENV := .venv
-BIN := $(VENV)/bin
-READY := $(VENV)/.ready
-LOCK := envs/requirements$(if $(filter Darwin,$(shell uname)),-macos).lock
 
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Recipes run from the environment's own folder: another make can change the link .venv meanwhile.
+SEARCH := $(PATH)
+export PATH = $(if $(realpath .venv),$(realpath .venv)/bin:)$(SEARCH)
+unexport PYTHONPATH PYTHONHOME
 
-# The environment is made anew when its lock changes in content, not when it is merely touched.
+# PYTHON=/path/to/python3.11 chooses a Python, TORCH_INDEX=URL an index with the CPU build of torch.
 environment:
-	@if ! cmp -s $(LOCK) $(READY); then \
-	  if [[ "$$($(PYTHON) -V 2>&1)" != "Python 3.11."* ]]; then \
-	    echo "error: Python 3.11 is needed, and $(PYTHON) is not; name one: make PYTHON=/path/to/python3.11" >&2; \
-	    exit 1; \
-	  fi; \
-	  echo "Creating the environment from $(LOCK) (a few minutes, once)"; \
-	  rm -rf $(VENV); \
-	  $(PYTHON) -m venv $(VENV); \
-	  $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(LOCK); \
-	  cp $(LOCK) $(READY); \
-	fi
+	@python=$$(bash envs/python.sh) && exec "$$python" -BEsS envs/create.py
 
 build: environment
 	@pte-foundry resume
@@ -49,7 +37,7 @@ bench: environment
 	@python -P -m pte_foundry.bench --output results/bench
 
 lock:
-	@$(PYTHON) envs/lock.py
+	@python=$$(bash envs/python.sh) && exec "$$python" envs/lock.py
 
 clean:
 	rm -rf results logs benchmarks .snakemake
