@@ -1,6 +1,6 @@
 """Tables and codes of codebook quantization (LUT palettization), found by our scalar k-means.
 
-torchao 0.18's ``CodebookWeightOnlyConfig`` asks coremltools 9.0 for each table, which runs
+torchao 0.18's ``CodebookWeightOnlyConfig`` calls coremltools 9.0 for each table, which runs
 scikit-learn's general k-means: slow, and its sums depend on the number of threads. Here
 ``pte_foundry.quantize.kmeans`` finds all tables of a weight together.
 """
