@@ -44,7 +44,9 @@ def test_json_that_was_changed_or_cut_is_damaged(tmp_path):
     whole = path.read_bytes()
     for damaged in (whole.replace(b"0.1", b"0.2"), whole[:-9], b"", b"[]", b"{}", b"\xff"):
         path.write_bytes(damaged)
-        with pytest.raises(DamagedError, match=r"a\.json is damaged: .*Delete it and rerun; it will be rebuilt"):
+        with pytest.raises(
+            DamagedError, match=r"a\.json is damaged: .*Delete it and rerun; it will be rebuilt"
+        ):
             files.read_json(path)
 
 
