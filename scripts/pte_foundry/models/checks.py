@@ -16,7 +16,7 @@ INPUT_DTYPES = (torch.float32, torch.int32, torch.int64, torch.bool)
 
 
 def check_model(model: Any) -> None:
-    """A module in eval mode, its floating point parameters and buffers in fp32 and finite."""
+    """Checks for a module in eval mode with finite fp32 parameters and buffers (or integers)."""
     if not isinstance(model, nn.Module):
         raise ModelError(f"returned {_kind(model)}; return a torch.nn.Module")
     training = [name or "the model" for name, part in model.named_modules() if part.training]
@@ -26,7 +26,7 @@ def check_model(model: Any) -> None:
 
 
 def check_weights(state: Any) -> None:
-    """A dict of tensors, not empty, in fp32 where they are floating point, and finite."""
+    """Checks for a dict of at least one tensor, all finite, floating point ones in fp32."""
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ModelError(f"returned {_kind(state)}; return a state dict of tensors")
     if not state:
@@ -39,7 +39,7 @@ def check_weights(state: Any) -> None:
 
 
 def check_sample(sample: Any, what: str = "the sample") -> None:
-    """A tuple of tensors that a program can take as inputs."""
+    """Checks for a tuple of finite tensors with dtypes among ``INPUT_DTYPES``."""
     if not isinstance(sample, tuple) or not sample or not _are_tensors(sample):
         raise ModelError(f"gave {what} as {_kind(sample)}; give a tuple of tensors")
     for position, tensor in enumerate(sample):
@@ -53,7 +53,7 @@ def check_sample(sample: Any, what: str = "the sample") -> None:
 
 
 def check_samples(samples: Any, example: Sample, dynamic: bool) -> None:
-    """A list of samples alike ``example``: same dtypes, same shapes (same ranks if dynamic)."""
+    """Checks for a list of samples with the dtypes and shapes (dynamic: ranks) of ``example``."""
     if not isinstance(samples, list):
         raise ModelError(f"gave its samples as {_kind(samples)}; give a list")
     if not samples:
@@ -65,12 +65,12 @@ def check_samples(samples: Any, example: Sample, dynamic: bool) -> None:
         if layout != expected:
             raise ModelError(
                 f"gave sample {index} as {layout}, but example_inputs() is {expected}; "
-                "make them alike"
+                "give all samples its dtypes and shapes"
             )
 
 
 def check_labels(labels: Any, samples: list[Sample]) -> None:
-    """None, or a tensor with one label for each sample."""
+    """Checks for None, or a tensor with one row for each sample."""
     if labels is None:
         return
     if not isinstance(labels, Tensor) or not labels.dim():
@@ -82,7 +82,7 @@ def check_labels(labels: Any, samples: list[Sample]) -> None:
 
 
 def check_metrics(metrics: Any) -> None:
-    """A dict of finite numbers by name."""
+    """Checks for a dict of finite numbers by name."""
     if not isinstance(metrics, dict) or not metrics:
         raise ModelError(f"returned {_kind(metrics)}; return a dict of numbers by name")
     for name, value in metrics.items():
@@ -93,7 +93,7 @@ def check_metrics(metrics: Any) -> None:
 
 
 def check_outputs(outputs: Any) -> None:
-    """A tuple of finite tensors, not empty."""
+    """Checks for a tuple of at least one tensor, all finite."""
     if not isinstance(outputs, tuple) or not outputs or not _are_tensors(outputs):
         raise ModelError(f"returned {_kind(outputs)}; return a tensor or a tuple of tensors")
     for position, output in enumerate(outputs):
@@ -112,7 +112,7 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def _layout(sample: Sample, dynamic: bool) -> str:
-    """Dtypes and shapes as text; with dynamic shapes only the ranks are fixed."""
+    """Dtypes and shapes as text; with dynamic shapes the ranks alone."""
     shapes = (["?"] * tensor.dim() if dynamic else list(tensor.shape) for tensor in sample)
     parts = (f"{tensor.dtype} {shape}" for tensor, shape in zip(sample, shapes, strict=True))
     return f"({', '.join(parts)})"

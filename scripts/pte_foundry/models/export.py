@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def export(model: ModelModule, module: nn.Module) -> ExportedProgram:
-    """The program of ``module``, traced with the model's example inputs and dynamic shapes."""
+    """Exports ``module`` with the example inputs and dynamic shapes of ``model``.
+
+    Raises:
+        ModelError: ``torch.export`` failed; the message has its reason.
+    """
     import torch
 
     try:

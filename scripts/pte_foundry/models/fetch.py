@@ -1,6 +1,6 @@
-"""Brings one weights or data file into the results folder and checks its SHA-256 digest.
+"""Copies or downloads one weights or data file and checks its SHA-256.
 
-A file comes from disk, over HTTP(S), or out of an installed package.
+The source is a file on disk, a URL, or a file of an installed package.
 """
 
 import shutil
@@ -12,15 +12,22 @@ from pte_foundry.errors import ModelError
 from pte_foundry.files import replacing, sha256
 from pte_foundry.packages import packaged_file
 
-TIMEOUT = 60  # seconds without a byte
-TRIES = 3  # of a download; a wrong digest is not tried again
+TIMEOUT = 60  # seconds without data
+TRIES = 3  # of a download; a checksum mismatch is not retried
 
 
 def fetch(source: dict, root: Path, output: Path) -> None:
-    """Writes the file that ``source`` names to ``output``.
+    """Writes a file to ``output``, atomically.
 
-    ``source`` holds ``sha256`` and one of ``file`` (relative to ``root``), ``url``, or ``package``
-    and ``file``. Raises ModelError, and leaves nothing, if it cannot be had or has another digest.
+    Args:
+        source: ``sha256``, and one of ``file`` (relative to ``root``), ``url``, or ``package`` and
+            ``file``.
+        root: the project's folder.
+        output: the path to write.
+
+    Raises:
+        ModelError: the file cannot be read or downloaded, or has another SHA-256; nothing is
+            written.
     """
     with replacing(output) as temporary:
         if "url" in source:
@@ -35,11 +42,11 @@ def fetch(source: dict, root: Path, output: Path) -> None:
         found = sha256(temporary)
         if found != source["sha256"]:
             raise ModelError(
-                f"{_name(source)}: the digest is not the one in the configuration.\n"
+                f"{_name(source)}: checksum mismatch.\n"
                 f"  expected sha256 {source['sha256']}\n"
                 f"  found    sha256 {found}\n"
-                "Nothing was kept. If the file was meant to change, put the found digest into the "
-                "configuration; otherwise get the file again from a source you trust."
+                "Nothing was written. If you changed the file, put the found sha256 into the "
+                "configuration; otherwise get the file from a source you trust."
             )
 
 
@@ -61,5 +68,5 @@ def _download(url: str, path: Path, tries: int) -> None:
             time.sleep(1)
             return _download(url, path, tries - 1)
         raise ModelError(
-            f"{url}: the download failed: {error}. Check the address and run again."
+            f"{url}: the download failed: {error}. Check the address and rerun."
         ) from error

@@ -18,9 +18,9 @@ def reference(model: ModelModule) -> Samples:
 def evaluate(program: ExportedProgram, reference: Samples) -> Samples:
     """Returns a quantized program's outputs for the inputs of ``reference``, with its labels.
 
-    The result holds no inputs: they are in the reference, and a second copy only costs disk.
+    The result has no inputs: they are in the reference already.
     """
-    # Decompresses the weights for the first sample and not again for every other one.
+    # Decompresses the weights once, not for every sample.
     module = split_const_subgraphs(program.module())
     with torch.no_grad():
         outputs = [as_sample(module(*sample)) for sample in reference.inputs]

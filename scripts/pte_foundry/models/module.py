@@ -1,15 +1,15 @@
-"""Loads a model module: the one Python file with which a user adds a model.
+"""Loads a model module: the Python file that defines a model.
 
-A model module defines functions; the loader calls them and checks what comes back.
+A model module defines functions; the loader calls them and checks what they return.
 
 ``build(...) -> nn.Module``
     the model, in eval mode, with fp32 weights
 ``example_inputs(...) -> tuple[Tensor, ...]``
-    one sample, with which ``torch.export`` traces
+    one sample, for ``torch.export``
 ``evaluation(...) -> (list[tuple[Tensor, ...]], Tensor or None)``
-    the samples of a validation, and their labels: one row for each
+    the samples for validation, and their labels: one row for each sample
 ``calibration(...) -> Iterable[tuple[Tensor, ...]]``, optional
-    the samples that set the ranges of quantized activations, in a fixed order
+    the samples that determine the ranges of quantized activations, in a fixed order
 ``dynamic_shapes(...)``, optional
     as ``torch.export.export`` takes it
 ``score(outputs, labels, ...) -> dict[str, float]``, optional
@@ -18,14 +18,14 @@ A model module defines functions; the loader calls them and checks what comes ba
     task metrics against the outputs of the fp32 model, in addition to those of every model; its
     ``top1_agreement``, if it returns one, replaces the share of equal argmax of the first output
 ``train(...) -> dict[str, Tensor]``, optional
-    a state dict, for a model whose weights are made by our own rule
+    a state dict, for a model that is trained by the rule ``train``
 
-``...`` stands for any of these, given by name to the functions that name them, as pytest does with
+``...`` is any of these parameters, passed by name to the functions that have them, like pytest's
 fixtures: ``weights`` (Path), ``data`` (dict[str, Path]: the config's data files) and every key of
 the config's ``options``. ``**options`` receives all options. An option that no function takes is
 an error. ``outputs`` and ``reference`` are lists of output tuples, one for each sample.
 
-Samples are alike: dtypes and shapes of ``example_inputs()``, or ranks with ``dynamic_shapes``.
+All samples have the dtypes and shapes of ``example_inputs()``, with ``dynamic_shapes`` the ranks.
 """
 
 import inspect
@@ -50,17 +50,17 @@ from pte_foundry.upstream.torchvision_operators import declare_missing_operators
 
 REQUIRED = ("build", "example_inputs", "evaluation")
 OPTIONAL = ("calibration", "dynamic_shapes", "score", "agreement", "train")
-# What the loader itself gives by name, so no option may be called so.
+# Parameters that the loader passes itself; options must have other names.
 RESERVED = ("weights", "data", "outputs", "labels", "reference")
 
 
 class DataFiles(dict[str, Path]):
-    """The data files of the config; asking for one that it does not name says how to add it."""
+    """The data files of the config by name; a missing one is a ModelError with the fix."""
 
     def __missing__(self, name: str) -> Path:
         known = ", ".join(sorted(self)) or "none"
         raise ModelError(
-            f"asks for the data file {name!r}, the config names: {known}; "
+            f"reads the data file {name!r}, but the config has only: {known}; "
             f"add {name!r} under the model's `data`"
         )
 
@@ -69,9 +69,8 @@ class DataFiles(dict[str, Path]):
 class ModelModule:
     """A loaded model module with the weights, data and options that its functions receive.
 
-    Every method raises ModelError, naming file, function and fix, when the module's function
-    raises or returns something else than the contract says. An exception of the module's own code
-    stays attached as the cause, with its traceback.
+    Every method raises ModelError, with file, function and fix, if the module's function raises or
+    breaks the contract. An exception of the module's own code is its cause, with traceback.
     """
 
     path: Path
@@ -102,26 +101,26 @@ class ModelModule:
         return callable(getattr(self.module, function, None))
 
     def build(self) -> nn.Module:
-        """The model with its weights: in eval mode, floating point in fp32, all of it finite."""
+        """Returns the model with its weights: in eval mode, finite, floating point in fp32."""
         with _model_errors(self.path, "build"):
             model = self._call("build")
             check.check_model(model)
         return model
 
     def example_inputs(self) -> Sample:
-        """One sample: what ``torch.export`` traces with."""
+        """Returns one sample, for ``torch.export``."""
         with _model_errors(self.path, "example_inputs"):
             sample = self._call("example_inputs")
             check.check_sample(sample)
         return sample
 
     def dynamic_shapes(self) -> Any:
-        """What ``torch.export.export`` takes as ``dynamic_shapes``; None when all are static."""
+        """Returns ``dynamic_shapes`` for ``torch.export.export``; None if all are static."""
         with _model_errors(self.path, "dynamic_shapes"):
             return self._call("dynamic_shapes") if self.has("dynamic_shapes") else None
 
     def calibration(self, limit: int | None = None) -> list[Sample]:
-        """The calibration samples in their order, at most ``limit`` of them."""
+        """Returns the calibration samples in their order, at most ``limit`` of them."""
         example = self.example_inputs()
         with _model_errors(self.path, "calibration"):
             if not self.has("calibration"):
@@ -131,7 +130,7 @@ class ModelModule:
         return samples
 
     def evaluation(self) -> tuple[list[Sample], Any]:
-        """The samples that a validation runs, and their labels or None."""
+        """Returns the samples for validation, and their labels or None."""
         example = self.example_inputs()
         with _model_errors(self.path, "evaluation"):
             returned = self._call("evaluation")
@@ -143,7 +142,7 @@ class ModelModule:
         return samples, labels
 
     def score(self, outputs: list[Sample], labels: Any) -> dict[str, float]:
-        """Task metrics against the labels; empty without labels or without ``score``."""
+        """Returns task metrics against the labels; empty without labels or without ``score``."""
         if labels is None or not self.has("score"):
             return {}
         return self._metrics("score", outputs=outputs, labels=labels)
@@ -155,7 +154,7 @@ class ModelModule:
         return self._metrics("agreement", outputs=outputs, reference=reference)
 
     def train(self) -> dict[str, Tensor]:
-        """The state dict that the module makes itself, contiguous and finite, fp32 where float."""
+        """Trains the model; returns its state dict, contiguous, finite, floating point in fp32."""
         with _model_errors(self.path, "train"):
             if not self.has("train"):
                 raise ModelError("is missing; define it, or give the model `weights`")
@@ -164,7 +163,7 @@ class ModelModule:
         return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
     def run(self, model: nn.Module, inputs: Sample) -> Sample:
-        """The eager outputs of the built model for one sample: a tuple of finite tensors."""
+        """Returns the outputs of the built model for one sample: a tuple of finite tensors."""
         with _model_errors(self.path, "forward"), torch.no_grad():
             returned = model(*inputs)
             outputs = tuple(returned) if isinstance(returned, tuple | list) else (returned,)
@@ -222,9 +221,9 @@ class ModelModule:
 
 
 def modules_table(model: nn.Module) -> list[dict[str, Any]]:
-    """The parts of a model, against which a recipe's names and types are checked.
+    """Returns the modules of a model as rows, to check a recipe's names and types against.
 
-    One dict each: ``name`` (fully qualified), ``type`` (dotted), ``types`` (every public dotted
+    Keys of a row: ``name`` (fully qualified), ``type`` (dotted), ``types`` (every public dotted
     name of the class and of its bases below ``torch.nn.Module``, such as ``torch.nn.Linear`` and
     ``torch.nn.modules.linear.Linear``), ``weight`` (shape, or None).
     """
@@ -248,11 +247,11 @@ def _dotted(kind: type) -> str:
 
 
 def _public_names(kind: type) -> list[str]:
-    """The packages above a class that hand it on under its own name, then where it is defined."""
+    """Dotted names of a class: in the packages that re-export it, then in its own module."""
     parts = kind.__module__.split(".")
     packages = [".".join(parts[:depth]) for depth in range(1, len(parts))]
-    handing_on = [p for p in packages if getattr(sys.modules.get(p), kind.__name__, None) is kind]
-    return [*(f"{package}.{kind.__name__}" for package in handing_on), _dotted(kind)]
+    exporting = [p for p in packages if getattr(sys.modules.get(p), kind.__name__, None) is kind]
+    return [*(f"{package}.{kind.__name__}" for package in exporting), _dotted(kind)]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Names for the operators of a torch program, the same in its fp32 and its quantized form."""
+"""Labels of the operators of a torch program, equal in its fp32 and its quantized form."""
 
 from collections import Counter
 
@@ -6,12 +6,13 @@ from torch.fx import Graph, Node
 
 
 def labels(graph: Graph) -> dict[str, str]:
-    """What each operator of a graph is called, by the name of its node.
+    """Returns a label for each operator of a graph, by the name of its node.
 
-    ``aten.linear.default @ encoder.layer.0`` is an operator and the module that calls it; the
-    second call of the operator in that module ends in `` #2``. Quantization inserts operators of
-    its own and removes a few, but it keeps what the others are called: by this name an operator of
-    the quantized program is found in the fp32 one. An operator in place is called as the other one.
+    ``aten.linear.default @ encoder.layer.0`` is an operator and the module that calls it; from the
+    second call of the operator in that module on, `` #2`` and so on is appended. Quantization
+    inserts and removes operators but does not change the labels of the others, so an operator of
+    the quantized program has the label of its counterpart in the fp32 program. In-place operators
+    have the labels of their out-of-place forms.
     """
     named: dict[str, str] = {}
     calls: Counter[str] = Counter()
@@ -24,7 +25,7 @@ def labels(graph: Graph) -> dict[str, str]:
 
 
 def describe(node: Node) -> str:
-    """The operator of a node and the innermost module that calls it: ``operator @ module``."""
+    """Returns ``operator @ module``: a node's operator and the innermost module that calls it."""
     operator = getattr(node.target, "__name__", str(node.target))
     packet, _, overload = str(node.target).rpartition(".")
     if hasattr(node.target, "overloadpacket"):
@@ -34,9 +35,9 @@ def describe(node: Node) -> str:
 
 
 def original(node: Node) -> str | None:
-    """The name of the node that a node was made from in the graph that passes began with.
+    """Returns the name of the node of the original graph that passes made ``node`` from.
 
-    torch keeps that history in ``from_node`` as long as a program is not saved.
+    torch keeps this history in ``from_node`` until a program is saved. None: no history.
     """
     source = next(iter(node.meta.get("from_node") or ()), None)
     while source is not None and source.from_node:

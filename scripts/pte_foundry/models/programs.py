@@ -1,4 +1,4 @@
-"""Torch programs on disk: what ``torch.export`` saves."""
+"""Exported programs (``torch.export``) on disk, as reproducible and checksummed .pt2 files."""
 
 import hashlib
 import importlib
@@ -28,18 +28,18 @@ DIGEST_SIZE = 64
 
 
 def forget_history(program: ExportedProgram) -> None:
-    """Drops what differs between equal programs: a node's history names graphs by their address."""
+    """Removes the history of nodes, which contains memory addresses and so is not reproducible."""
     for node in program.graph.nodes:
         node.meta.pop("from_node", None)
 
 
 def save(program: ExportedProgram, path: Path) -> None:
-    """Writes a program; the same program gives the same bytes."""
+    """Writes a program atomically; equal programs give equal bytes."""
     forget_history(program)
     # In memory first: on a full disk torch's own writer aborts the process.
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
-    parts = [buffer.getbuffer()[:-2], DIGEST_SIZE.to_bytes(2, "little")]  # was: no comment
+    parts = [buffer.getbuffer()[:-2], DIGEST_SIZE.to_bytes(2, "little")]  # replaces "no comment"
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -48,13 +48,17 @@ def save(program: ExportedProgram, path: Path) -> None:
 
 
 def load(path: Path) -> ExportedProgram:
-    """Reads a program that :func:`save` wrote, quantized or not. Raises DamagedError."""
+    """Reads a program that :func:`save` wrote, quantized or not.
+
+    Raises:
+        DamagedError: the file is missing, truncated or modified.
+    """
     try:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
             end = len(content) - DIGEST_SIZE
             with memoryview(content)[:end] as archived:
                 if content[end:] != hashlib.sha256(archived).hexdigest().encode():
-                    raise DamagedError(path, "its content is not that of its digest")
+                    raise DamagedError(path, "checksum mismatch")
             with zipfile.ZipFile(file) as archive:
                 names = [name for name in archive.namelist() if name.endswith("model.json")]
                 graphs = [archive.read(name) for name in names]

@@ -1,4 +1,4 @@
-"""Tensors on disk: trained weights, and the samples that one stage hands to the next."""
+"""Tensors on disk: trained weights, and samples with their outputs, as checksummed safetensors."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -13,24 +13,29 @@ from pte_foundry.errors import DamagedError
 from pte_foundry.files import replacing
 
 Sample = tuple[torch.Tensor, ...]
+"""The inputs of one call of a model, or its outputs."""
 
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Writes safetensors with a ``checksum`` of the tensors in their metadata."""
+    """Writes safetensors with a ``checksum`` (names, dtypes, shapes, values) in the metadata."""
     save_file(dict(tensors), path, {"checksum": _checksum(tensors)})
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Reads what :func:`save_tensors` wrote. Raises DamagedError if it is something else."""
+    """Reads a file that :func:`save_tensors` wrote.
+
+    Raises:
+        DamagedError: the file is missing, truncated or modified.
+    """
     try:
         with safe_open(path, "pt") as file:
-            # keys() is the library's way to the names; the file is no mapping.
+            # safe_open has keys(), but is not a mapping.
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             checksum = (file.metadata() or {}).get("checksum")
     except (SafetensorError, OSError) as error:
         raise DamagedError(path, error) from error
     if checksum != _checksum(tensors):
-        raise DamagedError(path, "its tensors are not those of its checksum")
+        raise DamagedError(path, "checksum mismatch")
     return tensors
 
 
@@ -44,7 +49,13 @@ def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
 
 @dataclass(frozen=True)
 class Samples:
-    """What was run: for each sample its inputs and its outputs, and the labels if there are any."""
+    """The samples of a run.
+
+    Attributes:
+        inputs: for each sample its inputs; may be empty if they are in another file.
+        outputs: for each sample its outputs.
+        labels: one row for each sample, or None.
+    """
 
     inputs: list[Sample]
     outputs: list[Sample]
@@ -63,6 +74,7 @@ class Samples:
 
     @classmethod
     def load(cls, path: Path) -> "Samples":
+        """Reads what :meth:`save` wrote. Raises DamagedError."""
         tensors = load_tensors(path)
         labels = tensors.pop("labels", None)
         found: dict[str, dict[int, dict[int, torch.Tensor]]] = {"input": {}, "output": {}}
@@ -80,5 +92,5 @@ class Samples:
 
 
 def as_sample(outputs: torch.Tensor | Sequence[torch.Tensor]) -> Sample:
-    """A module's outputs as a tuple, also when it returns one tensor."""
+    """Returns a module's outputs as a tuple, also if it returned a single tensor."""
     return (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs)

@@ -9,15 +9,24 @@ from pte_foundry.models.tensors import save_tensors
 
 
 def train(model: ModelModule, expected: str | None, output: Path) -> None:
-    """Writes the trained state dict as safetensors; raises ModelError if its digest is another."""
+    """Trains a model and writes its state dict as safetensors.
+
+    Args:
+        model: loaded without weights.
+        expected: the SHA-256 of the file, if the configuration names one.
+        output: the file.
+
+    Raises:
+        ModelError: training failed, or gave a file with another SHA-256; nothing is written.
+    """
     with replacing(output) as temporary:
         save_tensors(model.train(), temporary)
         found = sha256(temporary)
         if expected is not None and found != expected:
             raise ModelError(
-                f"{model.path}: train() gave other weights than the configuration names.\n"
+                f"{model.path}: checksum mismatch: train() gave other weights than expected.\n"
                 f"  expected sha256 {expected}\n"
                 f"  found    sha256 {found}\n"
-                "If the training was meant to change, put the found digest into the configuration; "
-                "if not, training is not deterministic on this machine."
+                "If you changed the training, put the found sha256 into the configuration; if not, "
+                "training is not deterministic on this machine."
             )

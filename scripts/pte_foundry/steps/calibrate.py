@@ -8,6 +8,7 @@ from pte_foundry.job.arguments import add_model, model_of
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
     add_model(parser)
     parser.add_argument("--program", type=Path, required=True, help="the exported program, .pt2")

@@ -1,4 +1,4 @@
-"""Quantizes a model under a recipe. The result is still a torch program."""
+"""Quantizes a model with a recipe; the result is a torch program."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from pte_foundry.quantize import schemes
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
     add_model(parser)
     parser.add_argument("--recipe", required=True, help="the recipe's name, for messages")

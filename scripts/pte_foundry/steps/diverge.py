@@ -7,6 +7,7 @@ from pte_foundry.job import command
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
     parser.add_argument("--pte", type=Path, required=True, help="the artifact")
     parser.add_argument("--digest", type=Path, required=True, help="its digest, for sha256sum")

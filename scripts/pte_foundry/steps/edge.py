@@ -1,4 +1,4 @@
-"""Makes the edge program of a torch program: the part of lowering that all targets share."""
+"""Makes the edge program of a torch program: the part of lowering common to all targets."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from pte_foundry.job.arguments import add_slice
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
     add_slice(parser)
     parser.add_argument("--program", type=Path, required=True, help="the torch program, .pt2")

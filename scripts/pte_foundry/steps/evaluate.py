@@ -1,4 +1,4 @@
-"""Runs a quantized program in PyTorch on the evaluation samples: the loss of quantization alone."""
+"""Runs a quantized program in PyTorch on the evaluation samples: quantization error alone."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from pte_foundry.job import command
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
     parser.add_argument("--program", type=Path, required=True, help="the quantized program, .pt2")
     parser.add_argument("--reference", type=Path, required=True, help="samples, .safetensors")

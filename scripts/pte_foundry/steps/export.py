@@ -1,4 +1,4 @@
-"""Exports a model to a torch program, and lists its modules for the checks of recipes."""
+"""Exports a model to a torch program, and lists its modules for checks of recipes."""
 
 from pathlib import Path
 
@@ -8,11 +8,16 @@ from pte_foundry.job.arguments import add_model, model_of
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
     add_model(parser)
-    parser.add_argument("--digest", required=True, help="of everything that the table depends on")
-    parser.add_argument("--program", type=Path, required=True, help="output: .pt2")
-    parser.add_argument("--modules", type=Path, required=True, help="output: .json")
+    parser.add_argument(
+        "--digest", required=True, help="of all that the list of modules depends on"
+    )
+    parser.add_argument("--program", type=Path, required=True, help="output: the program, .pt2")
+    parser.add_argument(
+        "--modules", type=Path, required=True, help="output: the list of modules, .json"
+    )
     arguments = parser.parse_args(argv)
 
     def step() -> None:

@@ -7,10 +7,13 @@ from pte_foundry.job.arguments import add_slice
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
     add_slice(parser)
-    parser.add_argument("--root", type=Path, required=True, help="what `file:` is relative to")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument(
+        "--root", type=Path, required=True, help="folder that `file:` is relative to"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the file")
     arguments = parser.parse_args(argv)
 
     def step() -> None:

@@ -1,4 +1,4 @@
-"""Lowers an edge program to Core ML inside an ExecuTorch program, in its canonical form."""
+"""Lowers an edge program to Core ML inside an ExecuTorch program, in canonical form."""
 
 from pathlib import Path
 
@@ -8,13 +8,14 @@ from pte_foundry.job.arguments import add_slice
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
     add_slice(parser)
     parser.add_argument("--program", type=Path, required=True, help="the edge program, .pt2")
-    parser.add_argument("--metadata", type=Path, required=True, help="the edge program's, .json")
+    parser.add_argument("--metadata", type=Path, required=True, help="of the edge program, .json")
     parser.add_argument("--output", type=Path, required=True, help="the lowered program, .pte")
     parser.add_argument(
-        "--debug-handles", type=Path, required=True, help="the operator behind each handle, .json"
+        "--debug-handles", type=Path, required=True, help="the operator of each handle, .json"
     )
     arguments = parser.parse_args(argv)
 
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.lowering.coreml import lower
 
         metadata = read_json(arguments.metadata)
-        # No variables for intermediate programs: each holds all weights until it is released.
+        # No variables for intermediate programs, so that their weights are freed early.
         lowered = canonical_pte(
             lower(edge_program.load(arguments.program, metadata), arguments.slice), "all"
         )

@@ -1,4 +1,4 @@
-"""Writes where a model's module, weights and data are, and their digests: what its steps read."""
+"""Writes the paths and digests of a model's module, weights and data, for its other steps."""
 
 from pathlib import Path
 
@@ -9,10 +9,11 @@ from pte_foundry.job.arguments import add_slice
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
     add_slice(parser)
     parser.add_argument("--paths", type=decoded, required=True, help="module, weights and data")
-    parser.add_argument("--output", type=Path, required=True, help="the entry, .json")
+    parser.add_argument("--output", type=Path, required=True, help="paths and digests, .json")
     arguments = parser.parse_args(argv)
 
     def step() -> None:

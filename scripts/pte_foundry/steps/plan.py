@@ -1,4 +1,4 @@
-"""Writes what to build of a model, and from what: the input of the summary and the manifest."""
+"""Writes the builds of a model and their settings, for the summary and the manifest."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from pte_foundry.job.arguments import add_slice
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
     add_slice(parser)
     parser.add_argument("--output", type=Path, required=True, help="the plan, .json")

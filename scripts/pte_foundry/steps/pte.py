@@ -1,4 +1,4 @@
-"""Writes an artifact: the lowered program with its target's compute units, checked."""
+"""Writes an artifact: the lowered program, checked, with its target's compute units."""
 
 from pathlib import Path
 
@@ -8,10 +8,11 @@ from pte_foundry.job.arguments import add_slice
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
     add_slice(parser)
     parser.add_argument("--lowered", type=Path, required=True, help="the lowered program, .pte")
-    parser.add_argument("--debug-handles", type=Path, required=True, help="written with it, .json")
+    parser.add_argument("--debug-handles", type=Path, required=True, help="of the lowering, .json")
     parser.add_argument("--output", type=Path, required=True, help="the artifact, .pte")
     parser.add_argument("--digest", type=Path, required=True, help="its digest, for sha256sum")
     arguments = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Runs the fp32 model on its evaluation samples: the reference of every comparison."""
+"""Runs the fp32 model on its evaluation samples: the reference for all comparisons."""
 
 from pathlib import Path
 
@@ -7,9 +7,12 @@ from pte_foundry.job.arguments import add_model, model_of
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
     add_model(parser)
-    parser.add_argument("--output", type=Path, required=True, help="samples, .safetensors")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="inputs and outputs, .safetensors"
+    )
     arguments = parser.parse_args(argv)
 
     def step() -> None:

@@ -1,4 +1,4 @@
-"""Makes a model's weights with the model's own deterministic ``train()``."""
+"""Trains a model with its own deterministic ``train()``."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from pte_foundry.job.arguments import add_model, model_of
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
     add_model(parser)
     parser.add_argument("--output", type=Path, required=True, help="the weights, .safetensors")

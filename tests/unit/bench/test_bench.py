@@ -1,4 +1,4 @@
-"""Protects the benchmark's arithmetic and its record: alternation, medians, ratios, JSON, picture.
+"""Tests the benchmark's arithmetic and record: alternation, medians, ratios, JSON, picture.
 
 Workloads are fakes that advance a fake clock, so that every figure is known beforehand.
 """
@@ -329,7 +329,7 @@ def test_every_benchmark_says_how_it_is_measured():
 
 
 def test_a_job_is_measured_in_a_fork_and_in_a_process_of_its_own(monkeypatch):
-    """Else it fails by itself. Where there are no warm processes, nothing is measured."""
+    """Otherwise the benchmark itself fails. Without fork servers nothing is measured."""
     monkeypatch.setattr(jobs, "ROUNDS", 1)
     monkeypatch.setattr(jobs, "KINDS", ("native",))
     measured = list(jobs.comparisons())

@@ -62,7 +62,7 @@ def test_every_artifact_has_a_script_with_all_that_it_needs(folder):
 
 
 class Model:
-    """What ``quantized`` asks of a model."""
+    """What ``quantized`` needs of a model."""
 
     def build(self):
         return torch.nn.Sequential(torch.nn.Linear(32, 4), torch.nn.ReLU()).eval()

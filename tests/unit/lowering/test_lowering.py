@@ -1,4 +1,4 @@
-"""Protects what a target asks of Core ML: every compile spec, and the source of every operator."""
+"""Tests the compile specs of a target, debug handles, errors, memory, and the bytes."""
 
 import gc
 import json
@@ -75,10 +75,8 @@ def test_every_spec_of_a_target_is_passed_on(program):
 def test_handles_name_the_operator_and_its_module(program):
     edge = edge_program.make(program, [])
     assert describe(lower(edge, TARGET)).delegated_fraction == 1.0
-    assert sorted(edge.debug_handles.values()) == [
-        "aten.linear.default @ inner",
-        "aten.relu.default",
-    ]
+    expected = ["aten.linear.default @ inner", "aten.relu.default"]
+    assert sorted(edge.debug_handles.values()) == expected
 
 
 def test_no_view_is_preserved_that_could_be_decomposed():
@@ -91,7 +89,7 @@ def test_no_view_is_preserved_that_could_be_decomposed():
 
 @pytest.mark.parametrize("cache", [torch_caches, executorch_caches], ids=["torch", "executorch"])
 def test_lowered_programs_are_let_go(program, monkeypatch, cache):
-    """They hold the weights and the delegate's bytes, which are about to be copied."""
+    """They refer to the weights and the delegate's bytes, which are about to be copied."""
 
     def lowered():
         gc.collect()
@@ -110,7 +108,7 @@ def test_lowered_programs_are_let_go(program, monkeypatch, cache):
 
 
 def test_what_upstream_cannot_lower_is_our_error_with_its_reason(program, monkeypatch):
-    # coremltools numbers names anew after a conversion, but not after one that failed.
+    # coremltools resets its numbering of names after a conversion, but not after a failed one.
     monkeypatch.setattr(Builder, "name_count", defaultdict(int))
     target = TARGET | {"pass_pipeline": ["common::no_such_pass"]}
     with pytest.raises(LoweringError, match="no_such_pass"):

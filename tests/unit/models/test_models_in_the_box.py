@@ -1,6 +1,8 @@
-"""The models in the box know their task, agree with the libraries they come from, and keep what
-calibrates apart from what validates. Wrong preprocessing or a wrong weight layout would still build
-and would still agree with itself; only these tests would notice."""
+"""Tests that the example models solve their task and agree with the libraries they come from.
+
+Their samples for calibration and for validation are disjoint. Wrong preprocessing or a wrong layout
+of weights would still build, and agree with itself; only these tests would fail.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,5 +1,7 @@
-"""The loader of model modules: what it hands to a user's functions, and what it says when they are
-wrong. A user meets these messages first, so each names the file, the function and the fix."""
+"""Tests the loader of model modules: arguments of a user's functions, and messages for errors.
+
+Users see these messages first, so each contains the file, the function and the fix.
+"""
 
 import sys
 from pathlib import Path
@@ -275,7 +277,7 @@ def test_missing_option_weights_and_data_say_where_to_add_them(load):
         load(weights=None).build()
     with pytest.raises(ModelError, match=r"build\(\) takes 'depth'.*under its `options`"):
         load(("def build(weights", "def build(depth")).build()
-    with pytest.raises(ModelError, match=r"evaluation\(\) asks for the data file 'digits'.*`data`"):
+    with pytest.raises(ModelError, match=r"evaluation\(\) reads the data file 'digits'.*`data`"):
         load(data={"dogs": Path("d")}).evaluation()
 
 
@@ -304,7 +306,7 @@ def test_dynamic_shapes_free_the_sizes_but_not_the_ranks(load):
     dynamic = "def dynamic_shapes():\n    return ({0: torch.export.Dim('n')},)\n"
     larger = (CALIBRATION, "yield (torch.zeros(value + 1, width),)")
     assert len(load(larger, append=dynamic).calibration()) == 5
-    with pytest.raises(ModelError, match=r"make them alike"):
+    with pytest.raises(ModelError, match=r"give all samples its dtypes"):
         load((CALIBRATION, "yield (torch.zeros(width),)"), append=dynamic).calibration()
 
 

@@ -1,4 +1,4 @@
-"""Protects that our tables stand in for torchao's: same blocks, shapes and types, less error."""
+"""Tests that our tables replace torchao's: same blocks, shapes and dtypes, less error."""
 
 import numpy as np
 import pytest

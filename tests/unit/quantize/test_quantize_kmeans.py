@@ -1,4 +1,4 @@
-"""Protects the scalar k-means: never worse than upstream's, the same bits everywhere."""
+"""Tests the scalar k-means: never worse than upstream's, the same bits everywhere."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Protects that every scheme's program reaches Core ML whole, on the OS that it is meant for."""
+"""Tests that every scheme's program is delegated to Core ML as a whole, on the intended OS."""
 
 import io
 

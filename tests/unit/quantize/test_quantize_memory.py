@@ -1,7 +1,7 @@
-"""Protects that tables are found beside the weight, not beside copies of it.
+"""Tests that finding tables takes little memory: at most three times the largest weight.
 
-Upstream's solver takes many times the weight: a model of a thousand million weights does not fit
-where it would run. The bound is three times the largest weight; ours takes about as much as it.
+Upstream's solver takes many times the weight, which is too much for a model of a billion weights.
+Ours takes about as much as the weight.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Protects PT2E in stages: calibration apart from conversion, on programs that come from files."""
+"""Tests PT2E in stages: calibration separate from conversion, on programs from files."""
 
 import io
 import os
@@ -71,7 +71,7 @@ def annotated(prepared):
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_file_loses_nothing(strict):
-    """Names and types apply alike to a fresh program and to one from a file."""
+    """Names and types apply equally to a fresh program and to one from a file."""
     fresh = exported(Net(), torch.randn(2, 3, 8, 8), strict=strict)
     settings = {
         "global_config": {},
@@ -142,7 +142,7 @@ def test_weights_alone_need_no_samples(program, samples):
     converted = pt2e.convert(program, WEIGHT_ONLY, None, samples[0])
     assert sum("dequantize_per_channel" in name for name in operators(converted)) == 3
     floats = [v for v in converted.state_dict.values() if v.dtype == torch.float32 and v.dim() > 1]
-    assert floats == []  # no float weight is left beside its quantized form
+    assert floats == []  # no float weight is left
 
 
 def test_equals_the_plain_flow_with_the_same_ranges(program, samples):

@@ -1,4 +1,4 @@
-"""Protects the choice of modules and the faithful use of torchao's options."""
+"""Tests the selection of modules, and that torchao's options arrive unchanged."""
 
 import io
 import weakref
@@ -51,7 +51,7 @@ def kinds(module):
 
 
 def test_equals_plain_torchao():
-    """All options arrive: the same weights as quantize_ called by hand."""
+    """All options arrive: the same weights as from quantize_ itself."""
     options = {"mapping_type": "ASYMMETRIC", "scale_dtype": "float16"}
     ours = quantize(Net(), [INT4 | options])
     theirs = Net()

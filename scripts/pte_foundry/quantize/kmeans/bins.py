@@ -120,7 +120,7 @@ class Bins:
     Attributes:
         size: the number of bins.
         high: the high bits that occur, ascending by value, int64 of shape (size >> split,).
-        split: how many bits below the high ones tell bins apart, 0 to 16.
+        split: how many bits below the high ones distinguish bins, 0 to 16.
         counts, lows: the histogram of all values by their high bits, int64 of shape (65536,).
 
     Raises:

@@ -2,7 +2,7 @@
 
 A *cell* is what one table has in one bin. Cells are numbered ``table * bins.size + bin``. Sorting
 the values themselves is rarely needed: the histogram has its bins in order, and only cells in which
-a bound between two clusters lies are *refined*, that is replaced by smaller cells, down to single
+there is a bound between two clusters are *refined*: replaced by smaller cells, down to single
 distinct values.
 """
 

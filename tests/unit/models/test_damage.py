@@ -1,4 +1,4 @@
-"""Protects from damaged intermediates: whatever was changed or cut is found when it is read."""
+"""Tests that modified or truncated intermediates are detected when they are read."""
 
 import random
 

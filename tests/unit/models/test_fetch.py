@@ -1,4 +1,4 @@
-"""Protects what is built from weights that are not the pinned ones, whatever way they come."""
+"""Tests that only files with the pinned checksum are used, whatever their source."""
 
 import hashlib
 import http.server
@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from pte_foundry.errors import ModelError
-from pte_foundry.steps import fetch
+from pte_foundry.models import fetch
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -48,7 +48,7 @@ def test_a_url_is_downloaded(tmp_path, server):
 
 def test_a_file_of_a_package_is_found_by_the_packages_own_list(tmp_path):
     source = {"package": "scikit-learn", "file": "sklearn/datasets/data/iris.csv"}
-    with pytest.raises(ModelError, match="digest") as caught:
+    with pytest.raises(ModelError, match="checksum mismatch") as caught:
         fetch.fetch({**source, "sha256": SHA256}, tmp_path, tmp_path / "iris.csv")
     found = str(caught.value).split("found    sha256 ")[1].split()[0]
     fetch.fetch({**source, "sha256": found}, tmp_path, tmp_path / "iris.csv")
