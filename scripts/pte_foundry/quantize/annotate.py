@@ -1,6 +1,6 @@
 """Which settings apply to which operator, and the quantizer that obeys.
 
-Upstream's own filters (executorch 1.4.1, ``get_module_name_filter``, ``get_object_type_filter``)
+Upstream's own filters (executorch 1.5.1, ``get_module_name_filter``, ``get_object_type_filter``)
 never match on a program that ``torch.export`` made: they ask every node of a pattern, but weights
 have no origin in the graph's metadata, and they compare classes with what has become the classes'
 names. So per type and per name settings would be ignored without a word. Here an operator is asked

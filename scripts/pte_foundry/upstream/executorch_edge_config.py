@@ -1,7 +1,7 @@
 """Settings for an edge program that keeps operators for Core ML.
 
-Stands against: executorch 1.4.1
-Uses: ``EdgeCompileConfig(_check_ir_validity=False)`` (``exir/capture/_config.py``), as upstream's own
+Stands against: executorch 1.5.1
+Uses: ``EdgeCompileConfig(_check_ir_validity=False)`` (``exir/capture/_config.py``), as upstream's
     Core ML recipes do. The check refuses every operator that is neither core ATen nor preserved,
     also where Core ML or ExecuTorch has it.
 Remove when: the check knows what the backends support, or can be switched off publicly.
