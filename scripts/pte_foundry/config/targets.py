@@ -1,6 +1,6 @@
 """The ``targets`` section: deployment targets.
 
-The keys are the eight compile specs of ``COMPILE_SPEC_KEYS`` (executorch 1.4.1, backends/apple/
+The keys are the eight compile specs of ``COMPILE_SPEC_KEYS`` (executorch 1.5.1, backends/apple/
 coreml/compiler/coreml_preprocess.py) and the arguments of ``CoreMLPartitioner`` (partition/
 coreml_partitioner.py), with upstream's names, values and defaults.
 """

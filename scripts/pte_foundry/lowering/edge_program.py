@@ -1,6 +1,6 @@
 """ExecuTorch edge programs: the part of lowering that does not depend on the target, on disk.
 
-Making the edge program is more than half of a lowering (executorch 1.4.1): operators that Core ML
+Making the edge program is more than half of a lowering (executorch 1.5.1): operators that Core ML
 lacks are decomposed, the others are preserved. Which ones Core ML has depends neither on the OS nor
 on the precision, so all targets share the result. ``to_edge_transform_and_lower`` makes it and
 lowers it in one call. Here :func:`make` and ``pte_foundry.lowering.coreml.lower`` are its halves;
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from executorch.backends.apple.coreml.partition import CoreMLPartitioner
-from executorch.exir import EdgeProgramManager, to_edge
+from executorch.exir import EdgeProgramManager
 from executorch.exir.verification.verifier import EXIREdgeDialectVerifier
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule
@@ -29,8 +29,8 @@ from torch.fx import Graph, GraphModule
 from pte_foundry.errors import FoundryError
 from pte_foundry.models import operators, programs
 from pte_foundry.upstream import executorch_edge_operators, torch_operators
-from pte_foundry.upstream.executorch_decomposition import decompose_if_needed
 from pte_foundry.upstream.executorch_edge_config import preserving
+from pte_foundry.upstream.executorch_to_edge import to_edge
 
 
 class EdgeError(FoundryError):
@@ -76,16 +76,14 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         table = torch.export.default_decompositions()
         views = {op: table[op] for op in _targets(program) if op in table and op.is_view}
         functional = program.run_decompositions(views)
-        decompose_if_needed(functional)
         partitioner = CoreMLPartitioner(skip_ops_for_coreml_delegation=skip)
         known, _ = partitioner.ops_to_not_decompose(functional)
         kept = sorted(set(known), key=str)
-        manager = to_edge(functional, compile_config=preserving(kept))
+        edge = to_edge(functional, kept)
     except Exception as error:
         raise EdgeError(
             f"upstream cannot make an edge program of this program: {type(error).__name__}: {error}"
         ) from error
-    edge = manager.exported_program()
     handles = {}
     for node in chain.from_iterable(graph.nodes for graph in _graphs(edge.graph_module)):
         handle = node.meta.get("debug_handle")

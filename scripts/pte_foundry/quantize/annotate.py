@@ -1,6 +1,6 @@
 """Matches settings by module type and by module name to operators, for ``CoreMLQuantizer``.
 
-Upstream's own filters (executorch 1.4.1, ``get_module_name_filter``, ``get_object_type_filter``)
+Upstream's own filters (executorch 1.5.1, ``get_module_name_filter``, ``get_object_type_filter``)
 never match on a program from ``torch.export``: they test every node of a pattern, but weights have
 no origin in the graph's metadata; and they compare classes with the names of classes. So settings
 per type and per name would be ignored silently. Here only the operator is tested, and its weights

@@ -1,4 +1,4 @@
-"""Quantization by PT2E (torchao 0.18, ``CoreMLQuantizer`` of executorch 1.4.1), in two stages.
+"""Quantization by PT2E (torchao 0.18, ``CoreMLQuantizer`` of executorch 1.5.1), in two stages.
 
 Upstream calibrates and converts in one go. Here calibration is a stage with a file, so that editing
 weight settings does not recalibrate. For that, the statistics of activations must not depend on

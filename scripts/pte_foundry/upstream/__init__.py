@@ -14,22 +14,22 @@ coremltools_protobuf (coremltools 9.0)
     Core ML's protobuf classes without the rest of coremltools. 0.05 s instead of 7.6 s.
 coremltools_reshape_pass (coremltools 9.0)
     Keeps a reshape between two different quantization scales. Wrong numbers otherwise.
-executorch_annotators (executorch 1.4.1)
+executorch_annotators (executorch 1.5.1)
     Annotates with our filters: upstream's match no exported program.
-executorch_caches (executorch 1.4.1)
+executorch_caches (executorch 1.5.1)
     Empties a cache that keeps lowered programs in memory.
-executorch_decomposition (executorch 1.4.1, torch 2.13.0)
-    Skips a decomposition that would change nothing. A quarter of an edge program's time.
-executorch_edge_config (executorch 1.4.1)
+executorch_edge_config (executorch 1.5.1)
     Accepts operators that are not core ATen but that Core ML or ExecuTorch has.
-executorch_edge_operators (executorch 1.4.1)
+executorch_edge_operators (executorch 1.5.1)
     Replaces ATen operators by edge operators and back, to save edge programs.
-executorch_pte_format (executorch 1.4.1)
+executorch_pte_format (executorch 1.5.1)
     Reads and writes whole ``.pte`` files.
-executorch_quantizer_patterns (executorch 1.4.1, torchao 0.18.0)
+executorch_quantizer_patterns (executorch 1.5.1, torchao 0.18.0)
     Exports only the quantization patterns that can match. A minute per model otherwise.
-executorch_source_partitions (executorch 1.4.1, torch 2.13.0)
+executorch_source_partitions (executorch 1.5.1, torch 2.13.0)
     Tells the calls of one module apart. Annotations depend on memory addresses otherwise.
+executorch_to_edge (executorch 1.5.1)
+    Skips a decomposition that would change nothing. A quarter of an edge program's time.
 snakemake_execution (snakemake 9.27.1)
     Where the jobs of a run are executed.
 snakemake_rate_limiter (snakemake 9.27.1)

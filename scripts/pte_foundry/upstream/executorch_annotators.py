@@ -1,6 +1,6 @@
 """Annotates a model with one configuration of executorch's ``CoreMLQuantizer``.
 
-Stands against: executorch 1.4.1
+Stands against: executorch 1.5.1
 Uses: ``CoreMLQuantizer._annotate_all_patterns``
     (``backends/apple/coreml/quantizer/_coreml_quantizer.py``), with a filter of our own:
     ``CoreMLQuantizer.annotate`` takes none, and its own filters never match an exported program.

@@ -1,8 +1,8 @@
 """Settings for an edge program that keeps operators for Core ML.
 
-Stands against: executorch 1.4.1
+Stands against: executorch 1.5.1
 Uses: ``EdgeCompileConfig(_check_ir_validity=False)`` (``exir/capture/_config.py``), as upstream's
-    own Core ML recipes do. The check refuses every operator that is neither core ATen nor preserved,
+    Core ML recipes do. The check refuses every operator that is neither core ATen nor preserved,
     also where Core ML or ExecuTorch has it.
 Remove when: the check knows what the backends support, or can be switched off publicly.
 """

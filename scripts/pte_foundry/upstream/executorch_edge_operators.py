@@ -1,6 +1,6 @@
 """Replaces the operators of a graph by those of the edge dialect, and back.
 
-Stands against: executorch 1.4.1
+Stands against: executorch 1.5.1
 Uses: ``EdgeOpOverload`` and its ``_op`` (``exir/dialects/edge/_ops.py``). torch's file format
     cannot hold edge operators, so a program is written with the operators that they wrap.
 Remove when: executorch saves and loads edge programs, or ``EdgeOpOverload`` has public names.

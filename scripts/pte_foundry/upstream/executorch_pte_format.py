@@ -1,6 +1,6 @@
 """Reads and writes whole ``.pte`` files with executorch's own code.
 
-Stands against: executorch 1.4.1
+Stands against: executorch 1.5.1
 Uses: ``deserialize_pte_binary``, ``serialize_pte_binary`` and ``PTEFile``
     (``exir/_serialize/_program.py``) and ``NamedDataStore``
     (``exir/_serialize/_named_data_store.py``), with which upstream's emitter and tools write and

@@ -1,6 +1,6 @@
 """Fast pattern exports for executorch's ``CoreMLQuantizer``.
 
-Stands against: executorch 1.4.1, torchao 0.18.0
+Stands against: executorch 1.5.1, torchao 0.18.0
 Repairs: ``backends/apple/coreml/quantizer/_coreml_quantizer_utils.py``, which annotates a model by
     exporting some 400 small pattern modules with strict ``torch.export`` and matching each of them,
     at every call and for every model: a minute of fixed cost.

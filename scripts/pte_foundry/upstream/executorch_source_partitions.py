@@ -1,6 +1,6 @@
 """Tells the calls of one module apart when executorch's ``CoreMLQuantizer`` annotates a program.
 
-Stands against: executorch 1.4.1, torch 2.13.0
+Stands against: executorch 1.5.1, torch 2.13.0
 Repairs: ``get_source_partitions`` (``torch/fx/passes/utils/source_matcher_utils.py``), as
     ``backends/apple/coreml/quantizer/_coreml_quantizer_utils.py`` calls it. Programs from
     non-strict export (the default) only name the module that an operator is from, so all calls of a

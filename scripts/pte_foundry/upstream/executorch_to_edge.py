@@ -1,0 +1,40 @@
+"""``to_edge`` without a decomposition that leaves the program as it is.
+
+Stands against: executorch 1.5.1
+Uses: ``_default_decomposition_table`` and ``_generate_edge_program``
+    (``exir/program/_program.py``), which ``to_edge`` calls in this order, with a decomposition of
+    the program in between. That traces the program again even if it contains no operator to
+    decompose: a quarter of the time. ``to_edge_transform_and_lower`` skips it in this case since
+    executorch 1.5.
+Remove when: ``to_edge`` skips it as well.
+"""
+
+from executorch.exir.graph_module import contains_any_call_fn_target_op
+from executorch.exir.program import _program as upstream
+from torch.export import ExportedProgram
+
+from pte_foundry.upstream.executorch_edge_config import preserving
+from pte_foundry.upstream.torch_operators import OpOverload
+from pte_foundry.upstream.versions import require
+
+for _function, _parameters in (
+    ("_default_decomposition_table", "_use_old_decomp_table"),
+    ("_generate_edge_program", "config program core_aten_ops_exception_list preserve_ops"),
+):
+    require(upstream, _function, _parameters, patch=__name__)
+
+
+def to_edge(program: ExportedProgram, preserved: list[OpOverload]) -> ExportedProgram:
+    """Return the program in the edge dialect.
+
+    Args:
+        program: a functional program, as ``run_decompositions`` returns it.
+        preserved: operators that are not decomposed.
+    """
+    config = preserving(preserved)
+    table = upstream._default_decomposition_table()
+    for operator in preserved:
+        table.pop(operator, None)
+    if contains_any_call_fn_target_op(program.graph_module, table):
+        program = program.run_decompositions(table)
+    return upstream._generate_edge_program(config, program, preserve_ops=config.preserve_ops)
