@@ -69,9 +69,8 @@ def test_tampered_weights_name_both_digests_and_leave_nothing(fresh):
 
 def printed_table(project: Project) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "pte_foundry.report.table", "results/summary.json"],
+        [sys.executable, "-P", "-m", "pte_foundry.cli", "table"],
         cwd=project.folder,
-        env=os.environ | {"PYTHONPATH": str(project.folder)},
         capture_output=True,
         text=True,
         check=False,
@@ -79,7 +78,7 @@ def printed_table(project: Project) -> subprocess.CompletedProcess:
 
 
 def test_a_failed_gate_is_told_after_everything_is_built(project):
-    """The summary says so; `make` turns that into its exit code by pte_foundry.report.table."""
+    """The summary contains it; `make` turns it into its exit code with `pte-foundry table`."""
     project.replace(CONFIG, "sqnr_db: {min: 10}", "sqnr_db: {min: 150}")
     project.build()
     table = printed_table(project)

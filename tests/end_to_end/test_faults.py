@@ -33,7 +33,9 @@ STAGES = (
 def make(project: Project, *arguments: str) -> subprocess.Popen:
     """Starts `make` with the environment of this test, which is the one that `make test` made."""
     if not (project.folder / ".venv").exists():
-        (project.folder / ".venv").symlink_to(sys.prefix)
+        environment = Path(sys.prefix).resolve()
+        (project.folder / ".venvs").symlink_to(environment.parent)
+        (project.folder / ".venv").symlink_to(f".venvs/{environment.name}")
     return subprocess.Popen(
         ["make", "CORES=2", *arguments],
         cwd=project.folder,

@@ -131,7 +131,9 @@ def _copied(results: Path) -> Iterator[Path]:
                 shutil.copytree(source, folder / part, copy_function=os.link)
             elif source.exists():
                 shutil.copy2(source, folder / part)
-        (folder / ".venv").symlink_to(Path(sys.prefix).resolve())
+        environment = Path(sys.prefix).resolve()
+        (folder / ".venvs").symlink_to(environment.parent)
+        (folder / ".venv").symlink_to(f".venvs/{environment.name}")
         yield folder
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pte_foundry.upstream.executorch_pte_format import PTEFile
 
 _DATE = "com.github.apple.coremltools.conversion_date"
+_SOURCE = "com.github.apple.coremltools.source"
+_BUILD_INFO, _TORCH = "buildInfo", "coremltools-component-torch"
 _SPEC = "compute_units"
 # Files that do not affect what Core ML compiles: names for people, and the wrapping.
 _NOT_CONTENT = frozenset({coreml.METADATA, coreml.DEBUG_INFO, coreml.HANDLES, coreml.MANIFEST})
@@ -34,7 +36,8 @@ _NOT_CONTENT = frozenset({coreml.METADATA, coreml.DEBUG_INFO, coreml.HANDLES, co
 def canonical(blob: bytes | memoryview) -> bytes:
     """The canonical form of a Core ML delegate blob. Idempotent.
 
-    The conversion date is removed; the versions of the tools stay. ``identifier`` in
+    The conversion date is removed; the versions of the tools stay, without the label of torch's
+    build: the CPU build and the CUDA build of one version give the same program. ``identifier`` in
     ``metadata.json`` is the key of Core ML's compile cache on the device, so it becomes a digest of
     exactly what is compiled and how it is called: the model, the weights, the names of inputs and
     outputs. It excludes debugging information, so that renaming a module does not cause another
@@ -141,9 +144,23 @@ def _set_compute_units(delegate: BackendDelegate, compute_units: str) -> None:
     delegate.compile_specs = specs if wanted in specs else [*specs, wanted]
 
 
+def _without_build(version: str) -> str:
+    """A version without its local label (PEP 440): ``torch==2.13.0`` of ``torch==2.13.0+cpu``."""
+    return version.partition("+")[0]
+
+
 def _canonical_model(model: coreml.CoreMLModel) -> bytes:
     spec = parse_model(model.model)
-    spec.description.metadata.userDefined.pop(_DATE, None)
+    described = spec.description.metadata.userDefined
+    described.pop(_DATE, None)
+    if _SOURCE in described:
+        described[_SOURCE] = _without_build(described[_SOURCE])
+    attributes = spec.mlProgram.attributes if spec.HasField("mlProgram") else {}
+    if _BUILD_INFO in attributes:
+        for entry in attributes[_BUILD_INFO].immediateValue.dictionary.values:
+            if list(entry.key.immediateValue.tensor.strings.values) == [_TORCH]:
+                version = entry.value.immediateValue.tensor.strings.values
+                version[:] = [_without_build(text) for text in version]
     return spec.SerializeToString(deterministic=True)
 
 
