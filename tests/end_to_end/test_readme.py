@@ -6,7 +6,9 @@ import shlex
 
 import numpy as np
 import pytest
-from pte_foundry.cli.program import main
+from pte_foundry.cli import main
+from pte_foundry.cli.main import COMMANDS
+from pte_foundry.lock import LIBRARY
 from pte_foundry.upstream.coremltools_protobuf import Model_pb2
 
 from tests.mil.test_mil_program import mb, save, spec
@@ -37,11 +39,31 @@ def test_the_example_of_a_new_model_builds_and_passes(tmp_path):
 
 
 def test_every_scheme_in_the_table_is_a_recipe_of_a_configuration():
-    table = README.split("## Schemes and systems")[1].split("\n\n")[1]
+    table = README.split("## Schemes")[1].split("\n\n")[1]
     named = set(re.findall(r"`(\w+)`", "".join(row.split("|")[2] for row in table.splitlines())))
     configured = (ROOT / "config/config.yaml").read_text() + (ROOT / "config/full.yaml").read_text()
     assert named
     assert not [name for name in named if not re.search(rf"^  {name}:", configured, re.MULTILINE)]
+
+
+def test_what_the_readme_names_exists():
+    """Commands of pte-foundry, and the rooms of its table, where a reader goes next."""
+    named = set(re.findall(r"`pte-foundry ([a-z]+)", README))
+    assert named
+    assert named <= COMMANDS.keys()
+    rooms = README.split("## Extend it")[1]
+    places = re.findall(r"`((?:\w+/)+\w*(?:\.py)?|\w+\.py)", rooms)
+    assert len(places) > 8
+    roots = (LIBRARY, ROOT)
+    assert not [place for place in places if not any((root / place).exists() for root in roots)]
+    for name in ("SCHEMES", "STAGES", "DEVICES", "COMMANDS"):
+        ((table, file),) = re.findall(rf"`({name})` in `?([\w/.]+|the same file)", rooms)
+        file = "config/devices.py" if file == "the same file" else file
+        assert f"\n{table}" in (LIBRARY / file).read_text(encoding="utf-8")
+
+
+def test_the_readme_is_short():
+    assert README.count("\n") < 250
 
 
 def test_every_file_that_the_readme_links_exists():
@@ -77,8 +99,8 @@ def small_package(folder):
 def test_the_interpreter_alone_answers_as_shown(tmp_path, monkeypatch, capsys):
     small_package(tmp_path)
     monkeypatch.chdir(tmp_path)
-    shown = block("$ python -m pte_foundry.mil inspect")
-    for part in shown.split("$ python -m pte_foundry.mil ")[1:]:
+    shown = block("$ pte-foundry run")
+    for part in shown.split("$ pte-foundry ")[1:]:
         command, *lines = part.strip().splitlines()
         assert main(shlex.split(command, comments=True)) == 0
         printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
