@@ -114,7 +114,8 @@ def test_content_is_kept_and_still_valid(small, tmp_path: Path):
     original = parse_model(old[coreml.MODEL])
     assert str(original).count(f"{version}{plus}{build}") == 2
     del original.description.metadata.userDefined["com.github.apple.coremltools.conversion_date"]
-    assert str(original).replace(f"{version}{plus}{build}", version) == str(parse_model(new[coreml.MODEL]))
+    expected = str(original).replace(f"{version}{plus}{build}", version)
+    assert str(parse_model(new[coreml.MODEL])) == expected
     for path in (coreml.DEBUG_INFO, coreml.HANDLES):
         assert coreml.parse_json(old[path], path) == coreml.parse_json(new[path], path)
 
