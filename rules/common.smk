@@ -1,7 +1,6 @@
-# The configuration, and what the rules ask about it. A rule runs the command of its name,
-# pte_foundry/steps/<rule>.py. Its `code` parameter changes with the meaning of the command's source
-# files and with the lock file, its `slice` parameter is what it reads of the config: these two
-# decide about rebuilding.
+# The configuration, and the functions that rules call. A rule runs the command of its name,
+# pte_foundry/steps/<rule>.py. Two parameters decide about rebuilding: `code` is a digest of the
+# command's source files and of the lock file, `slice` is the part of the config that it reads.
 import importlib.util
 import os
 import re
@@ -9,11 +8,11 @@ import sys
 from functools import cache
 from pathlib import Path
 
-# These rules run with the library that lies beside them, whatever else is installed. Only rules
-# that were fetched alone, as with `module: github(...)`, run with an installed library.
+# These rules run with the library of their own clone, whatever else is installed. Only rules that
+# were fetched alone, as with `module: github(...)`, run with an installed library.
 SCRIPTS = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent / "scripts"
-found = importlib.util.find_spec("pte_foundry")
-if SCRIPTS.is_dir() and not (found and Path(found.origin).is_relative_to(SCRIPTS.resolve())):
+found = getattr(importlib.util.find_spec("pte_foundry"), "origin", None)
+if SCRIPTS.is_dir() and not (found and Path(found).is_relative_to(SCRIPTS.resolve())):
     sys.path.insert(0, str(SCRIPTS))
     others = filter(None, [os.environ.get("PYTHONPATH")])
     os.environ.update(PYTHONPATH=os.pathsep.join([str(SCRIPTS), *others]))
@@ -97,9 +96,9 @@ def relative(path):
 
 
 def code_files(stage):
-    """The file of a stage's command, and the lock file, for all to see. All other files that it
-    imports are in its `code`: as inputs of every job, some 60 files each, they took most of
-    Snakemake's planning. `ancient`, because touching a file is not a change."""
+    """The file of a stage's command and the lock file, as visible inputs. All other files that the
+    command imports are in its `code`: as inputs of every job, some 60 files each, they took most of
+    Snakemake's planning time. `ancient`, because touching a file is not a change."""
     return ancient([relative(entry(stage)), relative(LOCK)])
 
 
@@ -151,7 +150,7 @@ def paths_of(wildcards):
 
 
 def untrained_model(wildcards):
-    """The files behind a model without its weights. Of its module the meaning counts, in `code`."""
+    """The files of a model without its weights. Its module counts by its digest, in `code`."""
     return {
         "model": ancient(f"results/model/{wildcards.model}.json"),
         "module": ancient(module_of(wildcards.model)),

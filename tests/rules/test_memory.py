@@ -63,7 +63,7 @@ def test_before_the_export_the_weights_tell(project):
 
 
 def test_weights_that_are_not_there_yet_do_not_stop_planning(project):
-    """They are trained first, so nobody knows; the jobs are planned anew when they are there."""
+    """They are trained first; Snakemake asks again when the job is ready."""
     telling(project, "rules/export.smk", EXPORTING)
     (project.folder / f"results/export/{M}.pt2").unlink()
     (project.folder / f"results/train/{M}.safetensors").unlink()

@@ -1,6 +1,6 @@
 """Tests the benchmark's arithmetic and record: alternation, medians, ratios, JSON, picture.
 
-Workloads are fakes that advance a fake clock, so that every figure is known beforehand.
+Workloads are fakes that advance a fake clock, so that every figure is known in advance.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Protects the command itself: help, exit codes, what it says of failures, and that it is fast."""
+"""Protects the command itself: help, exit codes, messages about failures, and a fast start."""
 
 import importlib
 import os

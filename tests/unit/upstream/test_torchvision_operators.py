@@ -1,4 +1,4 @@
-"""The declarations that make torchvision importable fit what torchvision itself says of them."""
+"""The declarations that make torchvision importable match torchvision's own schemas."""
 
 import inspect
 

@@ -1,7 +1,7 @@
 """Snakemake logger plugin: one line for each finished job, with the estimated time left.
 
-Enabled by ``--logger foundry`` with ``scripts/pte_foundry/progress`` on PYTHONPATH, as ``make``
-does. On a terminal the last line shows the running jobs; in a file or in CI there is none.
+Enabled by ``--logger foundry``; ``make`` installs it with the environment. On a terminal the last
+line shows the running jobs; in a file or in CI there is none.
 """
 
 import logging
