@@ -1,6 +1,6 @@
 """File formats: read, described and written in canonical form, without executing anything.
 
-- ``.pte`` (executorch 1.4): :mod:`~pte_foundry.formats.pte_file` reads one,
+- ``.pte`` (executorch 1.5): :mod:`~pte_foundry.formats.pte_file` reads one,
   :mod:`~pte_foundry.formats.pte_schema` lists its tables,
   :mod:`~pte_foundry.formats.flatbuffer` decodes them,
   :mod:`~pte_foundry.formats.inspect_pte` describes and verifies a program,

@@ -1,7 +1,7 @@
 """The canonical form of a ``.pte``: programs that compute the same are byte-identical.
 
 Two lowerings of one program differ in random identifiers, a date, and the order of map entries
-and files (executorch 1.4, coremltools 9.0). :func:`canonical` removes these from one Core ML blob,
+and files (executorch 1.5, coremltools 9.0). :func:`canonical` removes these from one Core ML blob,
 :func:`canonical_pte` from a whole program. It also sets the compute units: upstream converts the
 model again to change them, although they are only a compile spec of the delegate.
 """

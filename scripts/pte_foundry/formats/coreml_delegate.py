@@ -1,6 +1,6 @@
 """Contents of a Core ML delegate: a model package, its metadata, and debugging information.
 
-Format: executorch 1.4, ``backends/apple/coreml/compiler/coreml_preprocess.py``. The data of a
+Format: executorch 1.5, ``backends/apple/coreml/compiler/coreml_preprocess.py``. The data of a
 delegate is either a blob (:mod:`pte_foundry.formats.delegate_blob`) or, when several methods share
 one model, a reference: the key of a blob in the program's named data, and the function to call.
 """

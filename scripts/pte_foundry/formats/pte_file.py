@@ -1,6 +1,6 @@
 """Reader of ``.pte`` files: extended header, flatbuffer program, and the segments behind it.
 
-Layout: executorch 1.4, ``exir/_serialize/_program.py`` and ``schema/extended_header.h``. The file
+Layout: executorch 1.5, ``exir/_serialize/_program.py`` and ``schema/extended_header.h``. The file
 is untrusted: :func:`read_pte` checks every index in it, so that users of a :class:`PteFile` can
 follow them.
 """

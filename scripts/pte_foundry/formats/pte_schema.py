@@ -1,4 +1,4 @@
-"""The tables of a ``.pte``, as executorch 1.4's ``schema/program.fbs`` defines them.
+"""The tables of a ``.pte``, as executorch 1.5's ``schema/program.fbs`` defines them.
 
 Field order is the schema's: :mod:`pte_foundry.formats.flatbuffer` reads by position. A test
 compares the result with upstream's own reader, and fails when the schema changes.

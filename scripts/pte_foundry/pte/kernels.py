@@ -1,7 +1,7 @@
 """Operators that a program calls outside of its delegates, computed by torch.
 
 ExecuTorch calls the ``out`` variants of ATen operators, a few in-place ones, and its own operators
-on shapes and scalars (executorch 1.4: ``exir/emit/_emitter.py`` for the order of arguments,
+on shapes and scalars (executorch 1.5: ``exir/emit/_emitter.py`` for the order of arguments,
 ``kernels/prim_ops/register_prim_ops.cpp`` for its own operators).
 
 A program is untrusted, so the operators come from an allow-list: those that only compute. An

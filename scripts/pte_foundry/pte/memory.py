@@ -1,7 +1,7 @@
 """Values of a method, in the memory that the program plans for them.
 
 The plan affects results, so an executor must follow it: a view of known shape is no instruction but
-a second tensor at the same address (executorch 1.4, ``_emit_view``), and a buffer keeps its state
+a second tensor at the same address (executorch 1.5, ``_emit_view``), and a buffer keeps its state
 because no other value is planned at its address.
 """
 

@@ -1,6 +1,6 @@
 """ExecuTorch's scalar types as torch's dtypes.
 
-``schema/scalar_type.fbs`` of executorch 1.4, the numbering of c10's ``ScalarType``. Core ML's MIL
+``schema/scalar_type.fbs`` of executorch 1.5, the numbering of c10's ``ScalarType``. Core ML's MIL
 numbers its types differently (:mod:`pte_foundry.formats.mil_dtypes`): they are different formats.
 """
 

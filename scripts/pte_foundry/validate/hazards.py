@@ -135,7 +135,7 @@ def torch_sources(
 
     Args:
         debug_info: ``debug_info.json`` of a Core ML delegate blob. Its ``debugSymbolToHandles``
-            maps "value:operator" to ExecuTorch's debug handles (executorch 1.4,
+            maps "value:operator" to ExecuTorch's debug handles (executorch 1.5,
             ``backends/apple/coreml/compiler/coreml_preprocess.py``).
         debug_handles: debug handle, as a string, to "operator @ module path".
 
