@@ -11,11 +11,18 @@ from pathlib import Path
 # These rules run with the library of their own clone, whatever else is installed. Only rules that
 # were fetched alone, as with `module: github(...)`, run with an installed library.
 SCRIPTS = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent / "scripts"
-found = getattr(importlib.util.find_spec("pte_foundry"), "origin", None)
-if SCRIPTS.is_dir() and not (found and Path(found).is_relative_to(SCRIPTS.resolve())):
+
+
+def import_from_clone():
+    """Makes this process and all jobs import the library from this clone."""
     sys.path.insert(0, str(SCRIPTS))
     others = filter(None, [os.environ.get("PYTHONPATH")])
     os.environ.update(PYTHONPATH=os.pathsep.join([str(SCRIPTS), *others]))
+
+
+found = getattr(importlib.util.find_spec("pte_foundry"), "origin", None)
+if SCRIPTS.is_dir() and not (found and Path(found).is_relative_to(SCRIPTS.resolve())):
+    import_from_clone()
 elif not found:
     raise WorkflowError(
         "The Python package pte_foundry is not installed in this environment, and these rules were "
@@ -33,6 +40,9 @@ from pte_foundry.upstream.versions import assert_pinned
 from pte_foundry.workflow.code import entry
 from pte_foundry.workflow.jobs import Jobs
 from pte_foundry.workflow.stages import FEEDING_BYTES, STAGES
+
+if SCRIPTS.is_dir() and not jobs_share_environment(workflow):
+    import_from_clone()  # the image of envs/Dockerfile has the packages, not the library
 
 ROOT = Path(workflow.basedir).resolve()  # what paths in the config are relative to
 LOCK = lock_file()
