@@ -135,13 +135,13 @@ def assert_built(folder: Path, **variables: str) -> None:
 
 def test_a_module_of_a_local_clone_runs_with_the_clone_s_library(clone, tmp_path):
     """Whatever library is installed: here another clone's, of which this one is an edited copy."""
-    for file in ("formats/canonical.py", "config/config.py"):
+    for file in ("formats/canonical_pte.py", "config/config.py"):
         source = f"scripts/pte_foundry/{file}"
         clone.write(source, clone.read(source) + f"\nprint('the clone: {file}')\n")
     folder = team(tmp_path / "team", '"../pte-foundry/Snakefile"')
     assert_built(folder)
     (log,) = folder.glob("logs/lower/**/*.log")
-    assert "the clone: formats/canonical.py" in log.read_text()
+    assert "the clone: formats/canonical_pte.py" in log.read_text()
     everything = snakemake(folder, "foundry_all")
     assert everything.returncode == 0, everything.stderr
     assert "the clone: config/config.py" in everything.stdout

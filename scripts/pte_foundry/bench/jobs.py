@@ -32,7 +32,7 @@ import os, sys
 from pathlib import Path
 from pte_foundry.job.fork_server import VARIABLE
 from pte_foundry.job.fork_server.start import start
-start([], Path("logs"))
+start([], Path("logs/fork_server"))
 print(os.environ.get(VARIABLE, ""), flush=True)
 sys.stdin.read()
 """

@@ -103,7 +103,7 @@ def test_an_optional_input_takes_its_default_or_what_is_given(call, optional, ar
         (["a={a}", "b={double}"], "input 'b' is float64[3], expected fp32[3]"),
         (["a={a}", "b={a}", "c={a}"], "unknown input 'c'; the program takes a, b"),
         (["a={a}", "a={a}"], "the input 'a' is given twice"),
-        (["a={a}", "b=nowhere.npy"], "nowhere.npy: there is no such file"),
+        (["a={a}", "b=nowhere.npy"], "nowhere.npy: no such file"),
         (["a={a}", "b={text}"], "is not a file of arrays that numpy can read"),
         (["a={a}", "b={objects}"], "is not a file of arrays that numpy can read"),
         (["a={a}", "b={npz}"], "is a .npz of several arrays, expected a .npy of one"),
