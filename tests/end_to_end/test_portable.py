@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 NUMERICS = """
 import hashlib, numpy, torch
+from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
+replace_mkl_functions()
 F = torch.nn.functional
 g = torch.Generator().manual_seed(0)
 a, b = torch.randn(64, 96, generator=g), torch.randn(96, 80, generator=g)
@@ -30,6 +32,18 @@ results = {
     "layer_norm": F.layer_norm(a, (96,)), "rsqrt": a.abs().rsqrt(),
     "numpy": torch.from_numpy(numpy.exp(n) + numpy.sin(n) + numpy.log(abs(n))),
     "blas": torch.from_numpy(n @ b.numpy()), "svd": torch.from_numpy(numpy.linalg.svd(n)[1]),
+}
+p = a.abs() + 0.1
+parameter = torch.nn.Parameter(a.clone())
+optimizer = torch.optim.AdamW([parameter], lr=0.1, weight_decay=0.1)
+for _ in range(5):
+    optimizer.zero_grad()
+    (F.silu(parameter @ b) ** 2).mean().backward()
+    optimizer.step()
+results |= {
+    "sqrt": p.sqrt(), "sqrt64": p.double().sqrt(), "pow": p**0.5, "atan": a.atan(), "tan": a.tan(),
+    "asin": (p / 9).asin(), "acos": (p.double() / 9).acos(), "norm": a.norm(), "std": a.std(0),
+    "adam": parameter.detach(),
 }
 for name, value in results.items():
     print(name, hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()[:16])

@@ -46,6 +46,7 @@ from torch import Tensor, nn
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
 from pte_foundry.models.tensors import Sample
+from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
 from pte_foundry.upstream.torchvision_operators import declare_missing_operators
 
 REQUIRED = ("build", "example_inputs", "evaluation")
@@ -84,6 +85,7 @@ class ModelModule:
         cls, path: Path, weights: Path | None, data: dict[str, Path], options: dict[str, Any]
     ) -> "ModelModule":
         """Executes the file, without touching ``sys.path``, and checks names and options."""
+        replace_mkl_functions()
         declare_missing_operators()  # first: the file may import torchvision or transformers
         if path.suffix != ".py" or not path.is_file():
             raise ModelError(f"{path}: there is no such Python file; correct the model's `module`.")

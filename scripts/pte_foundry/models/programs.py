@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import replacing
 from pte_foundry.upstream import torch_quantized_operators
+from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
 
 # Reading a quantized program needs its operators and tensor types, which these functions register.
 # torchao takes seconds to import, so a program's graph is searched for its operators' names.
@@ -53,6 +54,7 @@ def load(path: Path) -> ExportedProgram:
     Raises:
         DamagedError: the file is missing, truncated or modified.
     """
+    replace_mkl_functions()
     try:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
             end = len(content) - DIGEST_SIZE

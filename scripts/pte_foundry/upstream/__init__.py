@@ -36,6 +36,8 @@ snakemake_rate_limiter (snakemake 9.27.1)
     Removes the limit of job starts per second. It takes a core after some hundred jobs.
 torch_caches (torch 2.13.0)
     Empties a cache that keeps programs in memory.
+torch_mkl_functions (torch 2.13.0)
+    Square roots and inverse trigonometric functions with the same bits on every CPU.
 torch_operators (torch 2.13.0)
     Type, schema and name of an operator.
 torch_quantized_operators (torch 2.13.0)

@@ -71,7 +71,7 @@ def test_equals_plain_torchao():
 
 def test_takes_what_the_config_hands_over():
     """Every field of a validated step, with its defaults written out."""
-    from pte_foundry.config.recipes import Step
+    from pte_foundry.config.recipes.quantize import Step
 
     affine = {"weight_dtype": "int4", "granularity": {"group_size": 32}}
     codebook = {"dtype": "uint3", "block_size": [16, -1]}
