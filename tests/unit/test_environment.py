@@ -212,7 +212,9 @@ def test_the_environment_is_reported_and_made_once(first):
 
 def test_recipes_run_from_the_environment_whatever_becomes_of_the_link(first):
     clone = first[0]
-    shown = clone.run("make", "--no-print-directory", "--eval", "show: environment; @command -v python", "show")
+    shown = clone.run(
+        "make", "--no-print-directory", "--eval", "show: environment; @command -v python", "show"
+    )
     assert shown == str(clone.folder / ".venvs" / clone.environments()[0] / "bin" / "python")
 
 
