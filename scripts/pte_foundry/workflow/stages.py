@@ -55,12 +55,12 @@ class Stage:
 
 
 STAGES: dict[str, Stage] = {
-    "model": Stage(slices.model, {"": Need(100)}, 10),
-    "fetch": Stage(slices.fetch, {"": Need(100)}, 30),
+    "model": Stage(slices.model, {"": Need(100)}, minutes=10),
+    "fetch": Stage(slices.fetch, {"": Need(100)}, minutes=30),
     "train": Stage(
         slices.train,
         {"": Need(FLOOR)},
-        30,
+        minutes=30,
         feeds_bytes=True,
         functions=("train",),
         priority=4,
@@ -68,16 +68,18 @@ STAGES: dict[str, Stage] = {
     "export": Stage(
         slices.nothing,
         {"": Need(500, 3.1)},
-        30,
+        minutes=30,
         feeds_bytes=True,
         functions=_BUILD,
         priority=4,
     ),
-    "reference": Stage(slices.nothing, {"": Need(500, 2.6)}, 30, functions=(*_BUILD, "evaluation")),
+    "reference": Stage(
+        slices.nothing, {"": Need(500, 2.6)}, minutes=30, functions=(*_BUILD, "evaluation")
+    ),
     "calibrate": Stage(
         slices.calibrate,
         {"": Need(550, 1.6)},
-        60,
+        minutes=60,
         feeds_bytes=True,
         functions=(*_BUILD, "calibration"),
         priority=3,
@@ -85,42 +87,42 @@ STAGES: dict[str, Stage] = {
     "convert": Stage(
         slices.convert,
         {"": Need(700, 2.4)},
-        60,
+        minutes=60,
         feeds_bytes=True,
         functions=_BUILD,
         priority=2,
     ),
-    "evaluate": Stage(slices.nothing, {"": Need(600, 3)}, 60),
+    "evaluate": Stage(slices.nothing, {"": Need(600, 3)}, minutes=60),
     "edge": Stage(
         slices.edge,
         {"": Need(550, 2.6), "compressed": Need(550, 1.2)},
-        60,
+        minutes=60,
         feeds_bytes=True,
         priority=1,
     ),
     "lower": Stage(
         slices.lower,
         {"": Need(700, 4), "compressed": Need(700, 2.8)},
-        60,
+        minutes=60,
         feeds_bytes=True,
     ),
     "pte": Stage(
         slices.pte,
         {"": Need(100, 1.2), "rewritten": Need(450, 4.2)},
-        10,
+        minutes=10,
         feeds_bytes=True,
     ),
     "validate": Stage(
         slices.validate,
         {"": Need(500, 2.9)},
-        60,
+        minutes=60,
         functions=(*_SAMPLES, "evaluation", "score", "agreement"),
     ),
-    "diverge": Stage(slices.nothing, {"": Need(500, 3.6)}, 60),
-    "plan": Stage(slices.plan, {"": Need(100)}, 10),
-    "summary": Stage(slices.summary, {"": Need(100)}, 10),
-    "manifest": Stage(slices.nothing, {"": Need(100)}, 10),
-    "report": Stage(slices.report, {"": Need(FLOOR)}, 10),
+    "diverge": Stage(slices.nothing, {"": Need(500, 3.6)}, minutes=60),
+    "plan": Stage(slices.plan, {"": Need(100)}, minutes=10),
+    "summary": Stage(slices.summary, {"": Need(100)}, minutes=10),
+    "manifest": Stage(slices.nothing, {"": Need(100)}, minutes=10),
+    "report": Stage(slices.report, {"": Need(FLOOR)}, minutes=10),
 }
 
 FEEDING_BYTES = tuple(name for name, stage in STAGES.items() if stage.feeds_bytes)
