@@ -12,24 +12,17 @@ from pathlib import Path
 # were fetched alone, as with `module: github(...)`, run with an installed library.
 SCRIPTS = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent / "scripts"
 
-
-def import_from_clone():
-    """Makes this process and all jobs import the library from this clone."""
-    sys.path.insert(0, str(SCRIPTS))
-    others = filter(None, [os.environ.get("PYTHONPATH")])
-    os.environ.update(PYTHONPATH=os.pathsep.join([str(SCRIPTS), *others]))
-
-
 found = getattr(importlib.util.find_spec("pte_foundry"), "origin", None)
-if SCRIPTS.is_dir() and not (found and Path(found).is_relative_to(SCRIPTS.resolve())):
-    import_from_clone()
+of_another = not (found and Path(found).is_relative_to(SCRIPTS.resolve()))
+if SCRIPTS.is_dir() and of_another:
+    sys.path.insert(0, str(SCRIPTS))
 elif not found:
     raise WorkflowError(
         "The Python package pte_foundry is not installed in this environment, and these rules were "
         "fetched without it. Install it from the same repository and version, with pip."
     )
 
-from pte_foundry.canonical_json import canonical, encoded
+from pte_foundry.canonical_json import encoded
 from pte_foundry.config.config import Config
 from pte_foundry.errors import FoundryError
 from pte_foundry.job.fork_server import start as fork_server
@@ -41,8 +34,10 @@ from pte_foundry.workflow.code import entry
 from pte_foundry.workflow.jobs import Jobs
 from pte_foundry.workflow.stages import FEEDING_BYTES, STAGES
 
-if SCRIPTS.is_dir() and not jobs_share_environment(workflow):
-    import_from_clone()  # the image of envs/Dockerfile has the packages, not the library
+# Jobs must find it too. The image of envs/Dockerfile has the packages, but not the library.
+if SCRIPTS.is_dir() and (of_another or not jobs_share_environment(workflow)):
+    others = filter(None, [os.environ.get("PYTHONPATH")])
+    os.environ.update(PYTHONPATH=os.pathsep.join([str(SCRIPTS), *others]))
 
 ROOT = Path(workflow.basedir).resolve()  # what paths in the config are relative to
 LOCK = lock_file()
@@ -121,9 +116,13 @@ def model_code(stage):
     return lambda wildcards: JOBS.code(stage, wildcards.model)
 
 
+def scheme_of(recipe):
+    return CONFIG.recipes[recipe].scheme
+
+
 def scheme_code(stage):
     """The code of a stage, of the model that it runs, and of the recipe's scheme."""
-    return lambda wildcards: JOBS.code(stage, wildcards.model, wildcards.recipe)
+    return lambda wildcards: JOBS.code(stage, wildcards.model, scheme_of(wildcards.recipe))
 
 
 def slice_of(stage, *names):
@@ -154,7 +153,7 @@ def module_of(model):
 def paths_of(wildcards):
     """Paths of a model's module, weights and data: what its commands read, and the manifest."""
     model = wildcards.model
-    return canonical(
+    return encoded(
         {"module": module_of(model), "weights": weights_of(model), "data": data_of(model)}
     )
 
@@ -200,7 +199,7 @@ def calibrate_slice(wildcards):
 
 def program_of(recipe):
     """A recipe that compresses nothing leaves the exported program as it is."""
-    return FLOAT if CONFIG.recipes[recipe].scheme == "none" else recipe
+    return FLOAT if scheme_of(recipe) == "none" else recipe
 
 
 def torch_program(wildcards):
@@ -247,9 +246,8 @@ def lower_slice(wildcards):
 def manifest_slice():
     """The code of all stages that can change an artifact, and of the schemes that are used."""
     found = {stage: code(stage) for stage in FEEDING_BYTES}
-    for build in CONFIG.builds:
-        scheme = CONFIG.recipes[build.recipe].scheme
-        found[f"convert/{scheme}"] = JOBS.code("convert", recipe=build.recipe)
+    for scheme in {scheme_of(build.recipe) for build in CONFIG.builds}:
+        found[f"convert/{scheme}"] = JOBS.code("convert", scheme=scheme)
     return encoded({"code": found})
 
 

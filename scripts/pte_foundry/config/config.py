@@ -108,6 +108,14 @@ class Config:
         return {(build.model, build.recipe, build.target): build for build in self.builds}
 
     @cached_property
+    def matrix(self) -> dict[str, dict[str, list[str]]]:
+        """The targets of the builds, by model and recipe."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for build in self.builds:
+            found.setdefault(build.model, {}).setdefault(build.recipe, []).append(build.target)
+        return found
+
+    @cached_property
     def _interfaces(self) -> dict[str, Interface]:
         return {name: read_interface(self.root / m.module) for name, m in self.models.items()}
 

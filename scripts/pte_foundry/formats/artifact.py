@@ -1,7 +1,7 @@
 """The ``.pte`` that ships: a lowered program with the compute units of its target, verified.
 
 The bytes are read back and compared with the target, because upstream's own recipes (executorch
-1.4) can lower for another target without a message.
+1.5) can lower for another target without a message.
 """
 
 from pte_foundry.formats.canonical_pte import canonical_pte

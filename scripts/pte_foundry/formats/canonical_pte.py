@@ -19,6 +19,7 @@ from pte_foundry.formats import pte_schema
 from pte_foundry.formats.delegate_blob import read_blob, write_blob
 from pte_foundry.formats.mlpackage import parse_model
 from pte_foundry.formats.pte_file import read_pte
+from pte_foundry.upstream.versions import without_label
 
 if TYPE_CHECKING:
     from executorch.exir.schema import BackendDelegate
@@ -144,23 +145,18 @@ def _set_compute_units(delegate: BackendDelegate, compute_units: str) -> None:
     delegate.compile_specs = specs if wanted in specs else [*specs, wanted]
 
 
-def _without_build(version: str) -> str:
-    """A version without its local label (PEP 440): ``torch==2.13.0`` of ``torch==2.13.0+cpu``."""
-    return version.partition("+")[0]
-
-
 def _canonical_model(model: coreml.CoreMLModel) -> bytes:
     spec = parse_model(model.model)
     described = spec.description.metadata.userDefined
     described.pop(_DATE, None)
     if _SOURCE in described:
-        described[_SOURCE] = _without_build(described[_SOURCE])
+        described[_SOURCE] = without_label(described[_SOURCE])
     attributes = spec.mlProgram.attributes if spec.HasField("mlProgram") else {}
     if _BUILD_INFO in attributes:
         for entry in attributes[_BUILD_INFO].immediateValue.dictionary.values:
             if list(entry.key.immediateValue.tensor.strings.values) == [_TORCH]:
                 version = entry.value.immediateValue.tensor.strings.values
-                version[:] = [_without_build(text) for text in version]
+                version[:] = [without_label(text) for text in version]
     return spec.SerializeToString(deterministic=True)
 
 

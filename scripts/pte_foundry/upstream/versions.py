@@ -47,7 +47,7 @@ def assert_pinned() -> None:
     differing = [
         f"{name} {installed or 'is not installed'} (locked: {locked[name]})"
         for name in PINNED
-        if name in locked and (installed := _installed(name)) != _public(locked[name])
+        if name in locked and (installed := _installed(name)) != without_label(locked[name])
     ]
     if differing:
         path = _shown(lock)
@@ -92,14 +92,14 @@ def _installed(name: str) -> str:
     from importlib.metadata import PackageNotFoundError, version  # 20 ms
 
     try:
-        return _public(version(name))
+        return without_label(version(name))
     except PackageNotFoundError:
         return ""
 
 
-def _public(full: str) -> str:
-    """A version without its local label (PEP 440)."""
-    return full.partition("+")[0]
+def without_label(version: str) -> str:
+    """Return a version without its local label (PEP 440): ``2.13.0`` of ``2.13.0+cpu``."""
+    return version.partition("+")[0]
 
 
 def _shown(path: Path) -> Path:

@@ -39,18 +39,15 @@ class Jobs:
         self._edges = {self.edge_key(name): name for name in config.targets}
         self._lowered = {self.lowering_key(name): name for name in config.targets}
 
-    def _code(self, stage: str, model: str | None = None, recipe: str | None = None) -> str:
+    def _code(self, stage: str, model: str | None = None, scheme: str | None = None) -> str:
         """Returns the digest of a stage's code and of the model and scheme that it runs.
 
         Args:
             stage: the stage, as in ``STAGES``.
             model: the model, for a stage that calls functions of its module.
-            recipe: the recipe, for the stage that converts.
+            scheme: the recipe's scheme, for the stage that converts.
         """
-        modules = [command_of(stage)]
-        if recipe is not None:
-            modules.append(schemes.name_of(self.config.recipes[recipe].scheme))
-        files = closure(*modules)
+        files = closure(command_of(stage), *([schemes.name_of(scheme)] if scheme else []))
         if model is not None:
             files.append(self.config.root / self.config.models[model].module)
         return digest(files, lock_file())
@@ -102,9 +99,7 @@ class Jobs:
 
     def structure_digest(self, model: str) -> str:
         """Returns a digest that tells a current table of modules from an outdated one."""
-        sources = canonical(
-            {key: self.part("plan", model=model)[key] for key in ("weights", "data", "options")}
-        )
+        sources = canonical(slices.sources(self.config, model))
         parts = [self.code("export", model), self.slice("export", model=model), sources]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 

@@ -101,20 +101,24 @@ def validate(config: Config, model: str, recipe: str, target: str, device: str) 
     }
 
 
+def sources(config: Config, model: str) -> dict[str, Any]:
+    """Where a model's weights and data come from, and all of its options."""
+    entry = config.models[model]
+    return {
+        "weights": plain(entry.weights),
+        "data": {name: plain(source) for name, source in entry.data.items()},
+        "options": entry.options,
+    }
+
+
 def plan(config: Config, model: str) -> dict[str, Any]:
     """What to build of a model, and from what: for the summary and the manifest."""
-    entry = config.models[model]
-    builds: dict[str, list[str]] = {}
-    for build in config.builds:
-        if build.model == model:
-            builds.setdefault(build.recipe, []).append(build.target)
+    builds = config.matrix.get(model, {})
     targets = sorted({target for named in builds.values() for target in named})
     return {
         "model": model,
         "builds": builds,
-        "weights": plain(entry.weights),
-        "data": {name: plain(source) for name, source in entry.data.items()},
-        "options": entry.options,
+        **sources(config, model),
         "recipes": {recipe: config.recipe(recipe) for recipe in sorted(builds)},
         "targets": {name: lower(config, name) | pte(config, name) for name in targets},
     }
