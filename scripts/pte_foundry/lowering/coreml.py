@@ -13,10 +13,12 @@ from executorch.backends.apple.coreml.compiler.coreml_preprocess import (
     MULTIMETHOD_WEIGHT_SHARING_STRATEGY,
 )
 from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+from executorch.exir import ExecutorchBackendConfig
 from executorch.exir.backend.compile_spec_schema import CompileSpec
 
 from pte_foundry.errors import FoundryError
 from pte_foundry.heap import trim_heap
+from pte_foundry.lowering import states
 from pte_foundry.lowering.edge_program import EdgeProgram
 from pte_foundry.upstream import executorch_caches, torch_caches
 from pte_foundry.upstream.coremltools_program_checks import checked_once
@@ -67,6 +69,7 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
 
     Raises:
         LoweringError: upstream failed; the message has its reason.
+        StateError: a buffer cannot be a Core ML state, or must not be one.
     """
     options = target["partitioner"]
     partitioner = CoreMLPartitioner(
@@ -76,17 +79,25 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
         take_over_constant_data=options["take_over_constant_data"],
         lower_full_graph=options["lower_full_graph"],
     )
+    buffers, started = states.mutated(edge.program), states.starting_values(edge.program)
     try:
         with sound_reshapes(), checked_once():
             lowered = edge.manager().to_backend(partitioner)
+        program = lowered.exported_program()
+        taken_over = buffers - states.mutated(program)
+        states.check_taken_over(taken_over, started, options["take_over_mutable_buffer"])
+        passes = states.write_starting_values(program, started)
+        del program
         # Else copies of the weights stay in memory next to those that follow: SmolLM2 in fp32 took
         # 4.1 GB for weights of 0.63 GB.
         del edge
         _forget()
-        written = lowered.to_executorch().buffer
+        written = lowered.to_executorch(ExecutorchBackendConfig(passes=passes)).buffer
         del lowered
         _forget()
         return written
+    except states.StateError:
+        raise
     except Exception as error:
         raise LoweringError(
             f"upstream cannot lower this program to Core ML specification "

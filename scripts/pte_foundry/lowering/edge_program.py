@@ -27,6 +27,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule
 
 from pte_foundry.errors import FoundryError
+from pte_foundry.lowering.states import separate_outputs
 from pte_foundry.models import operators, programs
 from pte_foundry.upstream import executorch_edge_operators, torch_operators
 from pte_foundry.upstream.executorch_edge_config import preserving
@@ -76,6 +77,7 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         table = torch.export.default_decompositions()
         views = {op: table[op] for op in _targets(program) if op in table and op.is_view}
         functional = program.run_decompositions(views)
+        separate_outputs(functional)
         partitioner = CoreMLPartitioner(skip_ops_for_coreml_delegation=skip)
         known, _ = partitioner.ops_to_not_decompose(functional)
         kept = sorted(set(known), key=str)

@@ -21,6 +21,9 @@ def export(model: ModelModule, module: nn.Module) -> ExportedProgram:
     """
     import torch
 
+    # Parameters that require grad cannot be written to where ExecuTorch keeps a mutable buffer, and
+    # nothing here computes gradients.
+    module.requires_grad_(False)
     try:
         return torch.export.export(
             module, model.example_inputs(), dynamic_shapes=model.dynamic_shapes(), strict=False

@@ -20,6 +20,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import operators
+from pte_foundry.models.inference import resetter
 from pte_foundry.models.programs import forget_history
 from pte_foundry.quantize.annotate import Quantizer
 
@@ -72,13 +73,16 @@ def calibrate(
     for name, child in list(prepared.named_modules(remove_duplicate=False)):
         if isinstance(child, FakeQuantize):  # its observer alone: nothing is quantized meanwhile
             setattr(prepared, name, child.activation_post_process)
+    reset = resetter(prepared, {*program.state_dict, *program.constants})
     count = 0
     with torch.no_grad():
         for count, sample in enumerate(samples, start=1):
+            reset()
             try:
                 prepared(*sample)
             except Exception as error:
                 raise ModelError(f"calibration sample {count}: {error}") from error
+    reset()  # they are the program's own
     if count == 0:
         raise ModelError("calibration() yields no sample; quantizing activations needs at least 1")
     return {name: _range(name, observer) for name, observer in activations.items()}
@@ -115,8 +119,10 @@ def convert(
     prepared.apply(disable_fake_quant)
     for observer in activations.values():
         observer.disable_observer()
+    reset = resetter(prepared, {*program.state_dict, *program.constants})
     with torch.no_grad():
         prepared(*example_inputs)  # shows weights and other constants to their observers
+    reset()  # the buffers that the program mutates
     converted = convert_pt2e(prepared)
     _drop_unused_parameters(converted)
     result = torch.export.export(converted, example_inputs, dynamic_shapes=dynamic_shapes)

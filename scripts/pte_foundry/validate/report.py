@@ -24,13 +24,18 @@ def execute(
 ) -> tuple[list[Sample], list[Hazard]]:
     """Runs the artifact once for each sample; returns its outputs and the hazards that arise.
 
+    States and buffers have their initial values at the start of every sample.
+
     Args:
         pte: the artifact.
         inputs: the inputs of each sample.
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
     """
     seen: dict[Delegate, Hazards] = {delegate: Hazards() for delegate in pte.delegates}
-    outputs = [pte.run(s, tap=lambda d, name, value: seen[d].tap(name, value)) for s in inputs]
+    outputs = []
+    for sample in inputs:
+        pte.reset()
+        outputs.append(pte.run(sample, tap=lambda d, name, value: seen[d].tap(name, value)))
     hazards = [
         hazard
         for delegate, collected in seen.items()
