@@ -8,7 +8,7 @@ ExecuTorch writes only the shape of a mutable buffer unless it is told to write 
 import torch
 from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
 from torch.export import ExportedProgram
-from torch.export.graph_signature import OutputKind, OutputSpec, TensorArgument
+from torch.export.graph_signature import OutputSpec, TensorArgument
 from torch.fx import Node
 
 from pte_foundry.errors import FoundryError
@@ -26,8 +26,9 @@ def mutated(program: ExportedProgram) -> set[str]:
 def separate_outputs(program: ExportedProgram) -> None:
     """Gives every output of a program that mutates buffers a node of its own, in place.
 
-    A delegate consumes the new value of its state. Upstream refuses one that is an input, or another
-    output too (executorch 1.5.1, exir/lowered_backend_module.py, "used as other types of outputs").
+    A delegate consumes the new value of its state. Upstream refuses one that is also an input or
+    another output (executorch 1.5.1, exir/lowered_backend_module.py, "used as other types of
+    outputs").
 
     Args:
         program: a functional torch program, before it becomes an edge program.

@@ -150,7 +150,7 @@ def test_executorch_buffers_start_with_their_values(persistent):
 
 @pytest.mark.parametrize("persistent", [True, False])
 def test_a_state_cannot_start_with_values(persistent):
-    with pytest.raises(StateError, match="held starts with values other than zero.*: false"):
+    with pytest.raises(StateError, match=r"held starts with values other than zero.*: false"):
         lowered(ReadFirst(start=1.0, persistent=persistent).eval(), 9)
 
 
