@@ -7,7 +7,6 @@ from torch import Tensor
 from pte_foundry.mil.parameters import Upcast, UpcastTensors
 from pte_foundry.mil.registry import op
 
-
 # From iOS17 on a constant operand may have another dtype than the rest; the result has the dtype of
 # the operand that is no constant (iOS17/linear.py).
 
