@@ -1,14 +1,15 @@
 """Parameter types of operations: the annotation selects how an argument reaches the function.
 
 ==================  ===========================================================================
-``Tensor``          the tensor in its declared dtype
+``Tensor``          the tensor in its declared dtype, uint16 and uint32 widened (see below)
+``Buffer``          a state's own memory, never a copy
 ``Upcast``          a tensor; fp16 is upcast to fp32, other dtypes stay. For operations that
                     accumulate or round more than once: they compute in fp32, and the loop rounds
                     their result to fp16 once (see ``POLICY`` in :mod:`pte_foundry.mil.run`)
 ``AnyPrecision``    the tensor in its declared dtype, or an fp16 constant in fp32. For operations
                     that only select elements: they take the fp32 form that another operation's
                     ``Upcast`` parameter needs anyway, instead of a second form in fp16
-``Tensors``         a tuple of tensors in their declared dtypes
+``Tensors``         a tuple of tensors, each as ``Tensor``
 ``UpcastTensors``   a tuple of tensors, each as ``Upcast``
 ``TensorsOrLists``  a tuple of tensors and MIL lists: the variables of a loop
 ``TensorList``      a MIL list
@@ -21,6 +22,10 @@
 ==================  ===========================================================================
 
 ``X | None`` is ``X``, optional. Constant arguments are converted once, at load.
+
+torch stores uint16 and uint32 but neither indexes, compares, sorts nor adds them. Operations
+therefore receive them in the next signed dtype, which holds all their values, and the loop narrows
+results to the declared dtype (:func:`narrow`).
 """
 
 from collections.abc import Callable
@@ -32,6 +37,7 @@ from torch import Tensor
 
 from pte_foundry.mil.types import TensorList
 
+Buffer = Annotated[Tensor, "the memory of a state"]
 Upcast = Annotated[Tensor, "fp16 upcast to fp32"]
 AnyPrecision = Annotated[Tensor, "fp16 constants may come in fp32"]
 Tensors = tuple[Tensor, ...]
@@ -44,9 +50,27 @@ ClassLabels = list[str] | list[int]
 Blocks = tuple[Callable[..., TensorsOrLists], ...]
 
 
+_WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64}
+
+
+def widen(value: Tensor) -> Tensor:
+    """Return a dtype that torch implements only in part as the next signed one."""
+    wider = _WIDER.get(value.dtype)
+    return value if wider is None else value.to(wider)
+
+
 def upcast(value: Tensor) -> Tensor:
-    """Return fp16 as fp32, other dtypes as they are."""
-    return value.float() if value.dtype == torch.float16 else value
+    """Return fp16 as fp32, other dtypes as :func:`widen`."""
+    return value.float() if value.dtype == torch.float16 else widen(value)
+
+
+def narrow(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a result in its declared dtype if it is in the dtype that stands for it.
+
+    fp32 stands for fp16: this is the one rounding of an operation that computed in fp32.
+    """
+    wider = torch.float32 if dtype == torch.float16 else _WIDER.get(dtype)
+    return value.to(dtype) if value.dtype == wider else value
 
 
 def _string(value: str) -> str:
@@ -69,10 +93,11 @@ def _labels(values: tuple[Tensor | str, ...]) -> ClassLabels:
 
 # int(), float() and bool() raise by themselves for a tensor of more than one element.
 _CONVERSIONS: list[tuple[Any, Callable]] = [
-    (Tensor, lambda value: value),
-    (AnyPrecision, lambda value: value),
+    (Tensor, widen),
+    (Buffer, lambda value: value),
+    (AnyPrecision, widen),
     (Upcast, upcast),
-    (Tensors, lambda values: values),
+    (Tensors, lambda values: tuple(map(widen, values))),
     (UpcastTensors, lambda values: tuple(map(upcast, values))),
     (TensorsOrLists, lambda values: values),
     (TensorList, _list),
