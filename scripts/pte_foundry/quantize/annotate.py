@@ -19,6 +19,7 @@ from executorch.backends.apple.coreml.quantizer import CoreMLQuantizer
 from torch.fx import Graph, GraphModule, Node
 
 from pte_foundry.errors import ConfigError, ModelError
+from pte_foundry.quantize.float_tensors import forget_other_inputs, is_float, masked_scores
 from pte_foundry.quantize.settings import resolve
 from pte_foundry.upstream.executorch_annotators import annotate_patterns
 from pte_foundry.upstream.executorch_quantizer_patterns import fast_patterns
@@ -139,7 +140,10 @@ class Settings:
 
 
 class Quantizer(CoreMLQuantizer):
-    """``CoreMLQuantizer`` with fast patterns and with filters that work on exported programs."""
+    """``CoreMLQuantizer`` with fast patterns and with filters that work on exported programs.
+
+    It quantizes fp32 tensors alone, and no masked attention scores (``float_tensors``).
+    """
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = Settings(settings)
@@ -148,6 +152,16 @@ class Quantizer(CoreMLQuantizer):
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotates every recognised pattern; see ``CoreMLQuantizer.annotate``."""
         with fast_patterns(model), partitions_per_call():
+            spared = masked_scores(model.graph)
             for owner, config in self.settings.configs.items():
-                annotate_patterns(self, model, config, self.settings.filter(owner))
+                applies = self.settings.filter(owner)
+                annotate_patterns(
+                    self,
+                    model,
+                    config,
+                    lambda node, applies=applies: (
+                        node not in spared and is_float(node) and applies(node)
+                    ),
+                )
+        forget_other_inputs(model.graph)
         return model
