@@ -19,7 +19,7 @@ from executorch.backends.apple.coreml.quantizer import CoreMLQuantizer
 from torch.fx import Graph, GraphModule, Node
 
 from pte_foundry.errors import ConfigError, ModelError
-from pte_foundry.quantize.float_tensors import forget_other_inputs, is_float, masked_scores
+from pte_foundry.quantize.float_tensors import data, forget_other_inputs, is_float, masked_scores
 from pte_foundry.quantize.settings import resolve
 from pte_foundry.upstream.executorch_annotators import annotate_patterns
 from pte_foundry.upstream.executorch_quantizer_patterns import fast_patterns
@@ -120,9 +120,18 @@ class Settings:
             return "type", innermost
         return GLOBAL
 
-    def filter(self, owner: Owner) -> Callable[[Node], bool]:
-        """Returns a test whether a node belongs to ``owner``; parameters belong to all."""
-        return lambda node: node.op == "get_attr" or self.owner(node) == owner
+    def filter(self, owner: Owner, quantizable: set[Node]) -> Callable[[Node], bool]:
+        """Returns a test whether a node is quantizable and belongs to ``owner``.
+
+        Parameters, constants and buffers belong to all; they are quantizable if they are fp32.
+        """
+
+        def applies(node: Node) -> bool:
+            if node.op == "get_attr":
+                return is_float(node)
+            return node in quantizable and self.owner(node) == owner
+
+        return applies
 
     def check_used(self, graph: Graph) -> None:
         """Refuses settings for names and types that occur nowhere in ``graph``.
@@ -142,7 +151,7 @@ class Settings:
 class Quantizer(CoreMLQuantizer):
     """``CoreMLQuantizer`` with fast patterns and with filters that work on exported programs.
 
-    It quantizes fp32 tensors alone, and no masked attention scores (``float_tensors``).
+    It quantizes fp32 data alone, and no masked attention scores (``float_tensors``).
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -152,16 +161,9 @@ class Quantizer(CoreMLQuantizer):
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotates every recognised pattern; see ``CoreMLQuantizer.annotate``."""
         with fast_patterns(model), partitions_per_call():
-            spared = masked_scores(model.graph)
+            quantizable = data(model) - masked_scores(model.graph)
             for owner, config in self.settings.configs.items():
-                applies = self.settings.filter(owner)
-                annotate_patterns(
-                    self,
-                    model,
-                    config,
-                    lambda node, applies=applies: (
-                        node not in spared and is_float(node) and applies(node)
-                    ),
-                )
+                applies = self.settings.filter(owner, quantizable)
+                annotate_patterns(self, model, config, applies)
         forget_other_inputs(model.graph)
         return model

@@ -1,17 +1,22 @@
-"""Which tensors of a graph may be quantized: fp32 ones that are no attention mask or masked score.
+"""Which tensors of a graph may be quantized: fp32 data, without attention masks.
 
 Upstream (executorch 1.5.1, ``CoreMLQuantizer``) annotates every ``add``, ``mul`` and ``matmul``,
-whatever its tensors hold. Sums of integers (positions, ids) and of sizes then fail when they are
-quantized. Sums of attention scores and a mask are quantized with a range of the mask's size, so
-that all scores become equal: 8 bits from -10,000 to 10 have steps of 78.
+whatever its tensors hold. Three kinds must stay as they are:
+
+- integers and sizes, which cannot be quantized (positions, ids);
+- floats computed from those alone: in 256 steps, positions give wrong indices and rotations;
+- sums of attention scores and a mask: 8 bits from -10,000 to 10 have steps of 78, so that all
+  scores become equal.
 """
 
 from collections.abc import Iterable
 
 import torch
-from torch.fx import Graph, Node
+from torch import nn
+from torch.fx import Graph, GraphModule, Node
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
+_WEIGHTED = {"linear", "conv1d", "conv2d", "conv3d"}
 _SOFTMAX = {"softmax", "_softmax", "_safe_softmax", "log_softmax"}
 _ATTENTION = "scaled_dot_product_attention"
 _MASK = 3  # its position among the arguments of attention
@@ -31,6 +36,33 @@ def is_float(node: Node) -> bool:
     if value is None:
         return True
     return isinstance(value, torch.Tensor) and value.dtype == torch.float32
+
+
+def data(module: GraphModule) -> set[Node]:
+    """Returns the operators of ``module`` that compute floats from float inputs or parameters.
+
+    What is computed from integers, constants and buffers alone is no data, unless a convolution or
+    a linear computes it (from an image of integers, with frozen weights). A buffer that the program
+    writes to is a state, so it is data.
+    """
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    found: set[Node] = set()
+    for node in module.graph.nodes:
+        if node.op == "placeholder":
+            holds_data = is_float(node)
+        elif node.op == "get_attr":
+            holds_data = node.target in parameters or any(_writes(u, node) for u in node.users)
+        else:
+            holds_data = not found.isdisjoint(node.all_input_nodes) or _operator(node) in _WEIGHTED
+        several = isinstance(node.meta.get("val"), tuple | list)
+        if holds_data and (several or is_float(node)):
+            found.add(node)
+    return found
+
+
+def _writes(user: Node, node: Node) -> bool:
+    schema = getattr(user.target, "_schema", None)
+    return schema is not None and schema.is_mutable and user.args[0] is node
 
 
 def masked_scores(graph: Graph) -> set[Node]:

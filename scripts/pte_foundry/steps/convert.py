@@ -1,5 +1,6 @@
 """Quantizes a model with a recipe; the result is a torch program."""
 
+import logging
 from pathlib import Path
 
 from pte_foundry.errors import ConfigError
@@ -28,9 +29,11 @@ def main(argv: list[str] | None = None) -> int:
             raise ConfigError("\n".join(map(str, findings)))
 
         from pte_foundry.models import programs
+        from pte_foundry.quantize.coverage import coverage
 
         statistics = next(iter(arguments.statistics or []), None)
         converted = scheme.convert(model_of(arguments), recipe, arguments.program, statistics)
+        logging.info("%s", coverage(converted))
         programs.save(converted, arguments.output)
 
     return command.run(arguments, step, deterministic=True, fork=True)
