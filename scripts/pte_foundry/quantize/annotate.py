@@ -7,6 +7,7 @@ per type and per name would be ignored silently. Here only the operator is teste
 follow it.
 """
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,8 @@ from pte_foundry.quantize.settings import resolve
 from pte_foundry.upstream.executorch_annotators import annotate_patterns
 from pte_foundry.upstream.executorch_quantizer_patterns import fast_patterns
 from pte_foundry.upstream.executorch_source_partitions import partitions_per_call
+
+log = logging.getLogger(__name__)
 
 Owner = tuple[str, str]
 """Kind ("name", "type" or "global") and name of a configuration."""
@@ -133,8 +136,12 @@ class Settings:
 
         return applies
 
-    def check_used(self, graph: Graph) -> None:
+    def check_used(self, graph: Graph, shared: bool) -> None:
         """Refuses settings for names and types that occur nowhere in ``graph``.
+
+        Args:
+            graph: the operators of a model.
+            shared: other models are built with the settings too, so that they are only logged.
 
         Raises:
             ModelError: naming all of them.
@@ -142,10 +149,13 @@ class Settings:
         owners = {self.owner(node) for node in graph.nodes if node.op == "call_function"}
         if unused := sorted(self.configs.keys() - owners - {GLOBAL}):
             keys = ", ".join(f"module_{kind}_configs.{name}" for kind, name in unused)
-            raise ModelError(
+            problem = (
                 f"{keys}: no operator of the model comes from there without having a more "
-                "specific setting; correct the name or remove the entry"
+                "specific setting"
             )
+            if not shared:
+                raise ModelError(f"{problem}; correct the name or remove the entry")
+            log.info("%s", problem)
 
 
 class Quantizer(CoreMLQuantizer):

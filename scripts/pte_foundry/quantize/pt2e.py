@@ -41,14 +41,15 @@ def prepare(program: ExportedProgram, settings: dict[str, Any]) -> GraphModule:
     Args:
         program: a float program, fresh or loaded from a file.
         settings: ``global_config``, ``module_type_configs`` and ``module_name_configs`` with the
-            fields of coremltools' ``LinearQuantizerConfig``; see ``annotate.Settings``.
+            fields of coremltools' ``LinearQuantizerConfig``; see ``annotate.Settings``. With
+            ``shared: True``, names and types that occur nowhere are logged, not refused.
 
     Raises:
         ConfigError: upstream refuses a setting.
         ModelError: a name or type in the settings occurs nowhere in the program.
     """
     quantizer = Quantizer(settings)
-    quantizer.settings.check_used(program.graph)
+    quantizer.settings.check_used(program.graph, settings.get("shared", False))
     return prepare_pt2e(program.module(), quantizer)
 
 
@@ -71,7 +72,8 @@ def calibrate(
     Raises:
         ModelError: there are no samples, the model does not take one, or a range is nan.
     """
-    prepared = prepare(program, settings)
+    # Settings that apply nowhere are refused by convert, which knows whether others use them.
+    prepared = prepare(program, settings | {"shared": True})
     activations = _observers(prepared)
     if not activations:
         return {}

@@ -9,6 +9,9 @@ from pte_foundry.job import command
 from pte_foundry.job.arguments import add_model, model_of
 from pte_foundry.quantize import schemes
 
+_LITTLE = 0.5
+"""A smaller share of quantized weights than this is logged as a warning."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
@@ -25,15 +28,22 @@ def main(argv: list[str] | None = None) -> int:
         recipe = arguments.slice["recipe"]
         scheme = schemes.load(recipe["scheme"])
         name, modules = arguments.model.stem, read_json(arguments.modules)["modules"]
-        if findings := scheme.findings(arguments.recipe, recipe, name, modules):
+        findings = scheme.findings(arguments.recipe, recipe, name, modules)
+        if not recipe.get("shared"):
+            findings += scheme.unmatched(arguments.recipe, recipe, {name: modules})
+        if findings:
             raise ConfigError("\n".join(map(str, findings)))
 
         from pte_foundry.models import programs
         from pte_foundry.quantize.coverage import coverage
 
         statistics = next(iter(arguments.statistics or []), None)
-        converted = scheme.convert(model_of(arguments), recipe, arguments.program, statistics)
-        logging.info("%s", coverage(converted))
+        converted = scheme.convert(
+            model_of(arguments), recipe, arguments.program, statistics, modules
+        )
+        found = coverage(converted)
+        level = logging.WARNING if found.share < _LITTLE else logging.INFO
+        logging.log(level, "%s", found)
         programs.save(converted, arguments.output)
 
     return command.run(arguments, step, deterministic=True, fork=True)
