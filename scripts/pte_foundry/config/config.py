@@ -83,6 +83,9 @@ class Config:
     def check_structure(self, modules: Mapping[str, schemes.Modules]) -> None:
         """Check the recipes against the models, as far as their modules are known.
 
+        A name or pattern of a module must occur in at least one of the models that are built with
+        the recipe.
+
         Args:
             modules: tables of modules, by model; builds of other models are not checked.
 
@@ -90,12 +93,22 @@ class Config:
             ConfigError: with every finding.
         """
         pairs = dict.fromkeys((build.model, build.recipe) for build in self.builds)
-        raise_for(
-            self.located(finding)
+        found = [
+            finding
             for model, recipe in pairs
             if model in modules
             for finding in self.recipes[recipe].structure_findings(recipe, model, modules[model])
-        )
+        ]
+        for recipe in dict.fromkeys(recipe for _, recipe in pairs):
+            models = self.models_of(recipe)
+            if all(model in modules for model in models):
+                tables = {model: modules[model] for model in models}
+                found += self.recipes[recipe].unmatched_findings(recipe, tables)
+        raise_for(map(self.located, found))
+
+    def models_of(self, recipe: str) -> list[str]:
+        """Return the models that are built with a recipe, sorted."""
+        return sorted({build.model for build in self.builds if build.recipe == recipe})
 
     @cached_property
     def built_models(self) -> list[str]:

@@ -21,6 +21,7 @@ from pte_foundry.heap import trim_heap
 from pte_foundry.lowering import states
 from pte_foundry.lowering.edge_program import EdgeProgram
 from pte_foundry.upstream import executorch_caches, torch_caches
+from pte_foundry.upstream.coremltools_pair_elimination import sound_pair_elimination
 from pte_foundry.upstream.coremltools_program_checks import checked_once
 from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
 
@@ -81,7 +82,7 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
     )
     buffers, started = states.mutated(edge.program), states.starting_values(edge.program)
     try:
-        with sound_reshapes(), checked_once():
+        with sound_reshapes(), sound_pair_elimination(), checked_once():
             lowered = edge.manager().to_backend(partitioner)
         program = lowered.exported_program()
         taken_over = buffers - states.mutated(program)

@@ -42,10 +42,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
 from pte_foundry.models.tensors import Sample
+from pte_foundry.models.weight_readers import obstacles
 from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
 from pte_foundry.upstream.torchvision_operators import declare_missing_operators
 
@@ -222,14 +224,19 @@ class ModelModule:
         return {name: float(value) for name, value in metrics.items()}
 
 
-def modules_table(model: nn.Module) -> list[dict[str, Any]]:
+def modules_table(
+    model: nn.Module, program: ExportedProgram | None = None
+) -> list[dict[str, Any]]:
     """Returns the modules of a model as rows, to check a recipe's names and types against.
 
     Keys of a row: ``name`` (fully qualified), ``type`` (dotted), ``types`` (every public dotted
     name of the class and of its bases below ``torch.nn.Module``, such as ``torch.nn.Linear`` and
-    ``torch.nn.modules.linear.Linear``), ``weight`` (shape, or None).
+    ``torch.nn.modules.linear.Linear``), ``weight`` (shape, or None), ``obstacle`` (why the weight
+    cannot be replaced by a quantized one, or None; with ``program``, the model's exported program,
+    also if it is because of how the weight is read).
     """
     table = []
+    reasons = obstacles(model, program)
     for name, part in model.named_modules():
         classes = type(part).__mro__[: type(part).__mro__.index(nn.Module)]
         weight = getattr(part, "weight", None)
@@ -239,6 +246,7 @@ def modules_table(model: nn.Module) -> list[dict[str, Any]]:
                 "type": _dotted(type(part)),
                 "types": [public for each in classes for public in _public_names(each)],
                 "weight": list(weight.shape) if isinstance(weight, Tensor) else None,
+                "obstacle": reasons.get(name),
             }
         )
     return table

@@ -27,8 +27,10 @@ def main(argv: list[str] | None = None) -> int:
 
         model = model_of(arguments)
         module = model.build()
-        programs.save(export(model, module), arguments.program)
-        table = {"digest": arguments.digest, "modules": modules_table(module)}
+        program = export(model, module)
+        modules = modules_table(module, program)
+        programs.save(program, arguments.program)
+        table = {"digest": arguments.digest, "modules": modules}
         write_json(arguments.modules, table)
 
     return command.run(arguments, step, deterministic=True, fork=True)

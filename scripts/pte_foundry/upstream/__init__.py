@@ -8,6 +8,8 @@ that what it relies on is still there, and fail when the lock moves to another v
 
 coremltools_imports (coremltools 9.0)
     Imports coremltools without the optional packages that it looks for. A third of a step's start.
+coremltools_pair_elimination (coremltools 9.0)
+    Keeps a conversion between two types of integers. Layers whose range is zero fail otherwise.
 coremltools_program_checks (coremltools 9.0)
     Validates a program once per pipeline, not once per pass. 15 to 30 % of a lowering.
 coremltools_protobuf (coremltools 9.0)

@@ -56,7 +56,11 @@ def calibrate(config: Config, model: str, recipe: str) -> dict[str, Any]:
 
 
 def convert(config: Config, model: str, recipe: str) -> dict[str, Any]:
-    return {"recipe": config.recipe(recipe)}
+    """The recipe; ``shared: true`` if it names modules that only other models need to have."""
+    found: dict[str, Any] = {"recipe": config.recipe(recipe)}
+    if config.recipes[recipe].names_modules and len(config.models_of(recipe)) > 1:
+        found["recipe"] = found["recipe"] | {"shared": True}
+    return found
 
 
 def edge(config: Config, target: str) -> dict[str, Any]:

@@ -41,6 +41,11 @@ class BaseRecipe(Strict):
         """Whether activations are quantized, so that their ranges must be calibrated."""
         return False
 
+    @property
+    def names_modules(self) -> bool:
+        """Whether the recipe has settings for modules that a model may lack."""
+        return False
+
     def oldest_version(self) -> tuple[int, str]:
         """Return the lowest specification version that can express it, and what requires that."""
         return IOS16, "an uncompressed program"
@@ -62,6 +67,10 @@ class BaseRecipe(Strict):
     ) -> Iterator[Finding]:
         """Check the recipe against the modules of a model; ``name`` is the recipe's name."""
         yield from schemes.load(self.scheme).findings(name, self.slice(), model, modules)
+
+    def unmatched_findings(self, name: str, tables: schemes.Tables) -> Iterator[Finding]:
+        """Find names and patterns that match no module of any of the recipe's models."""
+        yield from schemes.load(self.scheme).unmatched(name, self.slice(), tables)
 
 
 def check_dotted(path: KeyPath, kind: str) -> Iterator[Finding]:
