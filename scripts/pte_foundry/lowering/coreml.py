@@ -17,10 +17,12 @@ from executorch.exir.backend.compile_spec_schema import CompileSpec
 
 from pte_foundry.errors import FoundryError
 from pte_foundry.heap import trim_heap
+from pte_foundry.lowering import outside
 from pte_foundry.lowering.edge_program import EdgeProgram
 from pte_foundry.upstream import executorch_caches, torch_caches
 from pte_foundry.upstream.coremltools_program_checks import checked_once
 from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
+from pte_foundry.upstream.executorch_partitioner import leaving_out
 
 
 class LoweringError(FoundryError):
@@ -67,6 +69,7 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
 
     Raises:
         LoweringError: upstream failed; the message has its reason.
+        MissingKernelError: an operator outside of the delegate cannot run on a device.
     """
     options = target["partitioner"]
     partitioner = CoreMLPartitioner(
@@ -77,16 +80,22 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
         lower_full_graph=options["lower_full_graph"],
     )
     try:
-        with sound_reshapes(), checked_once():
+        skipped = outside.left_out(options["skip_ops_for_coreml_delegation"], edge.debug_handles)
+        with sound_reshapes(), checked_once(), leaving_out(skipped):
             lowered = edge.manager().to_backend(partitioner)
+        calls = outside.Calls(lowered.exported_program(), edge.debug_handles, skipped)
         # Else copies of the weights stay in memory next to those that follow: SmolLM2 in fp32 took
         # 4.1 GB for weights of 0.63 GB.
         del edge
         _forget()
-        written = lowered.to_executorch().buffer
+        with calls.explained():
+            written = lowered.to_executorch().buffer
         del lowered
         _forget()
+        calls.check(written)
         return written
+    except outside.MissingKernelError:
+        raise
     except Exception as error:
         raise LoweringError(
             f"upstream cannot lower this program to Core ML specification "
