@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pte_foundry.mil.types import TensorType
+from pte_foundry.validate.schema import IssueEffect
 
 if TYPE_CHECKING:
     from pte_foundry.formats.inspect_pte import DelegateDescription
@@ -14,10 +15,6 @@ if TYPE_CHECKING:
     from pte_foundry.mil.run import Operation
 
 Unit = Literal["cpu", "gpu", "ne"]
-Effect = Literal["crash", "wrong", "refused", "slow"]
-EFFECTS: tuple[Effect, ...] = ("crash", "wrong", "refused", "slow")
-"""What happens, worst first: the process dies, the numbers are wrong, the program does not load, or
-the unit is not used or compiles for minutes."""
 
 
 @dataclass(frozen=True)
@@ -94,16 +91,17 @@ class Entry:
             the unit is not used.
         units: where; the target must allow one of them.
         source: report or test, with its date.
-        when: decides on a :class:`Call`, or for "*" on an :class:`Artifact`.
+        when: decides on a :class:`Call`, or for "*" on an :class:`Artifact`; by default the
+            operation alone matches.
         systems: first and last affected iOS version; None for no limit.
     """
 
     op: str
     condition: str
-    effect: Effect
+    effect: IssueEffect
     units: tuple[Unit, ...]
     source: str
-    when: Callable[[Any], bool]
+    when: Callable[[Any], bool] = lambda _: True
     systems: tuple[int | None, int | None] = (None, None)
 
     @property
@@ -115,11 +113,6 @@ class Entry:
         if last is None:
             return f"iOS {first} and later"
         return f"before iOS {last + 1}" if first is None else f"iOS {first} to {last}"
-
-
-def always(_: object) -> bool:
-    """The condition of an entry that only names an operation."""
-    return True
 
 
 def attention(call: Call, *, head: int = 0, length: int = 1, batch: int = 1) -> bool:

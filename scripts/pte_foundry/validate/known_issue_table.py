@@ -10,7 +10,6 @@ are expected failures in coremltools' own tests, which Apple runs on Macs.
 
 from pte_foundry.validate.known_issue_conditions import (
     Entry,
-    always,
     attention,
     enumerated_norms,
     flexible,
@@ -31,7 +30,6 @@ KNOWN_ISSUES: tuple[Entry, ...] = (
         "crash",
         ("cpu", "gpu", "ne"),
         "ET #17537 (2026-02-18, still on 2026-09-18)",
-        always,
     ),
     Entry(
         "conv",
@@ -110,8 +108,7 @@ KNOWN_ISSUES: tuple[Entry, ...] = (
         "crash",
         ("cpu", "gpu", "ne"),
         "ET #6984 (2024-11-20, iOS 15.5)",
-        always,
-        (None, 15),
+        systems=(None, 15),
     ),
     Entry(
         "scaled_dot_product_attention",
@@ -171,7 +168,6 @@ KNOWN_ISSUES: tuple[Entry, ...] = (
         "wrong",
         ("gpu", "ne"),
         "webmachinelearning/webnn #689 (2024-10-29)",
-        always,
     ),
     Entry(
         "crop_resize",
@@ -179,7 +175,6 @@ KNOWN_ISSUES: tuple[Entry, ...] = (
         "wrong",
         ("gpu",),
         "rdar 97398582 (coremltools 9.0, TestCropResize)",
-        always,
     ),
     Entry(
         "conv",
@@ -247,8 +242,6 @@ KNOWN_ISSUES: tuple[Entry, ...] = (
         ("ne",),
         "kasper0406/stablehlo-coreml #89 (2026-08-26, macOS 26.5)",
         large_heads,
-        narrowed,
-        odd_output_shape,
         (18, None),
     ),
     Entry(
@@ -265,7 +258,6 @@ KNOWN_ISSUES: tuple[Entry, ...] = (
         "slow",
         ("ne",),
         "roboflow/rf-detr pull #1495 (2026-09-21, MLComputePlan on macOS 27)",
-        always,
     ),
     Entry(
         "resample",
@@ -273,7 +265,6 @@ KNOWN_ISSUES: tuple[Entry, ...] = (
         "slow",
         ("gpu", "ne"),
         "CT #1875 (2023)",
-        always,
     ),
     *(
         Entry(
@@ -282,7 +273,6 @@ KNOWN_ISSUES: tuple[Entry, ...] = (
             "slow",
             ("ne",),
             "CT #1780 (2023-02-26, answer of the maintainers)",
-            always,
         )
         for op in ("lstm", "gru", "rnn")
     ),

@@ -20,9 +20,9 @@ from pte_foundry.formats.coreml_delegate import BACKEND
 from pte_foundry.formats.inspect_pte import DelegateDescription, Description
 from pte_foundry.upstream.executorch_kernels import framework
 from pte_foundry.validate.hazards import torch_sources
-from pte_foundry.validate.known_issue_conditions import EFFECTS, Artifact, Call, Entry, Unit
+from pte_foundry.validate.known_issue_conditions import Artifact, Call, Entry, Unit
 from pte_foundry.validate.known_issue_table import KNOWN_ISSUES
-from pte_foundry.validate.schema import KnownIssue
+from pte_foundry.validate.schema import ISSUE_EFFECTS, KnownIssue
 
 if TYPE_CHECKING:
     from pte_foundry.mil import Program
@@ -87,7 +87,7 @@ def find(
             elif matching := [c for c in artifact.calls if _matches(entry, c)]:
                 found.append(_report(entry, units, [_source(c, sources) for c in matching]))
     found += _frameworks(description)
-    return sorted(found, key=lambda issue: EFFECTS.index(issue["effect"]))
+    return sorted(found, key=lambda issue: ISSUE_EFFECTS.index(issue["effect"]))
 
 
 def _over(entry: Entry, oldest: int) -> bool:

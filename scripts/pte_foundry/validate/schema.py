@@ -140,6 +140,12 @@ class Hazard(TypedDict):
     """The value that the operation computes."""
 
 
+IssueEffect = Literal["crash", "wrong", "refused", "slow"]
+ISSUE_EFFECTS: tuple[IssueEffect, ...] = ("crash", "wrong", "refused", "slow")
+"""Worst first: the process dies, the numbers are wrong, the program does not load, or the unit is
+not used or compiles for minutes."""
+
+
 class KnownIssue(TypedDict):
     """A public report of a failure on Apple's runtimes that this build matches: a warning."""
 
@@ -152,9 +158,8 @@ class KnownIssue(TypedDict):
     """The affected compute units that the target allows: ``cpu``, ``gpu``, ``ne``."""
     os: str
     """The affected systems, for example ``iOS 26 and later``."""
-    effect: Literal["crash", "wrong", "refused", "slow"]
-    """The process dies, the numbers are wrong, the program does not load, or it is not on the
-    unit."""
+    effect: IssueEffect
+    """One of ``ISSUE_EFFECTS``."""
     source: str
     """The report, with its date."""
     condition: str
