@@ -18,12 +18,13 @@ from executorch.exir.backend.compile_spec_schema import CompileSpec
 
 from pte_foundry.errors import FoundryError
 from pte_foundry.heap import trim_heap
-from pte_foundry.lowering import states
+from pte_foundry.lowering import outside, states
 from pte_foundry.lowering.edge_program import EdgeProgram
 from pte_foundry.upstream import executorch_caches, torch_caches
 from pte_foundry.upstream.coremltools_pair_elimination import sound_pair_elimination
 from pte_foundry.upstream.coremltools_program_checks import checked_once
 from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
+from pte_foundry.upstream.executorch_partitioner import leaving_out
 
 
 class LoweringError(FoundryError):
@@ -71,6 +72,7 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
     Raises:
         LoweringError: upstream failed; the message has its reason.
         StateError: a buffer cannot be a Core ML state, or must not be one.
+        MissingKernelError: an operator outside of the delegate cannot run on a device.
     """
     options = target["partitioner"]
     partitioner = CoreMLPartitioner(
@@ -82,22 +84,26 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
     )
     buffers, started = states.mutated(edge.program), states.starting_values(edge.program)
     try:
-        with sound_reshapes(), sound_pair_elimination(), checked_once():
+        skipped = outside.left_out(options["skip_ops_for_coreml_delegation"], edge.debug_handles)
+        with sound_reshapes(), sound_pair_elimination(), checked_once(), leaving_out(skipped):
             lowered = edge.manager().to_backend(partitioner)
         program = lowered.exported_program()
         taken_over = buffers - states.mutated(program)
         states.check_taken_over(taken_over, started, options["take_over_mutable_buffer"])
         passes = states.write_starting_values(program, started)
+        calls = outside.Calls(program, edge.debug_handles, skipped)
         del program
         # Else copies of the weights stay in memory next to those that follow: SmolLM2 in fp32 took
         # 4.1 GB for weights of 0.63 GB.
         del edge
         _forget()
-        written = lowered.to_executorch(ExecutorchBackendConfig(passes=passes)).buffer
+        with calls.explained():
+            written = lowered.to_executorch(ExecutorchBackendConfig(passes=passes)).buffer
         del lowered
         _forget()
+        calls.check(written)
         return written
-    except states.StateError:
+    except FoundryError:
         raise
     except Exception as error:
         raise LoweringError(

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from executorch.backends.apple.coreml.partition import CoreMLPartitioner
 from executorch.exir import EdgeProgramManager
 from executorch.exir.verification.verifier import EXIREdgeDialectVerifier
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule
 
 from pte_foundry.errors import FoundryError
+from pte_foundry.lowering import outside
 from pte_foundry.lowering.states import separate_outputs
 from pte_foundry.models import operators, programs
 from pte_foundry.upstream import executorch_edge_operators, torch_operators
@@ -78,9 +78,7 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         views = {op: table[op] for op in _targets(program) if op in table and op.is_view}
         functional = program.run_decompositions(views)
         separate_outputs(functional)
-        partitioner = CoreMLPartitioner(skip_ops_for_coreml_delegation=skip)
-        known, _ = partitioner.ops_to_not_decompose(functional)
-        kept = sorted(set(known), key=str)
+        kept = outside.preserved(functional, labels, skip)
         edge = to_edge(functional, kept)
     except Exception as error:
         raise EdgeError(

@@ -37,6 +37,15 @@ FRAMES: tuple[dict[str, Any], ...] = (
         "head": ["kind", "operation", "PyTorch operator", "executions"],
         "none": "No infinities, nans or fp16 overflows.",
     },
+    {
+        "title": "Known device issues",
+        "kind": "rows",
+        "note": "Public reports of failures on Apple's runtimes that this program matches. They "
+        "are warnings: nothing was executed on a device.",
+        "head": ["effect", "operation", "PyTorch operator", "condition", "units", "OS", "source"],
+        "none": "No known issue matches.",
+        "wide": True,
+    },
     {"title": "Size by data type", "kind": "bars", "none": "Unknown."},
     {"title": "Operations", "kind": "bars", "none": "The program has no operations."},
     {"title": "Program", "kind": "facts"},
@@ -121,6 +130,7 @@ def contents(build: SummaryRecord, inputs: Mapping[str, str] | None = None) -> l
         _losses(build),
         _gates(build),
         _hazards(build),
+        _known_issues(build),
         _sizes(build),
         _operations(build),
         _program(build),
@@ -170,6 +180,21 @@ def _hazards(build: SummaryRecord) -> list[list[str]]:
             str(hazard["count"]),
         ]
         for hazard in build["hazards"]
+    ]
+
+
+def _known_issues(build: SummaryRecord) -> list[list[str]]:
+    return [
+        [
+            issue["effect"],
+            f"{issue['op']} × {issue['count']}" if issue["count"] > 1 else issue["op"],
+            issue["torch_source"] or text.MISSING,
+            issue["condition"],
+            issue["unit"],
+            issue["os"],
+            issue["source"],
+        ]
+        for issue in build.get("known_issues") or []
     ]
 
 

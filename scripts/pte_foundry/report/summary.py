@@ -81,6 +81,7 @@ def _record(devices: _Devices) -> SummaryRecord:
         "metrics": main["metrics"],
         "stages": main["stages"],
         "hazards": main["hazards"],
+        "known_issues": main.get("known_issues") or [],
         "gates": [
             gate | {"device": name}
             for name, report in zip(order, reports, strict=True)

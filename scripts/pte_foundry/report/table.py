@@ -48,6 +48,8 @@ def render(summary: Summary, console: Console, page: Path | None = None) -> None
             if not gate["passed"]:
                 _print_failure(console, build, gate)
     console.print(_totals(summary["totals"]))
+    if issues := text.known_issues(builds):
+        console.print(Text(issues, style="yellow"), soft_wrap=True)
     for line in text.engines(builds):
         console.print(Text(line, style="dim"), soft_wrap=True)
     if page:

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 
 from pte_foundry.report.schema import DeviceResult, SummaryRecord
 from pte_foundry.validate.divergence_schema import ValueRange
-from pte_foundry.validate.schema import COMMON_METRICS, SQNR_CAP_DB, Build, GateVerdict, Metrics
+from pte_foundry.validate.schema import (
+    COMMON_METRICS,
+    ISSUE_EFFECTS,
+    SQNR_CAP_DB,
+    Build,
+    GateVerdict,
+    Metrics,
+)
 
 MISSING = "–"
 EXACT = "exact"
@@ -156,3 +163,15 @@ def _engine(device: DeviceResult) -> str:
     if device["engine"] == "mil-reference":
         return "mil-reference interpreter of the shipped bytes, not an Apple device"
     return f"{device['engine']} ({device['kind']}, on {device['host']})"
+
+
+def known_issues(builds: Sequence[SummaryRecord]) -> str:
+    """Returns how many known device issues the builds match, and the worst effect; or ""."""
+    effects = [issue["effect"] for build in builds for issue in build.get("known_issues") or []]
+    affected = sum(bool(build.get("known_issues")) for build in builds)
+    if not effects:
+        return ""
+    counts = ", ".join(
+        f"{effects.count(effect)} {effect}" for effect in ISSUE_EFFECTS if effect in effects
+    )
+    return f"known device issues in {affected} of {len(builds)} builds: {counts} (see the page)"

@@ -24,6 +24,10 @@ executorch_edge_config (executorch 1.5.1)
     Accepts operators that are not core ATen but that Core ML or ExecuTorch has.
 executorch_edge_operators (executorch 1.5.1)
     Replaces ATen operators by edge operators and back, to save edge programs.
+executorch_kernels (executorch 1.5.1)
+    The kernels of ExecuTorch's runtime. A program that calls another cannot be loaded.
+executorch_partitioner (executorch 1.5.1)
+    Leaves operators outside of Core ML by more than the name of the edge operator.
 executorch_pte_format (executorch 1.5.1)
     Reads and writes whole ``.pte`` files.
 executorch_quantizer_patterns (executorch 1.5.1, torchao 0.18.0)

@@ -14,6 +14,7 @@ from pte_foundry.models.module import ModelModule
 from pte_foundry.models.tensors import Sample, Samples
 from pte_foundry.pte import Pte
 from pte_foundry.pte.delegate import Delegate
+from pte_foundry.validate import known_issues
 from pte_foundry.validate.hazards import Hazards, torch_sources
 from pte_foundry.validate.metrics import compare
 from pte_foundry.validate.schema import Hazard, Measurement, Metrics
@@ -83,8 +84,8 @@ def validate(
         ProgramError: the artifact is malformed or cannot be executed.
         ModelError: a task metric of the module fails, or is not a finite number.
     """
-    outputs, hazards = execute(Pte.load(pte), reference.inputs, debug_handles)
-    program = describe(pte)
+    loaded, program = Pte.load(pte), describe(pte)
+    outputs, hazards = execute(loaded, reference.inputs, debug_handles)
     labels = reference.labels
     return {
         "artifact": {
@@ -105,5 +106,6 @@ def validate(
             "lowering": measure(model, outputs, quantized.outputs, labels),
         },
         "hazards": hazards,
+        "known_issues": known_issues.of(loaded, program, debug_handles),
         "latency_ms": None,
     }

@@ -140,6 +140,34 @@ class Hazard(TypedDict):
     """The value that the operation computes."""
 
 
+IssueEffect = Literal["crash", "wrong", "refused", "slow"]
+ISSUE_EFFECTS: tuple[IssueEffect, ...] = ("crash", "wrong", "refused", "slow")
+"""Worst first: the process dies, the numbers are wrong, the program does not load, or the unit is
+not used or compiles for minutes."""
+
+
+class KnownIssue(TypedDict):
+    """A public report of a failure on Apple's runtimes that this build matches: a warning."""
+
+    op: str
+    """Type of the MIL operation, ``*`` for the whole program, or a namespace of kernels outside of
+    the delegate."""
+    torch_source: str | None
+    """Its torch operators, each ``operator @ module``, at most three; null if unknown."""
+    unit: str
+    """The affected compute units that the target allows: ``cpu``, ``gpu``, ``ne``."""
+    os: str
+    """The affected systems, for example ``iOS 26 and later``."""
+    effect: IssueEffect
+    """One of ``ISSUE_EFFECTS``."""
+    source: str
+    """The report, with its date."""
+    condition: str
+    """What the report is about."""
+    count: int
+    """Number of operations that match."""
+
+
 class LatencyMs(TypedDict):
     """Time of one call on the device, in milliseconds."""
 
@@ -186,6 +214,8 @@ class Measurement(TypedDict):
     """The same, output by output."""
     stages: Stages
     hazards: list[Hazard]
+    known_issues: NotRequired[list[KnownIssue]]
+    """Reported failures on Apple's runtimes that the build matches. They only warn."""
     latency_ms: LatencyMs | None
     """Null for the interpreter, whose time does not predict a device's."""
 
