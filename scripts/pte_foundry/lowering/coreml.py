@@ -20,6 +20,7 @@ from pte_foundry.errors import FoundryError
 from pte_foundry.heap import trim_heap
 from pte_foundry.lowering import outside, states
 from pte_foundry.lowering.edge_program import EdgeProgram
+from pte_foundry.lowering.explain import Operators, explained
 from pte_foundry.upstream import executorch_caches, torch_caches
 from pte_foundry.upstream.coremltools_pair_elimination import sound_pair_elimination
 from pte_foundry.upstream.coremltools_program_checks import checked_once
@@ -70,11 +71,13 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
         target: its slice of the configuration (the ``lower`` stage).
 
     Raises:
-        LoweringError: upstream failed; the message has its reason.
+        LoweringError: upstream failed; the message has the operator, the cause and the fix.
         StateError: a buffer cannot be a Core ML state, or must not be one.
         MissingKernelError: an operator outside of the delegate cannot run on a device.
     """
     options = target["partitioner"]
+    known = Operators(edge.program, edge.debug_handles)
+    skip = None if options["lower_full_graph"] else options["skip_ops_for_coreml_delegation"]
     partitioner = CoreMLPartitioner(
         compile_specs=compile_specs(target, edge.program),
         skip_ops_for_coreml_delegation=options["skip_ops_for_coreml_delegation"],
@@ -106,11 +109,12 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
     except FoundryError:
         raise
     except Exception as error:
-        raise LoweringError(
-            f"upstream cannot lower this program to Core ML specification "
-            f"{target['specification_version']} in {target['compute_precision']}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        raise LoweringError(explained(error, _task(target), known, skip)) from error
+
+
+def _task(target: dict) -> str:
+    version, precision = target["specification_version"], target["compute_precision"]
+    return f"lower {{}} to Core ML specification {version} in {precision}"
 
 
 def _forget() -> None:

@@ -27,6 +27,7 @@ from torch.fx import Graph, GraphModule
 
 from pte_foundry.errors import FoundryError
 from pte_foundry.lowering import outside
+from pte_foundry.lowering.explain import Operators, explained
 from pte_foundry.lowering.states import separate_outputs
 from pte_foundry.models import operators, programs
 from pte_foundry.upstream import executorch_edge_operators, torch_operators
@@ -69,7 +70,7 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         skip: operators to keep out of Core ML (``skip_ops_for_coreml_delegation``).
 
     Raises:
-        EdgeError: upstream failed; the message has its reason.
+        EdgeError: upstream failed; the message has the operator, the cause and the fix.
     """
     labels = operators.labels(program.graph)
     try:
@@ -80,10 +81,11 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         separate_outputs(functional)
         kept = outside.preserved(functional, labels, skip)
         edge = to_edge(functional, kept)
+    except FoundryError:
+        raise
     except Exception as error:
-        raise EdgeError(
-            f"upstream cannot make an edge program of this program: {type(error).__name__}: {error}"
-        ) from error
+        task = "turn {} into the edge dialect"
+        raise EdgeError(explained(error, task, Operators(None, {}))) from error
     handles = {}
     for node in chain.from_iterable(graph.nodes for graph in _graphs(edge.graph_module)):
         handle = node.meta.get("debug_handle")

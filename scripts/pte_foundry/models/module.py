@@ -30,9 +30,7 @@ All samples have the dtypes and shapes of ``example_inputs()``, with ``dynamic_s
 
 import inspect
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import islice
@@ -46,7 +44,8 @@ from torch.export import ExportedProgram
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
-from pte_foundry.models.tensors import Sample
+from pte_foundry.models.tensors import Sample, as_sample
+from pte_foundry.models.user_code import model_errors
 from pte_foundry.models.weight_readers import obstacles
 from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
 from pte_foundry.upstream.torchvision_operators import declare_missing_operators
@@ -94,7 +93,7 @@ class ModelModule:
         spec = spec_from_file_location(f"models.{path.stem}", path)
         module = module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses and torch.export look classes up by name
-        with _model_errors(path, "import"):
+        with model_errors(path, "import"):
             spec.loader.exec_module(module)
         loaded = cls(path, module, weights, DataFiles(data), dict(options))
         loaded._check_functions()
@@ -106,27 +105,27 @@ class ModelModule:
 
     def build(self) -> nn.Module:
         """Returns the model with its weights: in eval mode, finite, floating point in fp32."""
-        with _model_errors(self.path, "build"):
+        with model_errors(self.path, "build"):
             model = self._call("build")
             check.check_model(model)
         return model
 
     def example_inputs(self) -> Sample:
         """Returns one sample, for ``torch.export``."""
-        with _model_errors(self.path, "example_inputs"):
+        with model_errors(self.path, "example_inputs"):
             sample = self._call("example_inputs")
             check.check_sample(sample)
         return sample
 
     def dynamic_shapes(self) -> Any:
         """Returns ``dynamic_shapes`` for ``torch.export.export``; None if all are static."""
-        with _model_errors(self.path, "dynamic_shapes"):
+        with model_errors(self.path, "dynamic_shapes"):
             return self._call("dynamic_shapes") if self.has("dynamic_shapes") else None
 
     def calibration(self, limit: int | None = None) -> list[Sample]:
         """Returns the calibration samples in their order, at most ``limit`` of them."""
         example = self.example_inputs()
-        with _model_errors(self.path, "calibration"):
+        with model_errors(self.path, "calibration"):
             if not self.has("calibration"):
                 raise ModelError("is missing, and this recipe needs samples; define it")
             samples = list(islice(self._call("calibration"), limit))
@@ -136,7 +135,7 @@ class ModelModule:
     def evaluation(self) -> tuple[list[Sample], Any]:
         """Returns the samples for validation, and their labels or None."""
         example = self.example_inputs()
-        with _model_errors(self.path, "evaluation"):
+        with model_errors(self.path, "evaluation"):
             returned = self._call("evaluation")
             if not isinstance(returned, tuple) or len(returned) != 2:
                 raise ModelError("must return two things: (samples, labels or None)")
@@ -159,7 +158,7 @@ class ModelModule:
 
     def train(self) -> dict[str, Tensor]:
         """Trains the model; returns its state dict, contiguous, finite, floating point in fp32."""
-        with _model_errors(self.path, "train"):
+        with model_errors(self.path, "train"):
             if not self.has("train"):
                 raise ModelError("is missing; define it, or give the model `weights`")
             state = self._call("train")
@@ -168,11 +167,10 @@ class ModelModule:
 
     def run(self, model: nn.Module, inputs: Sample) -> Sample:
         """Returns the outputs of the built model for one sample: a tuple of finite tensors."""
-        with _model_errors(self.path, "forward"), torch.no_grad():
+        with model_errors(self.path, "forward"), torch.no_grad():
             returned = model(*inputs)
-            outputs = tuple(returned) if isinstance(returned, tuple | list) else (returned,)
-            check.check_outputs(outputs)
-        return outputs
+            check.check_outputs(returned)
+        return as_sample(returned)
 
     def _check_functions(self) -> None:
         missing = [name for name in REQUIRED if not self.has(name)]
@@ -218,7 +216,7 @@ class ModelModule:
         return arguments
 
     def _metrics(self, function: str, **given: Any) -> dict[str, float]:
-        with _model_errors(self.path, function):
+        with model_errors(self.path, function):
             metrics = self._call(function, **given)
             check.check_metrics(metrics)
         return {name: float(value) for name, value in metrics.items()}
@@ -262,18 +260,3 @@ def _public_names(kind: type) -> list[str]:
     packages = [".".join(parts[:depth]) for depth in range(1, len(parts))]
     exporting = [p for p in packages if getattr(sys.modules.get(p), kind.__name__, None) is kind]
     return [*(f"{package}.{kind.__name__}" for package in exporting), _dotted(kind)]
-
-
-@contextmanager
-def _model_errors(path: Path, function: str) -> Iterator[None]:
-    """Turns any exception into a ModelError that names the file, the line and the function."""
-    try:
-        yield
-    except ModelError as error:
-        raise ModelError(f"{path}: {function}() {error}.") from error
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
-        line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
-        where = path if line is None else f"{path}:{line}"
-        raise ModelError(f"{where}: {function}() raised {type(error).__name__}: {error}") from error

@@ -6,6 +6,8 @@ version that it stands against, what it repairs or uses, and when it can be remo
 that what it relies on is still there, and fail when the lock moves to another version.
 ``versions.assert_pinned`` compares the installed versions with the lock before a build and a step.
 
+coremltools_failing_operator (coremltools 9.0, executorch 1.5.1, torch 2.13.0)
+    The operator that an upstream error is about. Messages without operator and line otherwise.
 coremltools_imports (coremltools 9.0)
     Imports coremltools without the optional packages that it looks for. A third of a step's start.
 coremltools_pair_elimination (coremltools 9.0)

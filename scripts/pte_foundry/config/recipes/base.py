@@ -85,6 +85,7 @@ def dynamic_requests(value: Any, path: KeyPath) -> Iterator[Finding]:
     """Find every request for dynamic activation quantization, under whatever key it is made.
 
     It searches unvalidated data, because users may use keys and values that do not exist here.
+    Names of modules, types and metrics are no requests.
     """
     problem = "Core ML has no dynamic quantization of activations"
     allowed = "static quantization, or weight-only"
@@ -92,10 +93,12 @@ def dynamic_requests(value: Any, path: KeyPath) -> Iterator[Finding]:
         for index, item in enumerate(value):
             if isinstance(item, dict):
                 yield from dynamic_requests(item, (*path, index))
+    holds_names = bool(path) and str(path[-1]).endswith("_configs")
     for key, inner in value.items() if isinstance(value, dict) else ():
         below = (*path, str(key))
-        requested = "dynamic" in str(key).lower() and inner not in (False, None)
+        named = not holds_names and "dynamic" in str(key).lower()
+        requested = named and inner not in (False, None)
         if requested or (isinstance(inner, str) and "dynamic" in inner.lower()):
             yield Finding(below, problem, allowed, _DYNAMIC_FIX, inner)
-        elif key != "modules":
+        elif key not in ("modules", "gates"):
             yield from dynamic_requests(inner, below)
