@@ -94,8 +94,10 @@ def check_metrics(metrics: Any, finite: bool = True) -> None:
 
 def check_output_names(names: Any, count: int) -> None:
     """Checks for a list of ``count`` different names."""
-    if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ModelError(f"returned {_kind(names)}; return a list of names, one for each output")
+    if not all(map(str.strip, names)):
+        raise ModelError("returned an empty name; name every output")
     if len(names) != count:
         raise ModelError(
             f"returned {len(names)} names, but forward() has {count} outputs; name each of them"

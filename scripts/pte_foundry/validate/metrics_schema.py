@@ -56,8 +56,8 @@ class OutputMetrics(TypedDict):
     ``SQNR_CAP_DB``; null if the output has a nan, an infinity on one side only, or another shape
     than the reference."""
     cosine: Number | None
-    """Floating point: cosine similarity of a sample, mean over samples, from -1 to 1; null likewise,
-    and if the reference is zero in all samples but the output is not."""
+    """Floating point: cosine similarity of a sample, mean over samples, from -1 to 1; null
+    likewise, and if the reference is zero in all samples but the output is not."""
     max_abs_error: Number | None
     """Largest absolute difference, in the unit of the output; null likewise."""
     equal_fraction: NotRequired[Number | None]

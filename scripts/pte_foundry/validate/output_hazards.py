@@ -99,6 +99,6 @@ def _varies(low: np.ndarray, high: np.ndarray, step: float) -> bool:
     size = np.maximum(np.abs(low), np.abs(high))
     if not np.isfinite(size).all():
         return False
-    # Correctly rounded, values differ if they are further apart than one step; two for good measure.
+    # Correctly rounded, values differ if they are more than one step apart; two for good measure.
     least = np.maximum(2 * step * size, _NOISE * size.max(initial=0.0))
     return bool((high - low > least).any())

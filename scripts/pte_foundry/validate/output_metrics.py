@@ -16,7 +16,7 @@ infinity on both sides        Equal (a mask), if the signs are; left out of the 
 infinity on one side, nan     Has no distance: ``sqnr_db``, ``cosine`` and ``max_abs_error`` are
                               null. A nan on both sides too: it is never right.
 no elements                   Equal.
-other shape than reference    A result (``problem``), not an error: data-dependent shapes may differ.
+other shape than reference    A result (``problem``), not an error: shapes may depend on data.
 large offset, small signal    SQNR and cosine only tell that the offset is right; whether the signal
                               is lost altogether is what ``output_hazards`` finds.
 ============================  =====================================================================

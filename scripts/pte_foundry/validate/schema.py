@@ -91,7 +91,7 @@ WARNINGS = ("fp16_near_overflow",)
 
 
 class Hazard(TypedDict):
-    """Non-finite or nearly overflowing values at the operation where they arise, or a lost output."""
+    """Non-finite or nearly overflowing values, at the operation where they arise; lost outputs."""
 
     op: str
     """Type of the MIL operation; ``output`` for an output of the program."""

@@ -23,6 +23,9 @@ LOADED = {
         "pte_foundry.quantize.pt2e",
         "pte_foundry.quantize.weight_only",
         "pte_foundry.models.tensors",
+        "pte_foundry.pte.execute",
+        "pte_foundry.validate.check",
+        "pte_foundry.validate.report",
     ),
     NATIVE: (
         "pte_foundry.mil",
