@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from pte_foundry.errors import ConfigError
 from pte_foundry.config.gates import COMMON_METRICS as CONFIGURED
+from pte_foundry.errors import ConfigError
 from pte_foundry.validate.gates import gate_values, judge, judge_measurement
 from pte_foundry.validate.schema import GATE_METRICS
 
