@@ -94,7 +94,9 @@ def output(name: str, metrics: dict, dtype: str = "float32") -> dict:
     kept = ("sqnr_db", "cosine", "max_abs_error", "equal_fraction", "top1_agreement", "worst")
     made = {key: metrics.get(key) for key in kept if key != "worst" or "worst" in metrics}
     loss = {key: made[key] for key in ("sqnr_db", "equal_fraction")}
-    stages = {"quantization": {"sqnr_db": 200.0, "equal_fraction": None}, "lowering": loss}
+    exact = (200.0, None) if dtype == "float32" else (None, 1.0)
+    before = dict(zip(("sqnr_db", "equal_fraction"), exact, strict=True))
+    stages = {"quantization": before, "lowering": loss}
     return {"name": name, "dtype": dtype, "shape": [1, 10], **made, "stages": stages}
 
 

@@ -146,19 +146,8 @@ def test_every_output_is_a_row_and_the_worst_is_named():
     boxes, scores, classes = found["Outputs"]
     assert boxes[:3] == ["boxes", "float32 [1, 10]", "62.7"]
     assert scores[2:6] == ["0.0", "0.0", "3", "0.000000"]
-    assert classes == [
-        "classes",
-        "int64 [1, 10]",
-        "–",
-        "–",
-        "–",
-        "–",
-        "7",
-        "50.0 %",
-        "–",
-        "–",
-        "50.0 %",
-    ]
+    assert classes[:2] == ["classes", "int64 [1, 10]"]
+    assert classes[2:] == [*["–"] * 4, "7", "50.0 %", "–", "100.0 %", "50.0 %"]
     assert [row[-1] for row in found["Where the loss comes from"]] == ["–", "–", "scores"]
     assert found["Gates"][0][2] == "0.0 dB (output `scores`)"
     assert found["Hazards"] == [["output is all zeros", "output `scores`", "–", "64"]]
