@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         converted = scheme.convert(model_of(arguments), recipe, arguments.program, statistics)
         programs.save(converted, arguments.output)
 
-    return command.run(arguments, step, deterministic=True, fork=True)
+    return command.run(arguments, step, fork=command.BUILDING)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         }
         write_json(arguments.output, checked(report))
 
-    return command.run(arguments, step, deterministic=True, fork=True)
+    return command.run(arguments, step, fork=command.EXECUTING)
 
 
 if __name__ == "__main__":
