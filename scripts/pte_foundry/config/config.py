@@ -10,6 +10,7 @@ from typing import Any
 from pte_foundry.config import yamlfiles
 from pte_foundry.config.base import Strict
 from pte_foundry.config.check_builds import Combination, check_builds, combinations
+from pte_foundry.config.check_gates import check_gates
 from pte_foundry.config.check_models import check_models
 from pte_foundry.config.check_names import check_names
 from pte_foundry.config.check_targets import check_targets
@@ -163,6 +164,7 @@ def check(
         findings += recipe.findings(("recipes", name))
     findings += check_targets(parsed, platform)
     findings += check_builds(parsed)
+    findings += check_gates(parsed, root)
     return parsed, [yamlfiles.located(finding, data, files) for finding in findings]
 
 

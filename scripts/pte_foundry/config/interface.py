@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pte_foundry.config.task_metrics import task_metrics
+
 FUNCTIONS = (
     "build",
     "example_inputs",
@@ -13,6 +15,7 @@ FUNCTIONS = (
     "dynamic_shapes",
     "score",
     "agreement",
+    "output_names",
     "train",
 )
 """The functions that a model module may define; ``models.module`` documents the contract."""
@@ -26,10 +29,12 @@ class Interface:
     """The functions of a module, with their parameters for options and the data they read.
 
     ``None`` as parameters: the source does not show them (an import, an alias, ``**options``).
+    ``None`` as metrics: it does not show the names of the task metrics.
     """
 
     functions: dict[str, frozenset[str] | None] = field(default_factory=dict)
     data: frozenset[str] = frozenset()
+    metrics: frozenset[str] | None = None
 
     def options_of(self, functions: Iterable[str]) -> frozenset[str] | None:
         """Return the options that these functions take; ``None``: any."""
@@ -59,6 +64,7 @@ def read_interface(file: Path) -> Interface:
                 if isinstance(target, ast.Name):
                     interface.functions[target.id] = None
     interface.functions = {k: v for k, v in interface.functions.items() if k in FUNCTIONS}
+    interface.metrics = task_metrics(tree)
     interface.data = frozenset(
         name
         for node in tree.body

@@ -91,14 +91,14 @@ def check_labels(labels: Any, samples: list[Sample]) -> None:
         )
 
 
-def check_metrics(metrics: Any) -> None:
-    """Checks for a dict of finite numbers by name."""
+def check_metrics(metrics: Any, finite: bool = True) -> None:
+    """Checks for a dict of numbers by name, finite ones unless ``finite`` is false."""
     if not isinstance(metrics, dict) or not metrics:
         raise ModelError(f"returned {_kind(metrics)}; return a dict of numbers by name")
     for name, value in metrics.items():
         if not isinstance(name, str) or not isinstance(value, int | float):
             raise ModelError(f"returned {name!r}: {_kind(value)}; return plain numbers")
-        if not math.isfinite(value):
+        if finite and not math.isfinite(value):
             raise ModelError(f"returned {name!r}: {value}; return a finite number")
 
 
@@ -125,6 +125,20 @@ def _wrapper(outputs: Any) -> str:
     if outputs is None:
         return f"{fix}; look for a missing `return`"
     return f"{fix}; wrap the model in a module that returns the tensors of it, `(out.a, out.b)`"
+
+
+def check_output_names(names: Any, count: int) -> None:
+    """Checks for a list of ``count`` different names."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"returned {_kind(names)}; return a list of names, one for each output")
+    if not all(map(str.strip, names)):
+        raise ModelError("returned an empty name; name every output")
+    if len(names) != count:
+        raise ModelError(
+            f"returned {len(names)} names, but forward() has {count} outputs; name each of them"
+        )
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ModelError(f"returned {twice[0]!r} twice; give every output a name of its own")
 
 
 def check_outputs(outputs: Any) -> None:

@@ -16,7 +16,10 @@ A model module defines functions; the loader calls them and checks what they ret
     task metrics against the labels
 ``agreement(outputs, reference, ...) -> dict[str, float]``, optional
     task metrics against the outputs of the fp32 model, in addition to those of every model; its
-    ``top1_agreement``, if it returns one, replaces the share of equal argmax of the first output
+    ``top1_agreement``, if it returns one, replaces the share of equal argmax, which is otherwise
+    only measured where integer labels show a class axis (``validate.agreement``)
+``output_names(...) -> list[str]``, optional
+    a name for each output of ``forward()``, for reports; by default ``output_0`` and so on
 ``train(...) -> dict[str, Tensor]``, optional
     a state dict, for a model that is trained by the rule ``train``
 
@@ -29,6 +32,7 @@ All samples have the dtypes and shapes of ``example_inputs()``, with ``dynamic_s
 """
 
 import inspect
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,14 +48,14 @@ from torch.export import ExportedProgram
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
-from pte_foundry.models.tensors import Sample, as_sample
+from pte_foundry.models.tensors import Sample, as_sample, default_output_names
 from pte_foundry.models.user_code import model_errors
 from pte_foundry.models.weight_readers import obstacles
 from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
 from pte_foundry.upstream.torchvision_operators import declare_missing_operators
 
 REQUIRED = ("build", "example_inputs", "evaluation")
-OPTIONAL = ("calibration", "dynamic_shapes", "score", "agreement", "train")
+OPTIONAL = ("calibration", "dynamic_shapes", "score", "agreement", "output_names", "train")
 # Parameters that the loader passes itself; options must have other names.
 RESERVED = ("weights", "data", "outputs", "labels", "reference")
 
@@ -144,17 +148,36 @@ class ModelModule:
             check.check_labels(labels, samples)
         return samples, labels
 
-    def score(self, outputs: list[Sample], labels: Any) -> dict[str, float]:
-        """Returns task metrics against the labels; empty without labels or without ``score``."""
+    def score(
+        self, outputs: list[Sample], labels: Any, *, finite: bool = True
+    ) -> dict[str, float | None]:
+        """Returns task metrics against the labels; empty without labels or without ``score``.
+
+        Args:
+            outputs: of a program, one tuple for each sample.
+            labels: one row for each sample, or None.
+            finite: refuse numbers that are not finite; otherwise they become None.
+        """
         if labels is None or not self.has("score"):
             return {}
-        return self._metrics("score", outputs=outputs, labels=labels)
+        return self._metrics("score", finite, outputs=outputs, labels=labels)
 
-    def agreement(self, outputs: list[Sample], reference: list[Sample]) -> dict[str, float]:
-        """Task metrics against the outputs of another program; empty without ``agreement``."""
+    def agreement(
+        self, outputs: list[Sample], reference: list[Sample], *, finite: bool = True
+    ) -> dict[str, float | None]:
+        """Task metrics against another program's outputs, like :meth:`score`; empty without it."""
         if not self.has("agreement"):
             return {}
-        return self._metrics("agreement", outputs=outputs, reference=reference)
+        return self._metrics("agreement", finite, outputs=outputs, reference=reference)
+
+    def output_names(self, count: int) -> list[str]:
+        """Returns the names of the ``count`` outputs of ``forward()``."""
+        if not self.has("output_names"):
+            return default_output_names(count)
+        with model_errors(self.path, "output_names"):
+            names = self._call("output_names")
+            check.check_output_names(names, count)
+        return names
 
     def train(self) -> dict[str, Tensor]:
         """Trains the model; returns its state dict, contiguous, finite, floating point in fp32."""
@@ -215,11 +238,12 @@ class ModelModule:
                 )
         return arguments
 
-    def _metrics(self, function: str, **given: Any) -> dict[str, float]:
+    def _metrics(self, function: str, finite: bool, **given: Any) -> dict[str, float | None]:
         with model_errors(self.path, function):
             metrics = self._call(function, **given)
-            check.check_metrics(metrics)
-        return {name: float(value) for name, value in metrics.items()}
+            check.check_metrics(metrics, finite)
+        values = {name: float(value) for name, value in metrics.items()}
+        return {name: v if math.isfinite(v) else None for name, v in values.items()}
 
 
 def modules_table(

@@ -109,6 +109,11 @@ class Samples:
         return cls(inputs, outputs, labels)
 
 
+def default_output_names(count: int) -> list[str]:
+    """Returns the names of outputs that the model module does not name."""
+    return [f"output_{position}" for position in range(count)]
+
+
 def as_sample(outputs: torch.Tensor | Sequence[torch.Tensor]) -> Sample:
     """Returns a module's outputs as a tuple, also if it returned a single tensor."""
     return (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs)

@@ -9,14 +9,8 @@ from collections.abc import Sequence
 
 from pte_foundry.report.schema import DeviceResult, SummaryRecord
 from pte_foundry.validate.divergence_schema import ValueRange
-from pte_foundry.validate.schema import (
-    COMMON_METRICS,
-    ISSUE_EFFECTS,
-    SQNR_CAP_DB,
-    Build,
-    GateVerdict,
-    Metrics,
-)
+from pte_foundry.validate.metrics_schema import COMMON_METRICS, SQNR_CAP_DB, Metrics, OutputMetrics
+from pte_foundry.validate.schema import ISSUE_EFFECTS, Build, GateVerdict
 
 MISSING = "–"
 EXACT = "exact"
@@ -70,10 +64,14 @@ def layer(operators: Sequence[str]) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Formats a share from 0 to 1. A share below 1 is never rounded up to ``100.0 %``."""
+    """Formats a share from 0 to 1. A share below 1 is never rounded up to ``100.0 %``.
+
+    Sums of floats may miss 1 in the last digits: what is closer than 1e-9 is 1.
+    """
     if share is None:
         return MISSING
-    return f"{min(100 * share, 99.9) if share < 1 else 100 * share:.1f} %"
+    below = share < 1 - 1e-9
+    return f"{min(100 * share, 99.9) if below else 100 * share:.1f} %"
 
 
 def metric(name: str, value: float | None) -> str:
@@ -121,6 +119,16 @@ def task(metrics: Metrics) -> str:
     return ", ".join(parts) or MISSING
 
 
+def cosine(value: float | None) -> str:
+    """Formats a cosine similarity with six decimals."""
+    return MISSING if value is None else f"{value:.6f}".replace("-", "−")
+
+
+def worst_output(metrics: Metrics, outputs: Sequence[OutputMetrics]) -> str:
+    """Returns the name of the worst output; ``–`` if there are not several."""
+    return (metrics.get("worst_output") if len(outputs) > 1 else None) or MISSING
+
+
 def worst_sqnr_db(metrics: Metrics) -> float | None:
     """Returns the SQNR of the worst sample in dB, ``None`` if it is not defined or not measured."""
     worst = metrics.get("worst")
@@ -145,8 +153,15 @@ def build_name(build: Build) -> str:
 
 
 def failure(gate: GateVerdict) -> str:
-    """Formats a missed gate: ``sqnr_db 12.1, required >= 15``."""
+    """Formats a missed gate: ``sqnr_db 12.1, required >= 15``.
+
+    With several outputs it names the worst: ``output `scores`: 0.0 dB, required >= 45``.
+    """
     measured = gate.get("reason") or f"{gate['metric']} {number(gate['value'], 4)}"
+    if output := gate.get("output"):
+        if gate["metric"] == "sqnr_db" and "reason" not in gate:
+            measured = metric("sqnr_db", gate["value"])
+        measured = f"output `{output}`: {measured}"
     return f"{measured}, required {gate['limit']}"
 
 

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         logging.log(level, "%s", found)
         programs.save(converted, arguments.output)
 
-    return command.run(arguments, step, deterministic=True, fork=True)
+    return command.run(arguments, step, fork=command.BUILDING)
 
 
 if __name__ == "__main__":

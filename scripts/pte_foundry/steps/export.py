@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         table = {"digest": arguments.digest, "modules": modules}
         write_json(arguments.modules, table)
 
-    return command.run(arguments, step, deterministic=True, fork=True)
+    return command.run(arguments, step, fork=command.BUILDING)
 
 
 if __name__ == "__main__":

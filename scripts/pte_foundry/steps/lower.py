@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         handles = {"pte_sha256": digest, "operators": metadata["debug_handles"]}
         write_json(arguments.debug_handles, handles)
 
-    return command.run(arguments, step, deterministic=True, fork=True)
+    return command.run(arguments, step, fork=command.BUILDING)
 
 
 if __name__ == "__main__":

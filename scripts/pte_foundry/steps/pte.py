@@ -27,7 +27,9 @@ def main(argv: list[str] | None = None) -> int:
 
     # Only rewriting a program for other compute units needs executorch.
     rewritten = arguments.slice["compute_units"] != "all"
-    return command.run(arguments, step, deterministic=True, fork=rewritten)
+    return command.run(
+        arguments, step, deterministic=True, fork=command.BUILDING if rewritten else None
+    )
 
 
 if __name__ == "__main__":

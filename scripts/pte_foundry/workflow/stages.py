@@ -116,7 +116,7 @@ STAGES: dict[str, Stage] = {
         slices.validate,
         {"": Need(500, 2.9)},
         minutes=60,
-        functions=(*_SAMPLES, "evaluation", "score", "agreement"),
+        functions=(*_SAMPLES, "evaluation", "score", "agreement", "output_names"),
     ),
     "diverge": Stage(slices.nothing, {"": Need(500, 3.6)}, minutes=60),
     "plan": Stage(slices.plan, {"": Need(100)}, minutes=10),

@@ -190,6 +190,19 @@ REFUSED = {
     "impossible gate": ("gates/sqnr_db", {"min": 3, "max": 1}, "gates.sqnr_db", "min is greater"),
     "infinite gate": ("gates/x", {"min": float("inf")}, "gates.x.min", "finite"),
     "metric": ("builds/0/gates", {"a b": {"min": 1}}, 'gates."a b"', "not the name of a metric"),
+    "unknown metric": ("gates/sqnr_dB2", {"min": 1}, "gates.sqnr_dB2", "did you mean sqnr_db?"),
+    "unknown metric of a recipe": (
+        "recipes/rows/gates",
+        {"top2_agreement": {"min": 1}},
+        "recipes.rows.gates.top2_agreement",
+        "did you mean top1_agreement?",
+    ),
+    "unknown metric of builds": (
+        "builds/0/gates",
+        {"accuracy": {"min": 1, "optional": True}},
+        "builds[0].gates.accuracy",
+        "or return it from score",
+    ),
     "divergence": ("divergence", "always", "divergence", "expected true or false"),
     "no device": ("devices", {}, "devices = {}", "the section is empty"),
     "no recipe": ("recipes", {}, "recipes = {}", "define at least one entry under `recipes:`"),
@@ -269,7 +282,12 @@ REFUSED = {
     "same build twice": ("builds/1", SOUND["builds"][0], "builds[1]", "is in builds.0. too"),
     "same build, other gates": (
         "builds/1",
-        {"models": ["net"], "recipes": ["plain"], "targets": ["ios17"], "gates": {"a": {"min": 1}}},
+        {
+            "models": ["net"],
+            "recipes": ["plain"],
+            "targets": ["ios17"],
+            "gates": {"cosine": {"min": 1}},
+        },
         "builds[1]",
         "with other gates",
     ),

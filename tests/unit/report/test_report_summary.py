@@ -106,7 +106,7 @@ def test_wrong_values_are_findings(part, key, value, says):
 def test_more_keys_and_absent_optional_ones_are_allowed():
     """The keys that are fixed are enough, whoever writes the report."""
     one = report("minilm", "fp16", "ios18")
-    one |= {"error": {"type": "ProgramError"}, "seconds": 1.5}
+    one |= {"error": {"stage": "run", "message": "no", "log": "", "type": "x"}, "seconds": 1.5}
     one["outputs"] = [{"name": "y", "sqnr_db": 60, "cosine": 1, "max_abs_error": None}]
     one["stages"]["device"] = one["metrics"]
     one["artifact"] |= {"methods": ["forward"], "date": "today"}

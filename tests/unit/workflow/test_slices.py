@@ -220,14 +220,15 @@ def gates_of(jobs, recipe, target="phone"):
 
 def test_later_gates_win_and_null_removes(parsed):
     def edit(data):
-        data["gates"] = {"sqnr_db": {"min": 1}, "hazards": None, "a": {"min": 1}, "b": {"min": 1}}
-        data["recipes"]["plain"]["gates"] = {"sqnr_db": {"min": 2}, "a": None}
-        data["builds"][0]["gates"] = {"b": {"max": 3, "on_fail": "warn"}}
+        one = {"min": 1}
+        data["gates"] = {"sqnr_db": one, "hazards": None, "cosine": one, "bytes": one}
+        data["recipes"]["plain"]["gates"] = {"sqnr_db": {"min": 2}, "cosine": None}
+        data["builds"][0]["gates"] = {"bytes": {"max": 3, "on_fail": "warn"}}
 
     gates = gates_of(parsed(edit), "plain")
-    assert sorted(gates) == ["b", "delegated_fraction", "sqnr_db"]
-    assert gates["sqnr_db"] == {"min": 2, "max": None, "on_fail": "fail"}
-    assert gates["b"] == {"min": None, "max": 3, "on_fail": "warn"}
+    assert sorted(gates) == ["bytes", "delegated_fraction", "equal_fraction", "sqnr_db"]
+    assert gates["sqnr_db"] == {"min": 2, "max": None, "on_fail": "fail", "optional": False}
+    assert gates["bytes"] == {"min": None, "max": 3, "on_fail": "warn", "optional": False}
 
 
 def test_default_gates_come_from_the_scheme(parsed):

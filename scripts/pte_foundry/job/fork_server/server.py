@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pte_foundry.job import deterministic_env
-from pte_foundry.job.fork_server import DETERMINISTIC, VARIABLE
+from pte_foundry.job.fork_server import VARIABLE
 from pte_foundry.job.fork_server.libraries import load
 from pte_foundry.job.fork_server.protocol import REPLY, TAKEN, Request, environment_of
 
@@ -42,7 +42,7 @@ class Server:
         build: int,
         take: Callable[[Server, Request], None],
     ) -> None:
-        self.fixed = deterministic_env.ENVIRONMENT if kind == DETERMINISTIC else {}
+        self.fixed = deterministic_env.ENVIRONMENT
         # As it is before anything is imported: some libraries write into it.
         self._environment = environment_of(dict(os.environ))
         self._take = take
