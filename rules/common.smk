@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 import sys
+import time
 from functools import cache
 from pathlib import Path
 
@@ -28,8 +29,10 @@ from pte_foundry.errors import FoundryError
 from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.lock import lock_file
 from pte_foundry.upstream.snakemake_execution import jobs_share_environment, schedules_local_jobs
+from pte_foundry.upstream.snakemake_outcome import forget, outcome
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
 from pte_foundry.upstream.versions import assert_pinned
+from pte_foundry.workflow import failures
 from pte_foundry.workflow.code import entry
 from pte_foundry.workflow.jobs import Jobs
 from pte_foundry.workflow.stages import FEEDING_BYTES, STAGES
@@ -41,6 +44,7 @@ if SCRIPTS.is_dir() and (of_another or not jobs_share_environment(workflow)):
 
 ROOT = Path(workflow.basedir).resolve()  # what paths in the config are relative to
 LOCK = lock_file()
+BEGAN = time.time()
 
 try:
     assert_pinned()
@@ -74,6 +78,13 @@ def start_build(workflow):
         if jobs_share_environment(workflow):
             models = (ROOT / model.module for model in CONFIG.models.values())
             fork_server.start(models, Path("logs/fork_server"))
+
+
+def tell_failures(workflow):
+    """Runs once after a run in which a job failed: the summary, the page and a table come anyway."""
+    if run := outcome(workflow):
+        for path in failures.conclude(CONFIG, run, BEGAN):
+            forget(workflow, path)
 
 
 def artifacts():
@@ -161,7 +172,7 @@ def paths_of(wildcards):
 def untrained_model(wildcards):
     """The files of a model without its weights. Its module counts by its digest, in `code`."""
     return {
-        "model": ancient(f"results/model/{wildcards.model}.json"),
+        "model": f"results/model/{wildcards.model}.json",
         "module": ancient(module_of(wildcards.model)),
         "data": list(data_of(wildcards.model).values()),
     }

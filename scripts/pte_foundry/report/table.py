@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pte_foundry.report import text
+from pte_foundry.report.failures import failures
 from pte_foundry.report.schema import DeviceGate, Summary, SummaryRecord, Totals
 
 _STYLES = {"pass": "green", "warn": "yellow", "FAIL": "bold red"}
@@ -25,7 +26,7 @@ _COLUMNS = (
 
 
 def render(summary: Summary, console: Console, page: Path | None = None) -> None:
-    """Prints one row for each build, then the missed gates, the totals and the engines.
+    """Prints one row for each build, then failures, missed gates, the totals and the engines.
 
     Args:
         summary: the summary of all builds.
@@ -43,10 +44,12 @@ def render(summary: Summary, console: Console, page: Path | None = None) -> None
         table.add_row(*(cells[title] for title, _, _ in shown))
     console.print(table)
     console.print()
+    for failure in failures(builds):
+        print_failure(console, failure.line)
     for build in builds:
         for gate in build["gates"]:
             if not gate["passed"]:
-                _print_failure(console, build, gate)
+                _print_gate(console, build, gate)
     console.print(_totals(summary["totals"]))
     for line in text.engines(builds):
         console.print(Text(line, style="dim"), soft_wrap=True)
@@ -57,14 +60,17 @@ def render(summary: Summary, console: Console, page: Path | None = None) -> None
 def _cells(build: SummaryRecord) -> dict[str, Text]:
     metrics = build["metrics"]
     status = _upper_if_failed(text.build_status(build))
+    shown = Text(status, style=_STYLES[status])
+    if error := build.get("error"):
+        shown.append(f" in {error['stage']}", style="default")
     return {
         "build": Text(text.build_name(build["build"])),
         "size": Text(text.size(build["bytes"])),
         "SQNR dB": Text(text.decibel(metrics["sqnr_db"])),
         "worst dB": Text(text.decibel(text.worst_sqnr_db(metrics))),
-        "agreement": Text(text.percent(metrics["top1_agreement"])),
+        "agreement": Text(text.percent(metrics.get("top1_agreement"))),
         "task": Text(text.task(metrics)),
-        "status": Text(status, style=_STYLES[status]),
+        "status": shown,
     }
 
 
@@ -72,7 +78,14 @@ def _upper_if_failed(status: str) -> str:
     return "FAIL" if status == "fail" else status
 
 
-def _print_failure(console: Console, build: SummaryRecord, gate: DeviceGate) -> None:
+def print_failure(console: Console, line: str) -> None:
+    """Prints a line about something that failed."""
+    console.print(
+        Text("FAIL ", style=_STYLES["FAIL"]).append(line, style="default"), soft_wrap=True
+    )
+
+
+def _print_gate(console: Console, build: SummaryRecord, gate: DeviceGate) -> None:
     status = _upper_if_failed(text.gate_status(gate))
     line = Text(f"{status} ", style=_STYLES[status])
     line.append(f"{text.build_name(build['build'])}: {text.failure(gate)}", style="default")
