@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 # These rules run with the library of their own clone, whatever else is installed. Only rules that
@@ -29,11 +29,13 @@ from pte_foundry.errors import FoundryError
 from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.lock import lock_file
 from pte_foundry.upstream.snakemake_execution import jobs_share_environment, schedules_local_jobs
+from pte_foundry.upstream.snakemake_messages import describe_changes, shorten_messages
 from pte_foundry.upstream.snakemake_outcome import forget, outcome
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
 from pte_foundry.upstream.versions import assert_pinned
-from pte_foundry.workflow import failures
+from pte_foundry.workflow import changes
 from pte_foundry.workflow.code import entry
+from pte_foundry.workflow.failures import FailedRun
 from pte_foundry.workflow.jobs import Jobs
 from pte_foundry.workflow.stages import FEEDING_BYTES, STAGES
 
@@ -52,7 +54,9 @@ try:
 except FoundryError as error:
     raise WorkflowError(str(error)) from None
 
+MESSAGES = shorten_messages(workflow)
 JOBS = Jobs(CONFIG)
+describe_changes(partial(changes.describe, JOBS.code_contents))
 MODELS = CONFIG.built_models
 DEVICES = sorted(CONFIG.devices)
 
@@ -73,6 +77,7 @@ wildcard_constraints:
 
 def start_build(workflow):
     """Runs once before the first job."""
+    changes.keep(JOBS.code_contents)
     if schedules_local_jobs(workflow):
         remove_rate_limiter(workflow)
         if jobs_share_environment(workflow):
@@ -82,8 +87,8 @@ def start_build(workflow):
 
 def tell_failures(workflow):
     """Runs once after a run in which a job failed: the summary, the page and a table come anyway."""
-    if run := outcome(workflow):
-        for path in failures.conclude(CONFIG, run, BEGAN):
+    if failed := outcome(workflow):
+        for path in FailedRun(CONFIG, failed, BEGAN, MESSAGES.killed).conclude():
             forget(workflow, path)
 
 

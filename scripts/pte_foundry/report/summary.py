@@ -167,9 +167,14 @@ def _totals(builds: list[SummaryRecord]) -> Totals:
 def report_paths(builds: Mapping[str, Mapping[str, list[str]]], devices: list[str]) -> list[str]:
     """Returns the paths of the validation reports of ``builds`` (model to recipe to targets)."""
     return [
-        f"results/validation/{model}/{recipe}/{target}/{device}.json"
+        report_path(model, recipe, target, device)
         for model, recipes in builds.items()
         for recipe, targets in recipes.items()
         for target in targets
         for device in devices
     ]
+
+
+def report_path(model: str, recipe: str, target: str, device: str) -> str:
+    """Returns the path of a validation report."""
+    return f"results/validation/{model}/{recipe}/{target}/{device}.json"

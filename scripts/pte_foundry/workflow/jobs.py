@@ -8,14 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pte_foundry.canonical_json import canonical, encoded
+from pte_foundry.canonical_json import canonical, digest, encoded
 from pte_foundry.config.config import Config
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import read_json
 from pte_foundry.lock import lock_file
 from pte_foundry.quantize import schemes
 from pte_foundry.workflow import slices
-from pte_foundry.workflow.code import closure, command_of, digest
+from pte_foundry.workflow.code import closure, command_of, contents
 from pte_foundry.workflow.stages import STAGES
 
 
@@ -24,6 +24,8 @@ class Jobs:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.code_contents: dict[str, dict[str, str]] = {}
+        """What the digests stand for that :meth:`code` has returned."""
         self.code = cache(self._code)
         self.part = cache(self._part)
         self.slice = cache(self._slice)
@@ -50,7 +52,10 @@ class Jobs:
         files = closure(command_of(stage), *([schemes.name_of(scheme)] if scheme else []))
         if model is not None:
             files.append(self.config.root / self.config.models[model].module)
-        return digest(files, lock_file())
+        found = contents(files, lock_file())
+        made = digest(found)
+        self.code_contents[made] = found
+        return made
 
     def _part(self, stage: str, **names: str) -> dict[str, Any]:
         entry = STAGES[stage]
