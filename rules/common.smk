@@ -32,11 +32,13 @@ from pte_foundry.upstream.snakemake_execution import jobs_share_environment, sch
 from pte_foundry.upstream.snakemake_messages import describe_changes, shorten_messages
 from pte_foundry.upstream.snakemake_outcome import forget, outcome
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
+from pte_foundry.upstream.snakemake_targets import before_planning
 from pte_foundry.upstream.versions import assert_pinned
 from pte_foundry.workflow import changes
 from pte_foundry.workflow.code import entry
 from pte_foundry.workflow.failures import FailedRun
 from pte_foundry.workflow.jobs import Jobs
+from pte_foundry.workflow.requested import FLOAT, check_requested
 from pte_foundry.workflow.stages import FEEDING_BYTES, STAGES
 
 # Jobs must find it too. The image of envs/Dockerfile has the packages, but not the library.
@@ -59,9 +61,6 @@ JOBS = Jobs(CONFIG)
 describe_changes(partial(changes.describe, JOBS.code_contents))
 MODELS = CONFIG.built_models
 DEVICES = sorted(CONFIG.devices)
-
-# Names the exported program among those of recipes, none of which can be called so.
-FLOAT = "_float"
 
 
 wildcard_constraints:
@@ -279,4 +278,15 @@ def check_structure():
         raise WorkflowError(str(error)) from None
 
 
+def check_targets(targets):
+    """Refuses files of ours that are asked for by path and that the config cannot give."""
+    products = {stage: list(map(str, getattr(rules, stage).output)) for stage in STAGES}
+    try:
+        check_requested(JOBS, targets, products)
+    except FoundryError as error:
+        raise WorkflowError(str(error)) from None
+
+
 check_structure()
+if Path(workflow.basedir) == SCRIPTS.parent:  # in a module, the targets are those of another
+    before_planning(workflow, check_targets)

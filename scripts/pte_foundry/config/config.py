@@ -80,16 +80,22 @@ class Config:
             located,
         )
 
-    def check_structure(self, modules: Mapping[str, schemes.Modules]) -> None:
+    def check_structure(
+        self,
+        modules: Mapping[str, schemes.Modules],
+        pairs: Iterable[tuple[str, str]] | None = None,
+    ) -> None:
         """Check the recipes against the models, as far as their modules are known.
 
         Args:
-            modules: tables of modules, by model; builds of other models are not checked.
+            modules: tables of modules, by model; other models are not checked.
+            pairs: names of models and recipes; None: those of the builds.
 
         Raises:
             ConfigError: with every finding.
         """
-        pairs = dict.fromkeys((build.model, build.recipe) for build in self.builds)
+        if pairs is None:
+            pairs = dict.fromkeys((build.model, build.recipe) for build in self.builds)
         raise_for(
             self.located(finding)
             for model, recipe in pairs

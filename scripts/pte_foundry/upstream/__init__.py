@@ -16,7 +16,9 @@ coremltools_reshape_pass (coremltools 9.0)
     Keeps a reshape between two different quantization scales. Wrong numbers otherwise.
 executorch_annotators (executorch 1.5.1)
     Annotates with our filters: upstream's match no exported program.
-executorch_caches (executorch 1.5.1)
+execusnakemake_targets (snakemake 9.27.1)
+    Checks what is asked for by path before planning. Riddles or wasted work otherwise.
+torch_caches (executorch 1.5.1)
     Empties a cache that keeps lowered programs in memory.
 executorch_edge_config (executorch 1.5.1)
     Accepts operators that are not core ATen but that Core ML or ExecuTorch has.
@@ -32,8 +34,14 @@ executorch_to_edge (executorch 1.5.1)
     Skips a decomposition that would change nothing. A quarter of an edge program's time.
 snakemake_execution (snakemake 9.27.1)
     Where the jobs of a run are executed.
+snakemake_messages (snakemake 9.27.1)
+    Names the changed file in a job's reason, and tells a failed step in four lines.
+snakemake_outcome (snakemake 9.27.1)
+    Which jobs of a run failed, and what was not made because of that.
 snakemake_rate_limiter (snakemake 9.27.1)
     Removes the limit of job starts per second. It takes a core after some hundred jobs.
+snakemake_targets (snakemake 9.27.1)
+    Checks what is asked for by path before planning. Riddles or wasted work otherwise.
 torch_caches (torch 2.13.0)
     Empties a cache that keeps programs in memory.
 torch_mkl_functions (torch 2.13.0)
