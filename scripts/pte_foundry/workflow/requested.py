@@ -19,6 +19,9 @@ from pte_foundry.workflow.jobs import Jobs
 FLOAT = "_float"
 """The exported program among those of recipes, none of which can be called so."""
 
+# What to do about a name without a similar one, for what the config does not define.
+_OTHERWISE = {"key": "choose one of these", "program": "define it in the config as recipe"}
+
 _WILDCARD = re.compile(r"\{(\w+)[^{}]*\}")
 
 
@@ -39,19 +42,21 @@ def check_requested(
     patterns = [
         (rule, re.compile(_relaxed(pattern))) for rule, some in products.items() for pattern in some
     ]
-    findings: list[str] = []
+    findings: dict[str, list[str]] = {}
     pairs: dict[tuple[str, str], None] = {}
     for path in sorted(map(_normalized, paths)):
         for rule, pattern in patterns:
             if match := pattern.fullmatch(path):
                 names = match.groupdict()
-                findings += [f"{path}\n{text}" for text in _problems(jobs, rule, names)]
+                if problems := list(_problems(jobs, rule, names)):
+                    findings[path] = problems
                 if {"model", "recipe"} <= names.keys():
                     pairs[names["model"], names["recipe"]] = None
                 break
     if findings:
         count = "1 file" if len(findings) == 1 else f"{len(findings)} files"
-        raise ConfigError("\n".join([f"Cannot make {count} asked for by path:", *findings]))
+        texts = ["\n".join([path, *problems]) for path, problems in findings.items()]
+        raise ConfigError("\n".join([f"Cannot make {count} asked for by path:", *texts]))
     models = dict.fromkeys(model for model, _ in pairs)
     jobs.config.check_structure(jobs.known_modules(Path("results"), models), pairs)
 
@@ -82,7 +87,9 @@ def _problems(jobs: Jobs, rule: str, names: Mapping[str, str]) -> Iterator[str]:
             yield _finding(
                 f"there is no {kind} {name}",
                 listed(sorted(known)),
-                did_you_mean(name, known, f"choose one of these, or define a new {kind}"),
+                did_you_mean(
+                    name, known, _OTHERWISE.get(kind, f"define it in the config as {kind}")
+                ),
             )
     if unknown:
         return
