@@ -126,6 +126,8 @@ def _data(
     divergence: Mapping[str, DivergenceReport] | None,
 ) -> dict[str, Any]:
     rows = [_row(build) for build in builds]
+    errors = [_ERROR] if any(build.get("error") for build in builds) else []
+    layers = () if divergence is None else details.divergence_frames()
     # Columns that are empty for all builds are left out.
     kept = [i for i in range(len(_COLUMNS)) if any(row[i][0] is not None for row in rows)]
     return {
@@ -133,17 +135,12 @@ def _data(
             {"label": label, "kind": kind, "menu": menu}
             for label, kind, menu in (_COLUMNS[i] for i in kept)
         ],
-        "frames": [
-            _ERROR,
-            *_insert_second(
-                details.FRAMES, () if divergence is None else details.divergence_frames()
-            ),
-        ],
+        "frames": errors + _insert_second(details.FRAMES, layers),
         "builds": [
             {
                 "name": text.build_name(build["build"]),
                 "cells": [row[i] for i in kept],
-                "details": [_error(build), *_details(build, manifest, divergence)],
+                "details": [_error(build)] * len(errors) + _details(build, manifest, divergence),
             }
             for build, row in zip(builds, rows, strict=True)
         ],

@@ -23,6 +23,7 @@ _COLUMNS = (
     ("task", "left", 120),
     ("status", "left", 0),
 )
+_STAGE_WIDTH = 72  # from which a failed build's status names the stage
 
 
 def render(summary: Summary, console: Console, page: Path | None = None) -> None:
@@ -40,7 +41,7 @@ def render(summary: Summary, console: Console, page: Path | None = None) -> None
         folds = title in ("build", "task")
         table.add_column(title, justify=justify, overflow="fold", no_wrap=not folds)
     for build in builds:
-        cells = _cells(build)
+        cells = _cells(build, named=console.width >= _STAGE_WIDTH)
         table.add_row(*(cells[title] for title, _, _ in shown))
     console.print(table)
     console.print()
@@ -57,11 +58,12 @@ def render(summary: Summary, console: Console, page: Path | None = None) -> None
         console.print(Text(f"page: {page}"), soft_wrap=True)
 
 
-def _cells(build: SummaryRecord) -> dict[str, Text]:
+def _cells(build: SummaryRecord, named: bool) -> dict[str, Text]:
+    """The cells of a row; ``named``: with the stage that failed."""
     metrics = build["metrics"]
     status = _upper_if_failed(text.build_status(build))
     shown = Text(status, style=_STYLES[status])
-    if error := build.get("error"):
+    if named and (error := build.get("error")):
         shown.append(f" in {error['stage']}", style="default")
     return {
         "build": Text(text.build_name(build["build"])),

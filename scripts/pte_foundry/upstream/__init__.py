@@ -16,9 +16,7 @@ coremltools_reshape_pass (coremltools 9.0)
     Keeps a reshape between two different quantization scales. Wrong numbers otherwise.
 executorch_annotators (executorch 1.5.1)
     Annotates with our filters: upstream's match no exported program.
-execusnakemake_targets (snakemake 9.27.1)
-    Checks what is asked for by path before planning. Riddles or wasted work otherwise.
-torch_caches (executorch 1.5.1)
+executorch_caches (executorch 1.5.1)
     Empties a cache that keeps lowered programs in memory.
 executorch_edge_config (executorch 1.5.1)
     Accepts operators that are not core ATen but that Core ML or ExecuTorch has.

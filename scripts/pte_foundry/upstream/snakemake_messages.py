@@ -27,7 +27,7 @@ _FILES = re.compile(
     r"job: )([^;]+)"
 )
 _NAMED = 3
-_LOG = re.compile(r" --log (\S+)")
+_LOG = re.compile(r" --log '?([^\s']+)")
 
 
 def killed_by(message: str) -> str:

@@ -191,7 +191,7 @@ REFUSED = {
     "infinite gate": ("gates/x", {"min": float("inf")}, "gates.x.min", "finite"),
     "metric": ("builds/0/gates", {"a b": {"min": 1}}, 'gates."a b"', "not the name of a metric"),
     "divergence": ("divergence", "always", "divergence", "expected true or false"),
-    "no device": ("devices", {}, "devices = {}", "the section is empty"),
+    "no device": ("devices", {}, "devices = {}", "no build would be validated"),
     "no recipe": ("recipes", {}, "recipes = {}", "define at least one entry under `recipes:`"),
     "no section": ("targets", ..., "targets", "required key is missing"),
     "data name": (
