@@ -81,19 +81,26 @@ class Config:
             located,
         )
 
-    def check_structure(self, modules: Mapping[str, schemes.Modules]) -> None:
+    def check_structure(
+        self,
+        modules: Mapping[str, schemes.Modules],
+        pairs: Iterable[tuple[str, str]] | None = None,
+    ) -> None:
         """Check the recipes against the models, as far as their modules are known.
 
         A name or pattern of a module must occur in at least one of the models that are built with
         the recipe.
 
         Args:
-            modules: tables of modules, by model; builds of other models are not checked.
+            modules: tables of modules, by model; other models are not checked.
+            pairs: names of models and recipes; None: those of the builds.
 
         Raises:
             ConfigError: with every finding.
         """
-        pairs = dict.fromkeys((build.model, build.recipe) for build in self.builds)
+        if pairs is None:
+            pairs = dict.fromkeys((build.model, build.recipe) for build in self.builds)
+        pairs = list(pairs)
         found = [
             finding
             for model, recipe in pairs
@@ -101,9 +108,9 @@ class Config:
             for finding in self.recipes[recipe].structure_findings(recipe, model, modules[model])
         ]
         for recipe in dict.fromkeys(recipe for _, recipe in pairs):
-            models = self.models_of(recipe)
+            models = {*self.models_of(recipe), *(m for m, asked in pairs if asked == recipe)}
             if all(model in modules for model in models):
-                tables = {model: modules[model] for model in models}
+                tables = {model: modules[model] for model in sorted(models)}
                 found += self.recipes[recipe].unmatched_findings(recipe, tables)
         raise_for(map(self.located, found))
 

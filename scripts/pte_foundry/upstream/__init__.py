@@ -40,8 +40,14 @@ executorch_to_edge (executorch 1.5.1)
     Skips a decomposition that would change nothing. A quarter of an edge program's time.
 snakemake_execution (snakemake 9.27.1)
     Where the jobs of a run are executed.
+snakemake_messages (snakemake 9.27.1)
+    Names the changed file in a job's reason, and tells a failed step in four lines.
+snakemake_outcome (snakemake 9.27.1)
+    Which jobs of a run failed, and what was not made because of that.
 snakemake_rate_limiter (snakemake 9.27.1)
     Removes the limit of job starts per second. It takes a core after some hundred jobs.
+snakemake_targets (snakemake 9.27.1)
+    Checks what is asked for by path before planning. Riddles or wasted work otherwise.
 torch_caches (torch 2.13.0)
     Empties a cache that keeps programs in memory.
 torch_mkl_functions (torch 2.13.0)

@@ -123,6 +123,7 @@ STAGES: dict[str, Stage] = {
     "summary": Stage(slices.summary, {"": Need(100)}, minutes=10),
     "manifest": Stage(slices.nothing, {"": Need(100)}, minutes=10),
     "report": Stage(slices.report, {"": Need(FLOOR)}, minutes=10),
+    "gates": Stage(slices.nothing, {"": Need(100)}, minutes=10),
 }
 
 FEEDING_BYTES = tuple(name for name, stage in STAGES.items() if stage.feeds_bytes)

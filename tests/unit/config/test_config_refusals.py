@@ -204,7 +204,7 @@ REFUSED = {
         "or return it from score",
     ),
     "divergence": ("divergence", "always", "divergence", "expected true or false"),
-    "no device": ("devices", {}, "devices = {}", "the section is empty"),
+    "no device": ("devices", {}, "devices = {}", "no build would be validated"),
     "no recipe": ("recipes", {}, "recipes = {}", "define at least one entry under `recipes:`"),
     "no section": ("targets", ..., "targets", "required key is missing"),
     "data name": (

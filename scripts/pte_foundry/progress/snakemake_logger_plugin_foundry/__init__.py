@@ -5,8 +5,6 @@ line shows the running jobs; in a file or in CI there is none.
 """
 
 import logging
-import re
-import signal
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -77,22 +75,6 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def killed_by(message: str) -> str:
-    """Returns an error message if a signal killed a step, else an empty string.
-
-    Args:
-        message: the message of the ``subprocess.CalledProcessError``.
-    """
-    found = re.search(r"died with <Signals\.(\w+)|non-zero exit status (\d+)", message)
-    if found is None:
-        return ""
-    name, status = found.groups()
-    if status and int(status) > 128:  # how a shell reports a signal
-        name = signal.Signals(int(status) - 128).name
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
-    return f"error: the step was killed by {name}{hint}" if name else ""
-
-
 class LogHandler(LogHandlerBase):
     """The plugin's entry point; Snakemake requires this name."""
 
@@ -119,6 +101,7 @@ class LogHandler(LogHandlerBase):
             self.jobs[record.jobid] = Job(record.rule_name, message, log, time.monotonic())
             if self.common_settings.dryrun and record.rule_name != "all":
                 self.console.print(f"would run: {escape(message)}", soft_wrap=True)
+                self.console.print(f"  reason: {escape(record.reason)}", soft_wrap=True)
         elif event == LogEvent.JOB_FINISHED:
             self._finished(record.job_id)
         elif event == LogEvent.JOB_ERROR:
@@ -134,9 +117,6 @@ class LogHandler(LogHandlerBase):
 
     def _print_problem(self, record: logging.LogRecord) -> None:
         text = record.getMessage().strip()
-        if text.startswith("RuleException:\nCalledProcessError"):
-            # The step has printed its own error, unless a signal killed it.
-            text = killed_by(text)
         # Failed jobs have been printed one by one.
         if text and not text.startswith(
             ("Error in rule", "Exiting because a job execution failed")
