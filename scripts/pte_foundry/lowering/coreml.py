@@ -21,10 +21,9 @@ from pte_foundry.heap import trim_heap
 from pte_foundry.lowering import outside, states
 from pte_foundry.lowering.edge_program import EdgeProgram
 from pte_foundry.lowering.explain import Operators, explained
+from pte_foundry.lowering.repairs import repaired
 from pte_foundry.upstream import executorch_caches, torch_caches
-from pte_foundry.upstream.coremltools_pair_elimination import sound_pair_elimination
 from pte_foundry.upstream.coremltools_program_checks import checked_once
-from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
 from pte_foundry.upstream.executorch_partitioner import leaving_out
 
 
@@ -88,7 +87,7 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
     buffers, started = states.mutated(edge.program), states.starting_values(edge.program)
     try:
         skipped = outside.left_out(options["skip_ops_for_coreml_delegation"], edge.debug_handles)
-        with sound_reshapes(), sound_pair_elimination(), checked_once(), leaving_out(skipped):
+        with repaired(), checked_once(), leaving_out(skipped):
             lowered = edge.manager().to_backend(partitioner)
         program = lowered.exported_program()
         taken_over = buffers - states.mutated(program)

@@ -26,7 +26,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule
 
 from pte_foundry.errors import FoundryError
-from pte_foundry.lowering import outside
+from pte_foundry.lowering import outside, rewrites
 from pte_foundry.lowering.explain import Operators, explained
 from pte_foundry.lowering.states import separate_outputs
 from pte_foundry.models import operators, programs
@@ -73,14 +73,15 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         EdgeError: upstream failed; the message has the operator, the cause and the fix.
     """
     labels = operators.labels(program.graph)
+    rewritten = rewrites.without(skip)
     try:
         # Views are never preserved, so they can be decomposed before it is known what is.
         table = torch.export.default_decompositions()
         views = {op: table[op] for op in _targets(program) if op in table and op.is_view}
-        functional = program.run_decompositions(views)
+        functional = program.run_decompositions(views | rewritten)
         separate_outputs(functional)
         kept = outside.preserved(functional, labels, skip)
-        edge = to_edge(functional, kept)
+        edge = to_edge(functional, kept, rewritten)
     except FoundryError:
         raise
     except Exception as error:
