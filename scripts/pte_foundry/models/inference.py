@@ -14,6 +14,7 @@ from torch.fx.experimental.const_fold import split_const_subgraphs
 
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.tensors import Samples, as_sample
+from pte_foundry.upstream.torch_operators import mutates
 
 
 def reference(model: ModelModule) -> Samples:
@@ -68,8 +69,7 @@ def resetter(module: nn.Module, names: Container[str] | None = None) -> Callable
 
 def _reader_of_state(module: GraphModule) -> Callable[[Node], bool]:
     """Returns a test for nodes that read a buffer which may change: they are not constant."""
-    calls = [node.target for node in module.graph.nodes if node.op == "call_function"]
-    if not any(getattr(getattr(op, "_schema", None), "is_mutable", False) for op in calls):
+    if not any(mutates(node.target) for node in module.graph.nodes):
         return lambda node: False
     buffers = {name for name, _ in module.named_buffers()}
     return lambda node: any(

@@ -12,9 +12,10 @@ whatever its tensors hold. Three kinds must stay as they are:
 from collections.abc import Iterable
 
 import torch
-from torch import nn
 from torch.fx import Graph, GraphModule, Node
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+from pte_foundry.upstream.torch_operators import mutates
 
 _WEIGHTED = {"linear", "conv1d", "conv2d", "conv3d"}
 _SOFTMAX = {"softmax", "_softmax", "_safe_softmax", "log_softmax"}
@@ -61,8 +62,7 @@ def data(module: GraphModule) -> set[Node]:
 
 
 def _writes(user: Node, node: Node) -> bool:
-    schema = getattr(user.target, "_schema", None)
-    return schema is not None and schema.is_mutable and user.args[0] is node
+    return mutates(user.target) and user.args[0] is node
 
 
 def masked_scores(graph: Graph) -> set[Node]:
