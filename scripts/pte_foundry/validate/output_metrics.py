@@ -135,10 +135,12 @@ class _Sums:
     @classmethod
     def of(cls, out: np.ndarray, ref: np.ndarray) -> _Sums:
         with np.errstate(invalid="ignore"):  # inf - inf is nan: replaced where the two are equal
-            error = np.where(out == ref, 0.0, ref - out)
-        error = np.where(np.isfinite(error), error, np.nan)
-        # An infinity on both sides is equal (error 0) and would drown every other value.
-        out, ref = (np.where(np.isfinite(side), side, 0.0) for side in (out, ref))
+            error = ref - out
+        if not np.isfinite(error).all():
+            error = np.where(out == ref, 0.0, error)
+            error = np.where(np.isfinite(error), error, np.nan)
+            # An infinity on both sides is equal (error 0) and would drown every other value.
+            out, ref = (np.where(np.isfinite(side), side, 0.0) for side in (out, ref))
         return cls(
             count=len(ref),
             signal=float(np.sum(ref * ref)),

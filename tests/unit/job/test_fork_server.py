@@ -121,11 +121,11 @@ def test_steps_run_at_the_same_time(build):
 
 def test_a_step_of_another_environment_is_run_by_itself(build):
     """Libraries have read the environment when they were loaded."""
-    code, out, _ = build.run("print(os.environ['OMP_NUM_THREADS'])", OMP_NUM_THREADS="3")
+    code, out, _ = build.run("print(os.environ['OMP_PROC_BIND'])", OMP_PROC_BIND="3")
     assert code == 0
     assert pids(out)[0] == "False"
     assert out.endswith("3\n")
-    assert "declined a_step: its environment differs in OMP_NUM_THREADS" in build.log()
+    assert "declined a_step: its environment differs in OMP_PROC_BIND" in build.log()
 
 
 @pytest.mark.parametrize("end", [Build.end, lambda build: build.process.kill()])

@@ -150,7 +150,8 @@ def server(tmp_path):
             listener.bind(address)
         listener.listen()
         with without_name_of_test():
-            made = Server(EXECUTING, listener, reading, Server.fork)
+            made = Server(listener, reading, Server.fork)
+            made.fixed = {}  # it is in the environment of this process
         thread = threading.Thread(target=made.serve)
         thread.start()
         yield tmp_path

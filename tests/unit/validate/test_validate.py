@@ -19,7 +19,7 @@ from pte_foundry.files import sha256, write_digest, write_json
 from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
 from pte_foundry.models.module import ModelModule
-from pte_foundry.models.tensors import Samples
+from pte_foundry.models.tensors import Samples, save_tensors
 from pte_foundry.pte import Pte
 from pte_foundry.validate.check import problems
 from pte_foundry.validate.gates import judge_measurement
@@ -287,19 +287,15 @@ def test_wrong_output_names_are_the_users_error(names, message, artifact, model)
         measured(artifact(Detector(), SAMPLES), own, reference_of(Detector(), SAMPLES))
 
 
-def test_the_step_writes_the_report_and_succeeds(artifact, model, tmp_path):
-    """Only the gates decide whether the run fails, and they are told once, after everything."""
-    pte, net = tmp_path / "a.pte", model(SCORE).path
-    pte.write_bytes(artifact(Loud(), LOUD).read_bytes()[:-64])
-    write_digest(tmp_path / "a.pte.sha256", pte, sha256(pte))
-    reference_of(Loud(), LOUD, torch.zeros(1, 8)).save(tmp_path / "reference.safetensors")
-    write_json(tmp_path / "handles.json", {"operators": {}})
-    files = {"data": {}, "module": str(net), "sha256": {}, "weights": str(tmp_path / "w")}
-    torch_weights = {"w": torch.zeros(1)}
-    from pte_foundry.models.tensors import save_tensors
-
-    save_tensors(torch_weights, tmp_path / "w")
-    write_json(tmp_path / "net.json", files)
+def step(folder: Path, pte: bytes, module: Path, reference: Samples, **environment: str) -> dict:
+    """Runs the command of the rule ``validate`` in ``folder``; returns the report."""
+    (folder / "a.pte").write_bytes(pte)
+    write_digest(folder / "a.pte.sha256", folder / "a.pte", sha256(folder / "a.pte"))
+    reference.save(folder / "reference.safetensors")
+    write_json(folder / "handles.json", {"operators": {}})
+    save_tensors({"w": torch.zeros(1)}, folder / "weights")
+    files = {"data": {}, "module": str(module), "sha256": {}, "weights": "weights"}
+    write_json(folder / "net.json", files)
     part = {
         "options": {},
         "gates": GATES,
@@ -315,11 +311,32 @@ def test_the_step_writes_the_report_and_succeeds(artifact, model, tmp_path):
     }
     command = [sys.executable, "-P", "-m", "pte_foundry.steps.validate"]
     command += [f"--{name}={value}" for name, value in arguments.items()]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "scripts"), "FOUNDRY_FORK_SERVER": "off"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "report.json").read_text())
+    environment = {"PYTHONPATH": str(ROOT / "scripts"), "FOUNDRY_FORK_SERVER": "off", **environment}
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | environment, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_the_step_writes_a_report_of_what_fails_and_succeeds(artifact, model, tmp_path):
+    """Only the gates decide whether the run fails, and they are told once, after everything."""
+    damaged = artifact(Loud(), LOUD).read_bytes()[:-64]
+    reference = reference_of(Loud(), LOUD, torch.zeros(1, 8))
+    report = step(tmp_path, damaged, model(SCORE).path, reference)
     assert report["status"] == "fail"
     assert report["error"]["stage"] == "load"
     assert report["error"]["log"] == "a.log"
     assert "Traceback" in (tmp_path / "a.log").read_text()
+
+
+def test_reports_are_equal_whatever_threads_and_instructions_there_are(artifact, model, tmp_path):
+    """SQNRs of fp32 programs differ by more than 20 dB otherwise, which no rounding hides."""
+    pte = artifact(Detector(), SAMPLES).read_bytes()
+    reference = reference_of(Detector(), SAMPLES)
+    found = []
+    for threads, instructions in (("1", "default"), ("2", "avx2")):
+        settings = {"OMP_NUM_THREADS": threads, "ATEN_CPU_CAPABILITY": instructions}
+        assert step(tmp_path, pte, model().path, reference, **settings)["status"] == "pass"
+        found.append((tmp_path / "report.json").read_bytes())
+    assert found[0] == found[1]

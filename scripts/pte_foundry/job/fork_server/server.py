@@ -37,7 +37,6 @@ class Server:
 
     def __init__(
         self,
-        kind: str,
         listener: socket.socket,
         build: int,
         take: Callable[[Server, Request], None],
@@ -214,11 +213,11 @@ def main(*arguments: str) -> None:
         listener = socket.socket(fileno=int(listening))
         listener.setblocking(False)  # a client that gives up before accept() must not block it
         if not kept:
-            Server(kind, listener, build, partial(restart, [*arguments])).serve()
+            Server(listener, build, partial(restart, [*arguments])).serve()
             return
         os.set_inheritable(listener.fileno(), False)
         request = Request.restore(*map(int, kept))
-        server = Server(kind, listener, build, Server.fork)
+        server = Server(listener, build, Server.fork)
         load(kind, libraries)
         try:
             server.fork(request)
