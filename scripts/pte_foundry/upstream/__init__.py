@@ -40,6 +40,8 @@ executorch_to_edge (executorch 1.5.1)
     Skips a decomposition that would change nothing. A quarter of an edge program's time.
 snakemake_execution (snakemake 9.27.1)
     Where the jobs of a run are executed.
+snakemake_failed_records (snakemake 9.27.1)
+    Keeps a failed job from passing for a success. Artifacts of an old config pass otherwise.
 snakemake_messages (snakemake 9.27.1)
     Names the changed file in a job's reason, and tells a failed step in four lines.
 snakemake_outcome (snakemake 9.27.1)

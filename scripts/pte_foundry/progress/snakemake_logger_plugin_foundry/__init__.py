@@ -7,13 +7,14 @@ line shows the running jobs; in a file or in CI there is none.
 import logging
 import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,26 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+@dataclass
+class LogHandlerSettings(LogHandlerSettingsBase):
+    """The plugin's options; Snakemake requires this name."""
+
+    progress_only: bool = field(
+        default=False,
+        metadata={
+            "help": "Print finished jobs to stdout and no failures, for a run after which another "
+            "one fails for the same reasons."
+        },
+    )
+
+
 class LogHandler(LogHandlerBase):
     """The plugin's entry point; Snakemake requires this name."""
 
     def __post_init__(self) -> None:
-        self.console = Console(stderr=not self.common_settings.stdout, highlight=False)
+        self.silent = bool(self.settings and self.settings.progress_only)
+        stdout = self.common_settings.stdout or self.silent
+        self.console = Console(stderr=not stdout, highlight=False)
         self.jobs: dict[int, Job] = {}
         self.pace: Pace | None = None
         self.status: Status | None = None
@@ -106,7 +122,7 @@ class LogHandler(LogHandlerBase):
             self._finished(record.job_id)
         elif event == LogEvent.JOB_ERROR:
             job = self.jobs.pop(record.jobid, None)
-            if job:
+            if job and not self.silent:
                 failed = f"[red]FAILED[/]  {escape(job.message)}: see {escape(job.log)}"
                 self.console.print(failed, soft_wrap=True)
         elif event == LogEvent.ERROR or (event is None and record.levelno >= logging.WARNING):
@@ -118,8 +134,10 @@ class LogHandler(LogHandlerBase):
     def _print_problem(self, record: logging.LogRecord) -> None:
         text = record.getMessage().strip()
         # Failed jobs have been printed one by one.
-        if text and not text.startswith(
-            ("Error in rule", "Exiting because a job execution failed")
+        if (
+            not self.silent
+            and text
+            and not text.startswith(("Error in rule", "Exiting because a job execution failed"))
         ):
             # To stderr in a dry run too, whose jobs go to stdout.
             Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
