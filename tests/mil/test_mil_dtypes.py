@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pte_foundry.formats.mil_dtypes import BY_NAME
+from pte_foundry.mil import Program
 from pte_foundry.mil.ops.random import restart_stream
 from pte_foundry.mil.registry import OPSETS, find
 from pte_foundry.mil.run import Instruction, Name, NamedType, Operation, Variable, execute
@@ -261,8 +262,33 @@ def test_blocks_and_lists(dtype, tmp_path):
             outputs.append(b.cast(x=b.list_read(ls=ls, index=0), dtype="fp32"))
         return tuple(outputs)
 
-    from pte_foundry.mil import Program
-
     program = Program.load(save(tmp_path / "m.mlpackage", function, "iOS17", x=spec(2)))
     for value in program.run({"x": np.array([1, 0], np.float32)}).values():
         np.testing.assert_array_equal(value, np.broadcast_to([1, 0], value.shape))
+
+
+class Tables(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.arange(20).reshape(10, 2) * 3000)
+
+    def forward(self, x):
+        index = x.long()
+        return self.table[index], torch.gather(self.table, 0, index[:, None].expand(-1, 2))
+
+
+def test_tables_that_upstream_stores_as_uint16(tmp_path):
+    """``common::add_int16_cast`` stores integers from 0 to 65535 so, tables and indices."""
+    ct = coremltools()
+    x = torch.tensor([0, 3, 9, 2], dtype=torch.int32)
+    model = ct.convert(
+        torch.jit.trace(Tables(), x),
+        inputs=[ct.TensorType("x", shape=(4,), dtype=np.int32)],
+        minimum_deployment_target=ct.target.iOS17,
+        skip_model_load=True,
+    )
+    model.save(str(tmp_path / "m.mlpackage"))
+    assert "dataType: UINT16" in str(model.get_spec().mlProgram)
+    program = Program.load(tmp_path / "m.mlpackage")
+    for got, want in zip(program.run({"x": x.numpy()}).values(), Tables()(x), strict=True):
+        np.testing.assert_array_equal(got, want.numpy())

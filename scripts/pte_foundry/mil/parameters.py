@@ -19,6 +19,7 @@
 ``SymbolicShape``   a tuple of integers, None where MIL has a string: the symbol of an unknown size
 ``ClassLabels``     a constant list of strings or of integers
 ``Blocks``          the operation's nested blocks, each a function of its block inputs
+``ConstantNames``   the names of the operation's arguments that are constants of the program
 ==================  ===========================================================================
 
 ``X | None`` is ``X``, optional. Constant arguments are converted once, at load.
@@ -48,6 +49,7 @@ TensorsOrLists = tuple[Tensor | TensorList, ...]
 SymbolicShape = tuple[int | None, ...]
 ClassLabels = list[str] | list[int]
 Blocks = tuple[Callable[..., TensorsOrLists], ...]
+ConstantNames = frozenset[str]
 
 
 _WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64}
@@ -110,6 +112,7 @@ _CONVERSIONS: list[tuple[Any, Callable]] = [
     (Ints, lambda value: [int(v) for v in value.flatten().tolist()]),
     (Bools, lambda value: [bool(v) for v in value.flatten().tolist()]),
     (Blocks, lambda value: value),
+    (ConstantNames, lambda value: value),
 ]
 
 
@@ -125,6 +128,7 @@ class Parameter:
         any_precision: annotated ``AnyPrecision``.
         variadic: takes a tuple of values.
         blocks: takes the nested blocks.
+        constant_names: takes the names of the constant arguments.
     """
 
     convert: Callable
@@ -133,6 +137,12 @@ class Parameter:
     any_precision: bool
     variadic: bool
     blocks: bool
+    constant_names: bool
+
+    @property
+    def implicit(self) -> bool:
+        """Whether the loop provides the argument, which is no parameter of MIL."""
+        return self.blocks or self.constant_names
 
     @classmethod
     def of(cls, annotation: Any, required: bool) -> "Parameter":
@@ -150,6 +160,7 @@ class Parameter:
                     any_precision=kind is AnyPrecision,
                     variadic=kind in (Tensors, UpcastTensors, TensorsOrLists, SymbolicShape),
                     blocks=kind is Blocks,
+                    constant_names=kind is ConstantNames,
                 )
         known = ", ".join(getattr(kind, "__name__", str(kind)) for kind, _ in _CONVERSIONS)
         raise TypeError(f"a parameter is annotated {annotation}, expected one of {known}")
