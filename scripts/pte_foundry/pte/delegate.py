@@ -96,7 +96,8 @@ class Delegate:
         Args:
             arguments: slot and current value of each argument of the call: the inputs, then the
                 outputs, in the order of ``metadata.json``.
-            tap: called with this delegate, the name and the tensor of every computed value.
+            tap: called with this delegate, the name and the tensor of every input and computed
+                value.
 
         Yields the position among the arguments, and the value, of each output.
 
@@ -116,6 +117,8 @@ class Delegate:
                     f"input {name!r} of a Core ML model is unknown to it, or has no value"
                 )
             feed[name] = _converted(value, signature[name])
+            if tap is not None:
+                tap(self, name, torch.from_numpy(feed[name]))
         if self._state is None:
             self._state = self.program.make_state(self.function)
         try:

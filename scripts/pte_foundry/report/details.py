@@ -33,7 +33,8 @@ FRAMES: tuple[dict[str, Any], ...] = (
         "title": "Hazards",
         "kind": "rows",
         "note": "Operations whose result is worse than all their inputs. The gate counts "
-        "executions with infinities, nans and fp16 overflows; fp16_near_overflow is a warning.",
+        "executions with damaged values; fp16_near_overflow, fp16_integer and constant_overflow "
+        "are warnings.",
         "head": ["kind", "operation", "PyTorch operator", "executions"],
         "none": "No infinities, nans or fp16 overflows.",
     },
@@ -176,7 +177,8 @@ def _hazards(build: SummaryRecord) -> list[list[str]]:
         [
             hazard["kind"],
             hazard["op"],
-            hazard["torch_source"] or text.MISSING,
+            ": ".join(filter(None, (hazard["torch_source"], hazard.get("constant"))))
+            or text.MISSING,
             str(hazard["count"]),
         ]
         for hazard in build["hazards"]

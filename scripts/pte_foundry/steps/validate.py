@@ -33,13 +33,15 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.validate.gates import gate_values, judge
         from pte_foundry.validate.report import validate
 
+        handles = read_json(arguments.debug_handles)
         measured = validate(
             arguments.pte,
             check_noted(arguments.pte, arguments.digest),
             model_of(arguments),
             Samples.load(arguments.reference),
             Samples.load(arguments.quantized),
-            read_json(arguments.debug_handles)["operators"],
+            handles["operators"],
+            handles.get("beyond_fp16"),
         )
         gates, status = judge(gate_values(measured), arguments.slice["gates"])
         device = arguments.slice["device"]

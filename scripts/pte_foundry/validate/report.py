@@ -15,13 +15,16 @@ from pte_foundry.models.tensors import Sample, Samples
 from pte_foundry.pte import Pte
 from pte_foundry.pte.delegate import Delegate
 from pte_foundry.validate import known_issues
-from pte_foundry.validate.hazards import Hazards, torch_sources
+from pte_foundry.validate.hazards import Hazards, constants_beyond_fp16, torch_sources
 from pte_foundry.validate.metrics import compare
 from pte_foundry.validate.schema import Hazard, Measurement, Metrics
 
 
 def execute(
-    pte: Pte, inputs: Sequence[Sample], debug_handles: Mapping[str, str]
+    pte: Pte,
+    inputs: Sequence[Sample],
+    debug_handles: Mapping[str, str],
+    beyond_fp16: Mapping[str, float] | None = None,
 ) -> tuple[list[Sample], list[Hazard]]:
     """Runs the artifact once for each sample; returns its outputs and the hazards that arise.
 
@@ -29,6 +32,7 @@ def execute(
         pte: the artifact.
         inputs: the inputs of each sample.
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
+        beyond_fp16: debug handle to a constant that fp16 does not have, from the same step.
     """
     seen: dict[Delegate, Hazards] = {delegate: Hazards() for delegate in pte.delegates}
     outputs = [pte.run(s, tap=lambda d, name, value: seen[d].tap(name, value)) for s in inputs]
@@ -36,7 +40,9 @@ def execute(
         hazard
         for delegate, collected in seen.items()
         for hazard in collected.findings(
-            delegate.program, torch_sources(delegate.model.debug_info, debug_handles)
+            delegate.program,
+            torch_sources(delegate.model.debug_info, debug_handles),
+            constants_beyond_fp16(delegate.model.debug_info, beyond_fp16 or {}),
         )
     ]
     return outputs, hazards
@@ -64,6 +70,7 @@ def validate(
     reference: Samples,
     quantized: Samples,
     debug_handles: Mapping[str, str],
+    beyond_fp16: Mapping[str, float] | None = None,
 ) -> Measurement:
     """Executes an artifact and compares it with the reference and the quantized torch program.
 
@@ -74,13 +81,14 @@ def validate(
         reference: evaluation samples with the outputs of the fp32 eager model.
         quantized: the same samples with the outputs of the quantized torch program.
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
+        beyond_fp16: debug handle to a constant that fp16 does not have, from the same step.
 
     Raises:
         ProgramError: the artifact is malformed or cannot be executed.
         ModelError: a task metric of the module fails, or is not a finite number.
     """
     loaded, program = Pte.load(pte), describe(pte)
-    outputs, hazards = execute(loaded, reference.inputs, debug_handles)
+    outputs, hazards = execute(loaded, reference.inputs, debug_handles, beyond_fp16)
     labels = reference.labels
     return {
         "artifact": {
