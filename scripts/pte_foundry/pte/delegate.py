@@ -28,7 +28,10 @@ class Delegate:
         index: its number within the method.
         backend_id: for example ``CoreMLBackend``.
         compile_specs: the backend's options at lowering, undecoded, by key.
+        observe: called with the inputs of each call, by name, if it is set.
     """
+
+    observe: Callable[[Mapping[str, np.ndarray]], None] | None = None
 
     def __init__(
         self, file: PteFile, method: str, index: int, delegate: pte_schema.BackendDelegate
@@ -96,8 +99,7 @@ class Delegate:
         Args:
             arguments: slot and current value of each argument of the call: the inputs, then the
                 outputs, in the order of ``metadata.json``.
-            tap: called with this delegate, the name and the tensor of every input and computed
-                value.
+            tap: called with this delegate, the name and the tensor of every computed value.
 
         Yields the position among the arguments, and the value, of each output.
 
@@ -117,8 +119,8 @@ class Delegate:
                     f"input {name!r} of a Core ML model is unknown to it, or has no value"
                 )
             feed[name] = _converted(value, signature[name])
-            if tap is not None:
-                tap(self, name, torch.from_numpy(feed[name]))
+        if self.observe is not None:
+            self.observe(feed)
         if self._state is None:
             self._state = self.program.make_state(self.function)
         try:

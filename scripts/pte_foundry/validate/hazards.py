@@ -42,7 +42,7 @@ _MASK_READERS = frozenset(
 _MASK_PATH = _ARITHMETIC | {"cast", "clip", "maximum", "minimum", "mul", "select"} | MOVING
 # Without a bound, coremltools writes clip with the largest fp32 numbers.
 _UNBOUNDED = frozenset({"clip"})
-_UNSIGNED = frozenset({torch.uint16, torch.uint32, torch.uint64})
+_UNSIGNED = frozenset({torch.uint16, torch.uint32, torch.uint64})  # torch has no aminmax
 _FIX = "use -1e4 or a boolean mask"
 
 
@@ -63,7 +63,14 @@ class Hazards:
     def __init__(self) -> None:
         self._runs: Counter[str] = Counter()
         self._levels: dict[str, dict[int, _Levels]] = {}
+        self._inputs: set[str] = set()
         self._integers = Integers()
+
+    def observe(self, inputs: Mapping[str, Any]) -> None:
+        """Records the inputs of one run, arrays by name. Without it their integers do not count."""
+        self._inputs |= inputs.keys()
+        for name, value in inputs.items():
+            self.tap(name, torch.from_numpy(value))
 
     def tap(self, name: str, value: torch.Tensor) -> None:
         """Records one value or input, of any shape and dtype. Costs one ``aminmax``."""
@@ -71,9 +78,8 @@ class Hazards:
         self._runs[name] += 1
         if not value.numel() or value.dtype == torch.bool:
             return
-        if value.dtype in _UNSIGNED:  # torch has no aminmax for them
-            value = value.to(torch.int64)
-        low, high = (float(bound) for bound in value.aminmax())
+        wide = value.to(torch.int64) if value.dtype in _UNSIGNED else value
+        low, high = (float(bound) for bound in wide.aminmax())
         self._integers.record(name, value, low, high)
         if not value.is_floating_point():
             return
@@ -97,25 +103,21 @@ class Hazards:
                 that fp16 does not have (:func:`constants_beyond_fp16`).
         """
         sources = torch_sources or {}
-        inputs = {value.name for value in program.functions["main"].inputs}
-        flow = Flow(program)
+        flow = Flow(self._runs.keys() - self._inputs, program)
         found: list[tuple[tuple[int, HazardKind], str, int]] = []
         for name, levels_by_run in self._levels.items():
-            if name in inputs:
+            if name in self._inputs:
                 continue
             operation = program.operation(name)
-            masks = self._may_mask(operation, name, inputs, flow)
+            masks = self._may_mask(operation, name, flow)
             counts: Counter[tuple[int, HazardKind]] = Counter()
             for run, levels in levels_by_run.items():
                 level = levels.high if masks else max(levels.low, levels.high)
                 if level > self._worst_input(operation, name, run):
                     counts[-level, _kind(level, levels.fp16, operation.op)] += 1
             found += [(key, name, count) for key, count in counts.items()]
-        found += [
-            ((0, kind), name, count)
-            for name, kind, count in self._integers.findings(program, flow, inputs)
-        ]
-        constants = self._infinite_constants(program, beyond_fp16 or {})
+        found += [((0, kind), name, count) for name, kind, count in self._integers.findings(flow)]
+        constants = _infinite_constants(program, flow, beyond_fp16) if beyond_fp16 else {}
         found += [((0, "constant_overflow"), name, self._runs[name]) for name in constants]
         found.sort()
         return [
@@ -130,24 +132,6 @@ class Hazards:
             for (_, kind), name, count in found
         ]
 
-    def _infinite_constants(
-        self, program: Program, beyond_fp16: Mapping[str, float]
-    ) -> dict[str, str]:
-        """Constants that are finite in the model and infinite here, by the value they lead to."""
-        found = {}
-        for operation in program.operations() if beyond_fp16 else ():
-            if not operation.outputs or operation.op in _UNBOUNDED:
-                continue
-            name = operation.outputs[0].name
-            for parameter, constant in program.constants(name).items():
-                for infinity in _infinities(constant):
-                    readers = (*operation.inputs.get(parameter, ()), name)
-                    value = _finite(infinity, readers, beyond_fp16)
-                    if value is not None:
-                        fix = f"; {_FIX}" if infinity < 0 else ""
-                        found[name] = f"{value:.8g} became {infinity} in fp16{fix}"
-        return found
-
     def _worst_input(self, operation: Operation, name: str, run: int) -> int:
         """The worst level among the operation's inputs in that run."""
         found = [_FINE]
@@ -159,15 +143,33 @@ class Hazards:
                 found += [level for levels in levels_by_run.values() for level in levels[:2]]
         return max(found)
 
-    def _may_mask(self, operation: Operation, name: str, inputs: set[str], flow: Flow) -> bool:
+    def _may_mask(self, operation: Operation, name: str, flow: Flow) -> bool:
         # Constants are not tapped; literal constants have no name either.
         constant = operation.op in _MASKING and any(
-            not values or any(value in inputs or value not in self._runs for value in values)
+            not values or any(v in self._inputs or v not in self._runs for v in values)
             for values in operation.inputs.values()
         )
         if not constant or operation.op not in _ARITHMETIC:
             return constant
-        return flow.reaches(name, _MASK_READERS, _MASK_PATH)
+        return any(o.op in _MASK_READERS for o in flow.reached(name, _MASK_PATH).values())
+
+
+def _infinite_constants(
+    program: Program, flow: Flow, beyond_fp16: Mapping[str, float]
+) -> dict[str, str]:
+    """Constants that are finite in the model and infinite here, by the value they lead to."""
+    found = {}
+    for name, operation in flow.operations.items():
+        if operation.op in _UNBOUNDED:
+            continue
+        for parameter, constant in program.constants(name).items():
+            for infinity in _infinities(constant):
+                near = (*operation.inputs.get(parameter, ()), name)
+                value = _finite(infinity, near, beyond_fp16)
+                if value is not None:
+                    fix = f"; {_FIX}" if infinity < 0 else ""
+                    found[name] = f"{value:.8g} became {infinity} in fp16{fix}"
+    return found
 
 
 def _infinities(constant: Any) -> list[float]:

@@ -6,8 +6,10 @@ few integer operations, so coremltools computes many in fp16.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Set
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,100 +36,105 @@ _INTEGER = MOVING | {
 }
 """Operations that integers are computed with."""
 
-_RANGES = {"int8": 8, "uint8": 8, "int16": 16, "uint16": 16}
+_NARROW = (torch.int8, torch.uint8, torch.int16, torch.uint16)
 
 
 class Flow:
-    """Which operations the results of others reach; nested blocks are left out."""
+    """Which operations the results of others reach; found at the first question.
 
-    def __init__(self, program: Program) -> None:
-        self._readers: dict[str, list[Operation]] = {}
-        for operation in program.operations():
-            for name in {name for names in operation.inputs.values() for name in names}:
-                self._readers.setdefault(name, []).append(operation)
+    Args:
+        names: of values that the program computes.
+        program: the program.
+    """
 
-    def readers(self, name: str) -> list[Operation]:
-        """Returns the operations that read a value."""
-        return self._readers.get(name, [])
+    def __init__(self, names: Set[str], program: Program) -> None:
+        self._names = names
+        self._program = program
 
-    def reaches(self, name: str, ends: Set[str], path: Set[str]) -> bool:
-        """Returns whether a value reaches an operation of ``ends`` through those of ``path``."""
-        return any(operation.op in ends for operation in self._reached(name, path))
+    @cached_property
+    def operations(self) -> dict[str, Operation]:
+        """The operation of each value, by name."""
+        return {name: self._program.operation(name) for name in sorted(self._names)}
 
-    def through(self, name: str) -> set[str]:
-        """Returns the values computed from an integer, if it becomes an integer again; or none."""
-        reached = self._reached(name, _INTEGER)
-        back = any(o.op == "cast" and _dtype(o).startswith(("int", "uint")) for o in reached)
-        return {o.outputs[0].name for o in reached if o.op in _INTEGER} if back else set()
+    @cached_property
+    def _readers(self) -> dict[str, dict[str, Operation]]:
+        """By value: its readers, by their results."""
+        readers: dict[str, dict[str, Operation]] = {}
+        for result, operation in self.operations.items():
+            for name in (name for names in operation.inputs.values() for name in names):
+                readers.setdefault(name, {})[result] = operation
+        return readers
 
-    def _reached(self, name: str, path: Set[str]) -> list[Operation]:
-        found: dict[int, Operation] = {}
+    def reached(self, name: str, path: Set[str]) -> dict[str, Operation]:
+        """Returns the operations that read a value, itself or through others, by their results.
+
+        Args:
+            name: the value.
+            path: types of the operations whose results are followed.
+        """
+        found: dict[str, Operation] = {}
         names = [name]
         for value in names:  # the loop appends to it
-            for operation in self.readers(value):
-                if id(operation) not in found:
-                    found[id(operation)] = operation
+            for result, operation in self._readers.get(value, {}).items():
+                if result not in found:
+                    found[result] = operation
                     if operation.op in path:
-                        names += [output.name for output in operation.outputs]
-        return list(found.values())
+                        names.append(result)
+        return found
 
 
 class Integers:
-    """Records integers, and fp16 values beyond :data:`EXACT`."""
+    """Records integers, and fp16 values beyond :data:`EXACT`; counts executions."""
 
     def __init__(self) -> None:
-        self._inexact: Counter[str] = Counter()  # executions, by value
+        self._dtypes: dict[str, torch.dtype] = {}
+        self._inexact: Counter[str] = Counter()
         self._large: Counter[str] = Counter()
-        self._outside: dict[str, Counter[str]] = {}  # by dtype, then by value
+        self._outside: dict[torch.dtype, Counter[str]] = {dtype: Counter() for dtype in _NARROW}
 
     def record(self, name: str, value: torch.Tensor, low: float, high: float) -> None:
         """Records one value; ``low`` and ``high`` are its extremes."""
+        self._dtypes[name] = value.dtype
+        largest = max(-low, high)
         if value.is_floating_point():
-            if value.dtype == torch.float16 and EXACT < max(-low, high) < float("inf"):
+            if value.dtype == torch.float16 and EXACT < largest < math.inf:
                 self._large[name] += 1
             return
-        for dtype in _RANGES:
-            limits = torch.iinfo(getattr(torch, dtype))
+        for dtype in _NARROW:
+            limits = torch.iinfo(dtype)
             if low < limits.min or high > limits.max:
-                self._outside.setdefault(dtype, Counter())[name] += 1
-        if max(-low, high) > EXACT:
-            wide = value.to(torch.int64)
-            exact = wide.to(torch.float64)
+                self._outside[dtype][name] += 1
+        if largest > EXACT:
+            exact = value.to(torch.float64)
             self._inexact[name] += bool((exact.to(torch.float16).to(torch.float64) != exact).any())
 
-    def findings(
-        self, program: Program, flow: Flow, inputs: Set[str]
-    ) -> list[tuple[str, HazardKind, int]]:
+    def findings(self, flow: Flow) -> list[tuple[str, HazardKind, int]]:
         """Returns the value, the kind and the number of executions of each hazard."""
         found: list[tuple[str, HazardKind, int]] = []
         computed: set[str] = set()
-        for operation in program.operations():
-            if operation.op != "cast" or not operation.inputs.get("x"):
+        if all(dtype.is_floating_point for dtype in self._dtypes.values()):
+            return found
+        for result, operation in flow.operations.items():
+            source = next(iter(operation.inputs.get("x", ())), "")
+            if operation.op != "cast" or not self._is_integer(source):
                 continue
-            source, result = operation.inputs["x"][0], operation.outputs[0].name
-            if count := self._outside.get(_dtype(operation), Counter())[source]:
+            dtype = self._dtypes.get(result)
+            if count := self._outside.get(dtype, Counter())[source]:
                 found.append((result, "integer_wrap", count))
-            if _dtype(operation) != "fp16" or not self._is_integer(program, source, inputs):
-                continue
-            through = flow.through(result)
-            computed |= through
-            if count := self._inexact[source]:
-                found.append((result, "integer_rounded" if through else "fp16_integer", count))
-        return found + [
-            (name, "fp16_integer", self._large[name])
-            for name in sorted(computed & self._large.keys())
-        ]
+            if dtype == torch.float16:
+                through = self._until_integer(result, flow)
+                computed |= through
+                if count := self._inexact[source]:
+                    found.append((result, "integer_rounded" if through else "fp16_integer", count))
+        large = sorted(computed & self._large.keys() - {name for name, _, _ in found})
+        return found + [(name, "fp16_integer", self._large[name]) for name in large]
 
-    def _is_integer(self, program: Program, name: str, inputs: Set[str]) -> bool:
-        if name in inputs:
-            types = {value.name: value.type for value in program.functions["main"].inputs}
-            return types[name].dtype.name.startswith(("int", "uint"))
-        return _dtype_of(program.operation(name), name).startswith(("int", "uint"))
+    def _until_integer(self, name: str, flow: Flow) -> set[str]:
+        """The fp16 values from an integer on until it is an integer again; empty if it is not."""
+        reached = flow.reached(name, _INTEGER)
+        back = any(o.op == "cast" and self._is_integer(result) for result, o in reached.items())
+        return {name, *(r for r, o in reached.items() if o.op in _INTEGER)} if back else set()
 
-
-def _dtype(operation: Operation) -> str:
-    return operation.outputs[0].type.dtype.name
-
-
-def _dtype_of(operation: Operation, name: str) -> str:
-    return next(o.type.dtype.name for o in operation.outputs if o.name == name)
+    def _is_integer(self, name: str) -> bool:
+        dtype = self._dtypes.get(name)
+        return dtype is not None and not dtype.is_floating_point

@@ -35,6 +35,8 @@ def execute(
         beyond_fp16: debug handle to a constant that fp16 does not have, from the same step.
     """
     seen: dict[Delegate, Hazards] = {delegate: Hazards() for delegate in pte.delegates}
+    for delegate, collected in seen.items():
+        delegate.observe = collected.observe
     outputs = [pte.run(s, tap=lambda d, name, value: seen[d].tap(name, value)) for s in inputs]
     hazards = [
         hazard
