@@ -27,6 +27,7 @@ from torch.fx import Graph, GraphModule
 
 from pte_foundry.errors import FoundryError
 from pte_foundry.lowering import outside, rewrites
+from pte_foundry.lowering.constants import beyond_fp16
 from pte_foundry.lowering.explain import Operators, explained
 from pte_foundry.lowering.states import separate_outputs
 from pte_foundry.models import operators, programs
@@ -107,13 +108,19 @@ def save(edge: EdgeProgram, path: Path) -> dict:
     program with control flow the torch program is written, and ``load`` makes the edge program.
 
     Returns:
-        JSON: ``debug_handles`` (``EdgeProgram.debug_handles``), and either ``preserved_ops`` and
+        JSON: ``debug_handles`` (``EdgeProgram.debug_handles``), ``beyond_fp16``
+        (:func:`pte_foundry.lowering.constants.beyond_fp16`), and either ``preserved_ops`` and
         ``handles_of_nodes`` (debug handle by name of node) or, with control flow, ``skip``.
     """
     if len(list(_graphs(edge.program.graph_module))) > 1:
         program, skip = edge.source
         programs.save(program, path)
-        return {"skip": skip, "debug_handles": edge.debug_handles}
+        return {
+            "skip": skip,
+            "debug_handles": edge.debug_handles,
+            "beyond_fp16": beyond_fp16(edge.program),
+        }
+    constants = beyond_fp16(edge.program)
     handles = {}
     for node in edge.program.graph.nodes:
         executorch_edge_operators.unwrap(node)
@@ -124,6 +131,7 @@ def save(edge: EdgeProgram, path: Path) -> dict:
         "preserved_ops": list(edge.preserved_ops),
         "debug_handles": edge.debug_handles,
         "handles_of_nodes": handles,
+        "beyond_fp16": constants,
     }
 
 

@@ -44,7 +44,8 @@ FRAMES: tuple[dict[str, Any], ...] = (
         "kind": "rows",
         "note": "Operations whose result is worse than all their inputs, and outputs that are zero "
         "or constant in all samples though the reference is not. The gate counts executions with "
-        "infinities, nans and fp16 overflows, and lost outputs; fp16_near_overflow is a warning.",
+        "damaged values, and lost outputs; fp16_near_overflow, fp16_integer and constant_overflow "
+        "are warnings.",
         "head": ["kind", "operation or output", "PyTorch operator", "executions"],
         "none": "No infinities, nans or fp16 overflows, and no lost outputs.",
     },
@@ -187,7 +188,8 @@ def _hazards(build: SummaryRecord) -> list[list[str]]:
         [
             hazard["kind"],
             f"output `{hazard['output']}`" if hazard.get("output") else hazard["op"],
-            hazard["torch_source"] or text.MISSING,
+            ": ".join(filter(None, (hazard["torch_source"], hazard.get("constant"))))
+            or text.MISSING,
             str(hazard["count"]),
         ]
         for hazard in build["hazards"]

@@ -36,13 +36,15 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.validate.gates import judge_measurement
         from pte_foundry.validate.report import validate
 
+        handles = read_json(arguments.debug_handles)
         measured = validate(
             arguments.pte,
             check_noted(arguments.pte, arguments.digest),
             model_of(arguments),
             Samples.load(arguments.reference),
             Samples.load(arguments.quantized),
-            read_json(arguments.debug_handles)["operators"],
+            handles["operators"],
+            handles.get("beyond_fp16"),
             arguments.log.as_posix() if arguments.log else "",
         )
         gates, status = judge_measurement(measured, arguments.slice["gates"])

@@ -25,7 +25,7 @@ from pte_foundry.models.tensors import Sample, Samples
 from pte_foundry.pte import Pte
 from pte_foundry.pte.delegate import Delegate
 from pte_foundry.validate import known_issues
-from pte_foundry.validate.hazards import Hazards, torch_sources
+from pte_foundry.validate.hazards import Hazards, constants_beyond_fp16, torch_sources
 from pte_foundry.validate.metrics import Comparison, compare
 from pte_foundry.validate.metrics_schema import COMMON_METRICS, Metrics, OutputMetrics
 from pte_foundry.validate.output_hazards import FP16_STEP, FP32_STEP, output_hazards
@@ -49,7 +49,12 @@ class Execution:
     error: Exception | None = None
 
 
-def execute(pte: Pte, inputs: Sequence[Sample], debug_handles: Mapping[str, str]) -> Execution:
+def execute(
+    pte: Pte,
+    inputs: Sequence[Sample],
+    debug_handles: Mapping[str, str],
+    beyond_fp16: Mapping[str, float] | None = None,
+) -> Execution:
     """Runs the artifact once for each sample.
 
     States and buffers have their initial values at the start of every sample.
@@ -58,15 +63,20 @@ def execute(pte: Pte, inputs: Sequence[Sample], debug_handles: Mapping[str, str]
         pte: the artifact.
         inputs: the inputs of each sample.
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
+        beyond_fp16: debug handle to a constant that fp16 does not have, from the same step.
 
     Raises:
         OSError: the machine fails, not the artifact.
     """
     done = Execution()
-    seen: dict[Delegate, Hazards] = {}
+    seen = {delegate: Hazards() for delegate in pte.delegates}
+    ran: set[Delegate] = set()
+    for delegate, collected in seen.items():
+        delegate.observe = collected.observe
 
     def tap(delegate: Delegate, name: str, value: torch.Tensor) -> None:
-        seen.setdefault(delegate, Hazards()).tap(name, value)
+        ran.add(delegate)
+        seen[delegate].tap(name, value)
 
     try:
         for sample in inputs:
@@ -76,9 +86,13 @@ def execute(pte: Pte, inputs: Sequence[Sample], debug_handles: Mapping[str, str]
         raise
     except Exception as error:
         done.error = error
-    for delegate in filter(seen.__contains__, pte.delegates):
-        sources = torch_sources(delegate.model.debug_info, debug_handles)
-        done.hazards += seen[delegate].findings(delegate.program, sources)
+    for delegate in filter(ran.__contains__, pte.delegates):
+        symbols = delegate.model.debug_info
+        done.hazards += seen[delegate].findings(
+            delegate.program,
+            torch_sources(symbols, debug_handles),
+            constants_beyond_fp16(symbols, beyond_fp16 or {}),
+        )
     return done
 
 
@@ -89,6 +103,7 @@ def validate(
     reference: Samples,
     quantized: Samples,
     debug_handles: Mapping[str, str],
+    beyond_fp16: Mapping[str, float] | None = None,
     log: str = "",
 ) -> Measurement:
     """Executes an artifact and compares it with the reference and the quantized torch program.
@@ -100,6 +115,7 @@ def validate(
         reference: evaluation samples with the outputs of the fp32 eager model.
         quantized: the same samples with the outputs of the quantized torch program.
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
+        beyond_fp16: debug handle to a constant that fp16 does not have, from the same step.
         log: path of the log, for an error in the report.
 
     Returns:
@@ -138,7 +154,7 @@ def validate(
         loaded = Pte.load(pte)
         issues = known_issues.of(loaded, program, debug_handles)
         stage = "run"
-        done = execute(loaded, reference.inputs, debug_handles)
+        done = execute(loaded, reference.inputs, debug_handles, beyond_fp16)
         hazards = done.hazards
         if done.error is not None:
             raise done.error
