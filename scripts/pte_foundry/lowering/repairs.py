@@ -9,10 +9,12 @@ from pte_foundry.upstream.coremltools_int16_pass import kept_integers
 from pte_foundry.upstream.coremltools_noop_pass import kept_floors
 from pte_foundry.upstream.coremltools_pair_elimination import sound_pair_elimination
 from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
+from pte_foundry.upstream.coremltools_twin_outputs import single_outputs
 
 REPAIRS = (
     kept_floors,
     kept_integers,
+    single_outputs,
     sound_batch_norms,
     sound_pair_elimination,
     sound_reshapes,

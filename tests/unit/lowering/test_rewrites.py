@@ -4,7 +4,6 @@ Each case is a call that upstream alone lowers to wrong numbers or refuses. Once
 right, the case fails: remove its rewrite.
 """
 
-
 import pytest
 import torch
 from torch import nn
@@ -52,11 +51,13 @@ def gqa(query, key, value, mask=None, **options):
 CASES = {
     "encoder, padding": (lambda x, m: ENCODER(x, src_key_padding_mask=m), (TOKENS, PADDED)),
     "encoder, padding and mask": (
-        lambda x, p, m: ENCODER(x, m, src_key_padding_mask=p),
+        lambda x, p, m: ENCODER(x, m, src_key_padding_mask=p, is_causal=False),
         (TOKENS, PADDED, LATER),
     ),
     "decoder": (
-        lambda x, y, p: DECODER(x, y, tgt_mask=LATER, memory_key_padding_mask=p),
+        lambda x, y, p: DECODER(
+            x, y, tgt_mask=LATER, memory_key_padding_mask=p, tgt_is_causal=False
+        ),
         (TOKENS, TOKENS + 1, PADDED),
     ),
     "multihead, padding": (
@@ -79,7 +80,7 @@ CASES = {
     ),
     "gqa": (gqa, GROUPED),
     "gqa, causal, scale": (lambda *qkv: gqa(*qkv, is_causal=True, scale=0.5), GROUPED),
-    "gqa, bool mask": (gqa, (*GROUPED, padding(3, 4, 5, 6, 7, of=7))),
+    "gqa, bool mask": (gqa, (*GROUPED, ~padding(3, 4, 5, 6, 7, of=7))),
     "gqa, float mask": (gqa, (*GROUPED, normal(5, 7))),
     "gqa, rank 5": (gqa, tuple(x.reshape(1, *x.shape) for x in GROUPED)),
     "rms_norm, spikes, zeros, tiny rows": (
@@ -88,7 +89,15 @@ CASES = {
     ),
     "rms_norm, no epsilon": (lambda x: F.rms_norm(x, [8]), (TOKENS,)),
     "rms_norm, two dimensions": (nn.RMSNorm([5, 8], eps=1e-5), (spiky(3, 5, 8),)),
-    "avg_pool1d, overhang": (lambda x: F.avg_pool1d(x, 2, 3, ceil_mode=True), (SIGNAL,)),
+    "avg_pool1d, overhang": (lambda x: F.avg_pool1d(x, 2, 2, ceil_mode=True), (SIGNAL,)),
+    "pools, a window too many": (
+        lambda x: (
+            F.avg_pool1d(x, 2, 3, ceil_mode=True),
+            F.max_pool1d(x, 2, 3, ceil_mode=True),
+            F.max_pool1d(x, 2, 5, dilation=3, ceil_mode=True),
+        ),
+        (SIGNAL,),
+    ),
     "avg_pool2d, overhang": (lambda x: F.avg_pool2d(x, 2, 3, ceil_mode=True), (IMAGE,)),
     "avg_pool2d, overhang and padding": (
         lambda x: F.avg_pool2d(x, (3, 4), (2, 3), (1, 2), ceil_mode=True),
@@ -116,6 +125,11 @@ CASES = {
         lambda x: F.interpolate(x, scale_factor=(0.4, 1.7), mode="bilinear", antialias=True),
         (IMAGE,),
     ),
+    "bilinear by factors": (
+        lambda x: F.interpolate(x, scale_factor=(0.4, 1.7), mode="bilinear"),
+        (IMAGE,),
+    ),
+    "linear by a factor": (lambda x: F.interpolate(x, scale_factor=1.7, mode="linear"), (SIGNAL,)),
     "antialias, bicubic": (
         lambda x: F.interpolate(x, (3, 5), mode="bicubic", antialias=True),
         (IMAGE,),
