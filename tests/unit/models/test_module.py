@@ -255,14 +255,12 @@ def test_other_outputs_than_tensors_are_refused(load):
 @pytest.mark.parametrize("where", ["import", "build"])
 def test_a_module_that_ends_the_process_is_an_error_with_its_line(load, line, where):
     """Its log was empty, and with exit code 0 the step counted as done."""
-    setup = "import sys, argparse\n"
-    with pytest.raises(
-        ModelError, match=rf"tiny\.py:\d+: {where}\(\) ended the process by"
-    ) as caught:
-        if where == "import":
-            load(append=f"{setup}{line}\n")
-        else:
-            load((BUILD, f"import sys, argparse; {line}")).build()
+    changed = {
+        "import": {"append": f"import sys, argparse\n{line}\n"},
+        "build": {"append": f"import sys, argparse\ndef build(weights):\n    {line}\n"},
+    }
+    with pytest.raises(ModelError, match=rf"tiny\.py:\d+: {where}\(\) ended the process") as caught:
+        load(**changed[where]).build()
     assert isinstance(caught.value.__cause__, SystemExit)
 
 
@@ -292,12 +290,12 @@ def test_complex_weights_are_refused(load):
     rotary = (
         "m = nn.Linear(width, 3).eval(); m.register_buffer('cis', torch.ones(2) * 1j); return m"
     )
-    with pytest.raises(ModelError, match="gave cis as torch.complex64.*two fp32 tensors"):
+    with pytest.raises(ModelError, match=r"gave cis as torch\.complex64.*two fp32 tensors"):
         load((BUILD, rotary)).build()
 
 
 def test_an_optional_input_is_left_out(load):
-    with pytest.raises(ModelError, match="a tuple of None, Tensor; .*leave optional inputs out"):
+    with pytest.raises(ModelError, match=r"a tuple of None, Tensor; .*leave optional inputs out"):
         load((EXAMPLE, "return (torch.zeros(1, width), None)")).example_inputs()
 
 
