@@ -276,6 +276,7 @@ def check_structure():
     """Refuses recipes that do not fit their models, as far as the models' modules are known."""
     try:
         CONFIG.check_structure(JOBS.known_modules(Path("results")))
+        CONFIG.check_inputs(JOBS.known_inputs(Path("results")))
     except FoundryError as error:
         raise WorkflowError(str(error)) from None
 

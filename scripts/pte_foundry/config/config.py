@@ -22,6 +22,7 @@ from pte_foundry.config.parse import Parsed, parse
 from pte_foundry.config.recipes.base import BaseRecipe
 from pte_foundry.config.targets import Target
 from pte_foundry.findings import Finding, raise_for
+from pte_foundry.lowering.enumerated_shapes import shape_findings
 from pte_foundry.quantize import schemes
 
 
@@ -117,6 +118,23 @@ class Config:
     def models_of(self, recipe: str) -> list[str]:
         """Return the models that are built with a recipe, sorted."""
         return sorted({build.model for build in self.builds if build.recipe == recipe})
+
+    def check_inputs(self, inputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Check the enumerated shapes of the builds against the inputs of their models.
+
+        Args:
+            inputs: tables of inputs, by model; builds of other models are not checked.
+
+        Raises:
+            ConfigError: with every finding.
+        """
+        findings: list[Finding] = []
+        for model, target in dict.fromkeys((build.model, build.target) for build in self.builds):
+            shapes = self.targets[target].enumerated_shapes
+            if shapes and model in inputs:
+                path = ("targets", target, "enumerated_shapes")
+                findings += shape_findings(path, shapes, inputs[model], model)
+        raise_for(map(self.located, findings))
 
     @cached_property
     def built_models(self) -> list[str]:

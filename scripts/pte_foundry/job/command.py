@@ -73,8 +73,11 @@ def run(
             step()
             if arguments.benchmark:
                 resource_usage.write(arguments.benchmark, time.monotonic() - began)
-        except (SystemExit, KeyboardInterrupt):
+        except KeyboardInterrupt:
             raise
+        except SystemExit as exit:  # by code that the step runs, or a library; never by a step
+            _report(exit, terminal, arguments.log)
+            return exit.code if isinstance(exit.code, int) and exit.code else 1
         except BaseException as error:  # a panic of a library in Rust is no Exception
             _report(error, terminal, arguments.log)
             return 1
@@ -90,7 +93,10 @@ def _report(error: BaseException, terminal: int, log: Path | None) -> None:
         with suppress(OSError):  # a full disk is full for the log as well
             traceback.print_exception(error)
         where = f" (traceback in {log})" if log else ""
-    _say(terminal, f"error: {error if known else f'{type(error).__name__}: {error}'}{where}")
+    text = str(error) if known else f"{type(error).__name__}: {error}".removesuffix(": ")
+    if isinstance(error, SystemExit):
+        text = f"the step was ended by sys.exit({error.code!r}) in the code that it runs"
+    _say(terminal, f"error: {text}{where}")
 
 
 def _report_killed(number: int, log: Path | None) -> int:

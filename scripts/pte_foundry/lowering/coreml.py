@@ -17,11 +17,14 @@ from executorch.exir import ExecutorchBackendConfig
 from executorch.exir.backend.compile_spec_schema import CompileSpec
 
 from pte_foundry.errors import FoundryError
+from pte_foundry.findings import raise_for
 from pte_foundry.heap import trim_heap
 from pte_foundry.lowering import outside, states
 from pte_foundry.lowering.edge_program import EdgeProgram
+from pte_foundry.lowering.enumerated_shapes import shape_findings
 from pte_foundry.lowering.explain import Operators, explained
 from pte_foundry.lowering.repairs import repaired
+from pte_foundry.models.inputs import inputs_table
 from pte_foundry.upstream import executorch_caches, torch_caches
 from pte_foundry.upstream.coremltools_program_checks import checked_once
 from pte_foundry.upstream.executorch_partitioner import leaving_out
@@ -70,22 +73,26 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
         target: its slice of the configuration (the ``lower`` stage).
 
     Raises:
+        ConfigError: the target's enumerated shapes do not fit the program's inputs.
         LoweringError: upstream failed; the message has the operator, the cause and the fix.
         StateError: a buffer cannot be a Core ML state, or must not be one.
         MissingKernelError: an operator outside of the delegate cannot run on a device.
     """
+    if target["enumerated_shapes"]:
+        inputs, path = inputs_table(edge.program), ("enumerated_shapes",)
+        raise_for(shape_findings(path, target["enumerated_shapes"], inputs))
     options = target["partitioner"]
     known = Operators(edge.program, edge.debug_handles)
     skip = None if options["lower_full_graph"] else options["skip_ops_for_coreml_delegation"]
-    partitioner = CoreMLPartitioner(
-        compile_specs=compile_specs(target, edge.program),
-        skip_ops_for_coreml_delegation=options["skip_ops_for_coreml_delegation"],
-        take_over_mutable_buffer=options["take_over_mutable_buffer"],
-        take_over_constant_data=options["take_over_constant_data"],
-        lower_full_graph=options["lower_full_graph"],
-    )
     buffers, started = states.mutated(edge.program), states.starting_values(edge.program)
     try:
+        partitioner = CoreMLPartitioner(
+            compile_specs=compile_specs(target, edge.program),
+            skip_ops_for_coreml_delegation=options["skip_ops_for_coreml_delegation"],
+            take_over_mutable_buffer=options["take_over_mutable_buffer"],
+            take_over_constant_data=options["take_over_constant_data"],
+            lower_full_graph=options["lower_full_graph"],
+        )
         skipped = outside.left_out(options["skip_ops_for_coreml_delegation"], edge.debug_handles)
         with repaired(), checked_once(), leaving_out(skipped):
             lowered = edge.manager().to_backend(partitioner)

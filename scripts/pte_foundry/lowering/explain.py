@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 import torch
 from torch.export import ExportedProgram
@@ -16,7 +15,7 @@ from torch.fx import GraphModule, Node
 
 from pte_foundry.lowering.causes import SHARING, Cause, cause_of
 from pte_foundry.models import operators
-from pte_foundry.models.user_code import source_line
+from pte_foundry.models.user_code import shown_path, source_line
 from pte_foundry.upstream.coremltools_failing_operator import (
     FailingOperator,
     failing_operator,
@@ -156,5 +155,4 @@ def what_it_said(error: BaseException) -> str:
     if len(text.split()) > 2 or not frames:  # a KeyError has the key alone
         return said
     last = frames[-1]
-    _, _, inside = last.filename.rpartition("/site-packages/")
-    return f"{said} ({inside or Path(last.filename).name}:{last.lineno}: {last.line})"
+    return f"{said} ({shown_path(last.filename)}:{last.lineno}: {last.line})"

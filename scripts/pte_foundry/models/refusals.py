@@ -139,7 +139,9 @@ def _is_complex(value: Any) -> bool:
 
 def _changed_in_place(program: ExportedProgram) -> Iterator[str]:
     """Finds inputs and parameters that forward() writes to; buffers become states."""
-    found = dict(_writes(program))
+    found: dict[str, Node] = {}
+    for name, node in _writes(program):
+        found.setdefault(name, node)  # the first one
     if not found:
         return
     # What may be a view need not be one: x.float() is a copy if x is not fp32. Only making the
@@ -164,7 +166,7 @@ def _at(node: Node | None) -> str:
 def _writes(program: ExportedProgram) -> Iterator[tuple[str, Node]]:
     """Yields inputs and parameters that may be written to, by name, with the operator."""
     roots: dict[Node, set[str]] = {}
-    kinds = {InputKind.USER_INPUT: None, InputKind.PARAMETER: None}
+    kinds = InputKind.USER_INPUT, InputKind.PARAMETER
     inputs = {
         spec.arg.name: spec.target or spec.arg.name
         for spec in program.graph_signature.input_specs

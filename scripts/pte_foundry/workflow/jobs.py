@@ -5,6 +5,7 @@ Thousands of jobs share few answers, so each is computed once.
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,19 @@ class Jobs:
     def edge_target_of(self, edge_key: str) -> str:
         """Returns a target with this edge key; any will do, their slices are equal."""
         return self.edges[edge_key]
+
+    def known_inputs(self, results: Path) -> dict[str, list[Any]]:
+        """Returns the current tables of inputs of the built models, by model.
+
+        ``results`` is the folder of results; see ``Config.check_inputs``.
+        """
+        known = {}
+        for model in self.config.built_models:
+            with suppress(DamagedError):  # missing, or the step that reads it will report it
+                found = read_json(results / f"export/{model}.json")
+                if found["digest"] == self.structure_digest(model):
+                    known[model] = found["inputs"]
+        return known
 
     def structure_digest(self, model: str) -> str:
         """Returns a digest that tells a current table of modules from an outdated one."""

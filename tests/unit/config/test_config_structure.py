@@ -1,7 +1,9 @@
 """Recipes against a model's modules: groups, blocks and filters that do not fit are refused."""
 
 import pytest
+from pte_foundry.config.config import Config
 from pte_foundry.config.recipes import Recipe
+from pte_foundry.errors import ConfigError
 from pte_foundry.quantize import schemes
 from pte_foundry.quantize.schemes.quantize import selected
 from pydantic import TypeAdapter
@@ -122,3 +124,33 @@ def test_names_and_types_of_pt2e_recipes():
     assert 'module_name_configs."layers.1"' in found[0]
     assert "did you mean layer.1?" in found[0]
     assert 'module_type_configs."torch.nn.LSTM"' in found[1]
+
+
+def test_enumerated_shapes_are_checked_against_the_inputs_that_are_known(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "def build(): ...\ndef example_inputs(): ...\ndef evaluation(): ...\n"
+    )
+    (tmp_path / "w.bin").touch()
+    data = {
+        "models": {"net": {"module": "net.py", "weights": {"file": "w.bin", "sha256": "0" * 64}}},
+        "recipes": {"plain": {"scheme": "none"}},
+        "targets": {
+            "sizes": {
+                "minimum_os": "iOS18",
+                "partitioner": {"lower_full_graph": True},
+                "enumerated_shapes": {"input_ids": [[1, 8], [1, 16]]},
+            }
+        },
+        "builds": [{"models": "*", "recipes": "*", "targets": "*"}],
+    }
+    config = Config.parse(data, [], tmp_path)
+    config.check_inputs({})
+    row = {"name": "input_ids", "dtype": "int32", "shape": [1, [2, None]]}
+    config.check_inputs({"net": [row]})
+    with pytest.raises(ConfigError) as caught:
+        config.check_inputs({"net": [row | {"name": "ids"}]})
+    assert "targets.sizes.enumerated_shapes.input_ids" in str(caught.value)
+    assert "net has no such input" in str(caught.value)
+    with pytest.raises(ConfigError, match="input of net is int64") as caught:
+        config.check_inputs({"net": [row | {"dtype": "int64"}]})
+    assert "return int32 in example_inputs()" in str(caught.value)
