@@ -429,5 +429,5 @@ def evaluation(net):
 
 
 def score(outputs, labels):
-    errors = [(output[0] - label).abs().mean() for output, label in zip(outputs, labels)]
+    errors = [(output[0] - label).abs().mean() for output, label in zip(outputs, labels, strict=True)]
     return {"mae": torch.stack(errors).mean().item()}
