@@ -83,6 +83,20 @@ def report(model: str, recipe: str, target: str, device: str = "host") -> Valida
         ]
         if recipe == "int4_per_axis"
         else [],
+        "known_issues": [
+            {
+                "op": "scaled_dot_product_attention",
+                "torch_source": "aten.scaled_dot_product_attention.default @ layers.3.attention",
+                "unit": "gpu",
+                "os": "iOS 18 and later",
+                "effect": "wrong",
+                "source": "CT #2650 (2026-02-12)",
+                "condition": "fused attention with a batch of 10 or more",
+                "count": 2,
+            }
+        ]
+        if recipe == "int4_per_axis"
+        else [],
         "latency_ms": {"median": 4.82, "p90": 5.31, "runs": 20} if device != "host" else None,
         "gates": [gate],
         "status": "fail" if not gate["passed"] and gate["on_fail"] == "fail" else "pass",

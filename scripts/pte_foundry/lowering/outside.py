@@ -30,7 +30,7 @@ from pte_foundry.formats.pte_file import read_pte
 from pte_foundry.models import operators
 from pte_foundry.upstream import executorch_partitioner, torch_operators
 from pte_foundry.upstream.executorch_edge_operators import aten, out_variant
-from pte_foundry.upstream.executorch_kernels import framework
+from pte_foundry.upstream.executorch_kernels import MAX_RANK, framework
 from pte_foundry.upstream.torch_operators import OpOverload
 
 
@@ -98,6 +98,8 @@ class Call(NamedTuple):
     label: str
     line: str
     skipped: bool
+    kernel: str
+    rank: int
 
 
 class Calls:
@@ -121,10 +123,17 @@ class Calls:
             operator = aten(node)
             if node.op == "call_function" and isinstance(operator, OpOverload):
                 label = debug_handles.get(str(node.meta.get("debug_handle")))
-                call = Call(label or operators.describe(node), _line(node), skipped(node))
+                kernel = out_variant(operator)
+                call = Call(
+                    label or operators.describe(node),
+                    _line(node),
+                    skipped(node),
+                    kernel,
+                    _rank(node),
+                )
                 name = torch_operators.schema(operator).name
                 self._calls.setdefault(name, []).append(call)
-                if not out_variant(operator):
+                if not kernel:
                     self._unwritable.add(name)
 
     @contextmanager
@@ -148,7 +157,14 @@ class Calls:
         """
         plans = read_pte(written).program.execution_plan
         called = {".".join(filter(None, (o.name, o.overload))) for p in plans for o in p.operators}
-        if missing := {kernel for kernel in called if not framework(kernel)}:
+        missing = {kernel for kernel in called if not framework(kernel)}
+        missing |= {
+            call.kernel
+            for calls in self._calls.values()
+            for call in calls
+            if call.rank > MAX_RANK.get(call.kernel, call.rank)
+        }
+        if missing:
             raise self._missing(missing)
 
     def _missing(self, kernels: Iterable[str]) -> MissingKernelError:
@@ -162,17 +178,24 @@ class Calls:
             fix = "remove it from partitioner.skip_ops_for_coreml_delegation"
         else:
             fix = "use operators in the model that Core ML or the runtime has"
+        rank = f" of rank {MAX_RANK[kernel] + 1}" if kernel in MAX_RANK else ""
         return (
             f"{kernel}{f' (from {labels}{line})' if labels else ''} stays outside of the Core ML "
-            f"delegate, and ExecuTorch's runtime has no kernel for it, so the program cannot be "
-            f"loaded on a device: {fix}"
+            f"delegate, and ExecuTorch's runtime has no kernel{rank} for it, so the program cannot "
+            f"run on a device: {fix}"
         )
 
 
+def _rank(node: Node) -> int:
+    value = node.args[0].meta.get("val") if node.args and isinstance(node.args[0], Node) else None
+    return value.dim() if isinstance(value, torch.Tensor) else 0
+
+
 def _line(node: Node) -> str:
-    """The user's source line that a node comes from, ``file:line``; empty if unknown."""
-    found = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    return f"{PurePath(found[-1][0]).name}:{found[-1][1]}" if found else ""
+    """The line outside of torch that a node comes from, ``file:line``; empty if unknown."""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    users = [(path, line) for path, line in frames if "torch" not in PurePath(path).parts]
+    return f"{PurePath(users[-1][0]).name}:{users[-1][1]}" if users else ""
 
 
 def _graphs(module: GraphModule) -> Iterator[Graph]:

@@ -83,6 +83,10 @@ _FRAMEWORKS = {
     },
 }
 
+MAX_RANK = {"aten::convolution.out": 4}
+"""The largest rank of a kernel's first tensor, where it is less than the operator's
+(``kernels/portable/cpu/util/kernel_ops_util.cpp``, ``check_convolution_args``)."""
+
 _FRAMEWORK = {
     f"{namespace}::{name}": framework
     for framework, namespaces in _FRAMEWORKS.items()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pte_foundry.files import write_json
-from pte_foundry.report import charts, details
+from pte_foundry.report import charts, details, text
 from pte_foundry.report.page import render
 from pte_foundry.report.summary import summarize
 from pte_foundry.steps.report import main
@@ -190,10 +190,22 @@ def test_hazards_are_damage_and_overflow_warnings_are_counted_apart():
     assert "overflow warnings</dt>" not in render(summary_of(report("minilm", "fp16", "ios18")))
 
 
+def test_known_issues_are_on_the_page_and_counted_in_the_table():
+    one = report("minilm", "int4_per_axis", "ios18")
+    (row,) = details_of(one)["Known device issues"]
+    assert row[:2] == ["wrong", "scaled_dot_product_attention × 2"]
+    assert row[-1] == "CT #2650 (2026-02-12)"
+    builds = summary_of(one, report("minilm", "fp16", "ios18"))["builds"]
+    assert (
+        text.known_issues(builds) == "known device issues in 1 of 2 builds: 1 wrong (see the page)"
+    )
+    assert text.known_issues(builds[:1]) == ""
+
+
 def test_no_operations_no_weights_no_hazards():
     one = report("minilm", "fp16", "ios18")
     one["artifact"] |= {"ops": {}, "weight_bytes": {}, "states": ["cache"]}
-    one["gates"], one["hazards"] = [], []
+    one["gates"], one["hazards"], one["known_issues"] = [], [], []
     found = details_of(one)
     empty = [frame for frame in details.FRAMES if not found[frame["title"]]]
     assert len(empty) == 5
