@@ -224,9 +224,7 @@ class ModelModule:
         return {name: float(value) for name, value in metrics.items()}
 
 
-def modules_table(
-    model: nn.Module, program: ExportedProgram | None = None
-) -> list[dict[str, Any]]:
+def modules_table(model: nn.Module, program: ExportedProgram | None = None) -> list[dict[str, Any]]:
     """Returns the modules of a model as rows, to check a recipe's names and types against.
 
     Keys of a row: ``name`` (fully qualified), ``type`` (dotted), ``types`` (every public dotted

@@ -46,9 +46,21 @@ def original(node: Node) -> str | None:
 
 
 def varying(graph: Graph) -> set[Node]:
-    """Returns the nodes whose value depends on the inputs of the program; the rest is constant."""
-    found: set[Node] = set()
+    """Returns the nodes whose value depends on the program's inputs or states; others are constant."""
+    found = states(graph)
     for node in graph.nodes:
         if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):
             found.add(node)
     return found
+
+
+def states(graph: Graph) -> set[Node]:
+    """Returns the buffers (``get_attr``) that the graph of a module writes to."""
+    return {
+        node.args[0]
+        for node in graph.nodes
+        if getattr(getattr(node.target, "_schema", None), "is_mutable", False)
+        and node.args
+        and isinstance(node.args[0], Node)
+        and node.args[0].op == "get_attr"
+    }

@@ -50,7 +50,11 @@ def prepare(program: ExportedProgram, settings: dict[str, Any]) -> GraphModule:
     """
     quantizer = Quantizer(settings)
     quantizer.settings.check_used(program.graph, settings.get("shared", False))
-    return prepare_pt2e(program.module(), quantizer)
+    module = program.module()
+    for node in operators.states(module.graph):  # else running it would change the program's
+        owner, _, name = node.target.rpartition(".")
+        setattr(module.get_submodule(owner), name, module.get_buffer(node.target).clone())
+    return prepare_pt2e(module, quantizer)
 
 
 def calibrate(
@@ -59,6 +63,7 @@ def calibrate(
     """Observes the ranges of all activations that are going to be quantized.
 
     The default observer is a moving average, so the result depends on the order of the samples.
+    States are kept from one sample to the next, so that their ranges are observed.
 
     Args:
         program: a float program.
@@ -126,11 +131,17 @@ def convert(
     prepared.apply(disable_fake_quant)
     for observer in activations.values():
         observer.disable_observer()
+    states = {
+        n.target: prepared.get_buffer(n.target).clone() for n in operators.states(prepared.graph)
+    }
     with torch.no_grad():
         prepared(*example_inputs)  # shows weights and other constants to their observers
-    left = ranges.unsuited(activations)
+    for name, value in states.items():
+        prepared.get_buffer(name).copy_(value)
+    constants = ranges.constants(prepared, activations)
+    left = ranges.unsuited(activations, constants)
     ranges.warn(prepared, left)
-    ranges.leave_in_float(prepared, [activations[name] for name in left])
+    ranges.leave_in_float(prepared, [(constants | activations)[name] for name in left])
     converted = convert_pt2e(prepared)
     _drop_unused_parameters(converted)
     result = torch.export.export(converted, example_inputs, dynamic_shapes=dynamic_shapes)

@@ -112,4 +112,3 @@ def _described(module: Module) -> str:
 
 def _types(modules: Modules) -> str:
     return listed(sorted({module["type"] for module in modules}))
-
