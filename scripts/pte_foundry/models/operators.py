@@ -46,7 +46,7 @@ def original(node: Node) -> str | None:
 
 
 def varying(graph: Graph) -> set[Node]:
-    """Returns the nodes whose value depends on the program's inputs or states; others are constant."""
+    """Returns the nodes whose value depends on inputs or states of the program, not constants."""
     found = states(graph)
     for node in graph.nodes:
         if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):

@@ -120,7 +120,7 @@ def convert(
             that is computed from the model's inputs would have to be quantized, or is not finite;
             or there is nothing to quantize.
     """
-    for name, value in program.state_dict.items():
+    for name, value in program.named_parameters():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ModelError(f"{name!r} holds values that are not finite")
     prepared = prepare(program, settings)

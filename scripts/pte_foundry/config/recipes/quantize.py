@@ -116,8 +116,8 @@ class ModuleFilter(Strict):
     names: list[str] = Field(
         default=["*"],
         min_length=1,
-        description="Patterns (`*`, `?`, `[…]`) for fully qualified names; each must match a module "
-        "of at least one of the models that are built with the recipe.",
+        description="Patterns (`*`, `?`, `[…]`) for fully qualified names; each must match a "
+        "module of at least one of the models that are built with the recipe.",
     )
     exclude: list[str] = Field(default=[], description="Name patterns to exclude, as in `names`.")
 
