@@ -15,7 +15,7 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
-from pte_foundry.upstream.torch_operators import mutates
+from pte_foundry.models import operators
 
 _WEIGHTED = {"linear", "conv1d", "conv2d", "conv3d"}
 _SOFTMAX = {"softmax", "_softmax", "_safe_softmax", "log_softmax"}
@@ -47,22 +47,19 @@ def data(module: GraphModule) -> set[Node]:
     writes to is a state, so it is data.
     """
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    states = operators.states(module.graph)
     found: set[Node] = set()
     for node in module.graph.nodes:
         if node.op == "placeholder":
             holds_data = is_float(node)
         elif node.op == "get_attr":
-            holds_data = node.target in parameters or any(_writes(u, node) for u in node.users)
+            holds_data = node.target in parameters or node in states
         else:
             holds_data = not found.isdisjoint(node.all_input_nodes) or _operator(node) in _WEIGHTED
         several = isinstance(node.meta.get("val"), tuple | list)
         if holds_data and (several or is_float(node)):
             found.add(node)
     return found
-
-
-def _writes(user: Node, node: Node) -> bool:
-    return mutates(user.target) and user.args[0] is node
 
 
 def masked_scores(graph: Graph) -> set[Node]:

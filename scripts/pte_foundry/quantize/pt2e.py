@@ -21,7 +21,6 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import operators
-from pte_foundry.models.inference import resetter
 from pte_foundry.models.programs import forget_history
 from pte_foundry.quantize import ranges
 from pte_foundry.quantize.annotate import Quantizer
@@ -51,7 +50,11 @@ def prepare(program: ExportedProgram, settings: dict[str, Any]) -> GraphModule:
     """
     quantizer = Quantizer(settings)
     quantizer.settings.check_used(program.graph, settings.get("shared", False))
-    return prepare_pt2e(program.module(), quantizer)
+    module = program.module()
+    for node in operators.states(module.graph):  # else running it would change the program's
+        owner, _, name = node.target.rpartition(".")
+        setattr(module.get_submodule(owner), name, module.get_buffer(node.target).clone())
+    return prepare_pt2e(module, quantizer)
 
 
 def calibrate(
@@ -60,6 +63,7 @@ def calibrate(
     """Observes the ranges of all activations that are going to be quantized.
 
     The default observer is a moving average, so the result depends on the order of the samples.
+    States are kept from one sample to the next, so that their ranges are observed.
 
     Args:
         program: a float program.
@@ -81,16 +85,13 @@ def calibrate(
     for name, child in list(prepared.named_modules(remove_duplicate=False)):
         if isinstance(child, FakeQuantize):  # its observer alone: nothing is quantized meanwhile
             setattr(prepared, name, child.activation_post_process)
-    reset = resetter(prepared, {*program.state_dict, *program.constants})
     count = 0
     with torch.no_grad():
         for count, sample in enumerate(samples, start=1):
-            reset()
             try:
                 prepared(*sample)
             except Exception as error:
                 raise ModelError(f"calibration sample {count}: {error}") from error
-    reset()  # they are the program's own
     if count == 0:
         raise ModelError("calibration() yields no sample; quantizing activations needs at least 1")
     return {name: _range(name, observer) for name, observer in activations.items()}
@@ -119,7 +120,7 @@ def convert(
             that is computed from the model's inputs would have to be quantized, or is not finite;
             or there is nothing to quantize.
     """
-    for name, value in program.state_dict.items():
+    for name, value in program.named_parameters():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ModelError(f"{name!r} holds values that are not finite")
     prepared = prepare(program, settings)
@@ -130,13 +131,17 @@ def convert(
     prepared.apply(disable_fake_quant)
     for observer in activations.values():
         observer.disable_observer()
-    reset = resetter(prepared, {*program.state_dict, *program.constants})
+    states = {
+        n.target: prepared.get_buffer(n.target).clone() for n in operators.states(prepared.graph)
+    }
     with torch.no_grad():
         prepared(*example_inputs)  # shows weights and other constants to their observers
-    reset()  # the buffers that the program mutates
-    left = ranges.unsuited(activations)
+    for name, value in states.items():
+        prepared.get_buffer(name).copy_(value)
+    constants = ranges.constants(prepared, activations)
+    left = ranges.unsuited(activations, constants)
     ranges.warn(prepared, left)
-    ranges.leave_in_float(prepared, [activations[name] for name in left])
+    ranges.leave_in_float(prepared, [(constants | activations)[name] for name in left])
     converted = convert_pt2e(prepared)
     _drop_unused_parameters(converted)
     result = torch.export.export(converted, example_inputs, dynamic_shapes=dynamic_shapes)

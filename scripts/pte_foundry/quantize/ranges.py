@@ -1,13 +1,12 @@
-"""Activations whose range 8 bits cannot represent in Core ML: they stay in floating point.
+"""Tensors whose range 8 bits cannot represent in Core ML: they stay in floating point.
 
 - A bound beyond fp16's: masks of ``-inf`` or ``torch.finfo().min``. The scale is infinite in fp16,
   and every other value becomes zero.
 - A range so small that the scale is the observer's lower limit, 2**-23: untrained networks and dead
-  layers. All values become zero. A range of exactly zero is fine.
+  layers. All values become zero, also those of other inputs. Weights of zero are fine.
 """
 
 import logging
-import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -22,23 +21,38 @@ _SHOWN = 8
 log = logging.getLogger(__name__)
 
 
-def unsuited(observers: Mapping[str, FakeQuantize]) -> dict[str, str]:
+def unsuited(
+    activations: Mapping[str, FakeQuantize], constants: Mapping[str, FakeQuantize]
+) -> dict[str, str]:
     """Returns the observers whose range 8 bits cannot represent, each with its range and why."""
     found = {}
-    for name, observer in observers.items():
+    for name, observer in {**constants, **activations}.items():
         ranges = observer.activation_post_process
         low, high = ranges.min_val.min().item(), ranges.max_val.max().item()
         bound = max(abs(low), abs(high))
         if not bound <= LARGEST:
             found[name] = f"{low:g} to {high:g} (beyond {LARGEST:g}; a mask?)"
-        elif 0 < bound < math.inf and _scale(observer) <= ranges.eps.item():
+        elif (bound or name in activations) and _scale(observer) <= ranges.eps.item():
             found[name] = f"{low:g} to {high:g} (smaller than the smallest scale)"
     return found
 
 
 def _scale(observer: FakeQuantize) -> float:
     scale, _ = observer.calculate_qparams()
-    return float(scale.min())
+    return float(scale.max())  # per channel: of the largest
+
+
+def constants(
+    prepared: GraphModule, activations: Mapping[str, FakeQuantize]
+) -> dict[str, FakeQuantize]:
+    """Returns the observers of weights and other constants, by the name of what they observe."""
+    modules = dict(prepared.named_modules(remove_duplicate=False))
+    found: dict[str, FakeQuantize] = {}
+    for node in prepared.graph.nodes:
+        observer = modules[node.target] if node.op == "call_module" else None
+        if isinstance(observer, FakeQuantize) and observer not in activations.values():
+            found[node.args[0].name] = observer
+    return found
 
 
 def leave_in_float(prepared: GraphModule, observers: Iterable[FakeQuantize]) -> None:
@@ -53,18 +67,19 @@ def leave_in_float(prepared: GraphModule, observers: Iterable[FakeQuantize]) -> 
 
 
 def warn(prepared: GraphModule, ranges: Mapping[str, str]) -> None:
-    """Logs which activations stay in float, with their operators and ranges."""
+    """Logs which tensors stay in float, with their operators and ranges."""
     if not ranges:
         return
     nodes = {node.name: node for node in prepared.graph.nodes}
     texts = []
     for name, text in list(ranges.items())[:_SHOWN]:
         node = nodes.get(name.partition(":")[0])
-        called = operators.describe(node) if node is not None and node.op != "placeholder" else name
-        texts.append(f"{called}: {text}")
+        called = node is not None and node.op == "call_function"
+        text = f"{operators.describe(node) if called else name}: {text}"
+        texts.append(text)
     if len(ranges) > _SHOWN:
         texts.append(f"and {len(ranges) - _SHOWN} more")
     log.warning(
-        "not quantized, because 8 bits cannot represent their range on the calibration samples: %s",
+        "not quantized, because 8 bits cannot represent the range of their values: %s",
         "; ".join(texts),
     )
