@@ -12,9 +12,9 @@ UNKNOWN = 3
 
 DESCRIPTION = """\
 Checks config files before a build. All errors are listed at once, each with
-file, line, key, value, what is allowed, and how to fix it. Recipes and enumerated
-shapes are checked against the models as well whose structure is known: snakemake
-structure finds it."""
+file, line, key, value, what is allowed, and how to fix it. Recipes and
+enumerated shapes are checked against the models as well whose structure is
+known: snakemake structure finds it."""
 EXAMPLES = """\
   pte-foundry check
   pte-foundry check config/config.yaml config/full.yaml   # the second wins
