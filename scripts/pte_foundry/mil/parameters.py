@@ -57,8 +57,8 @@ _WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64}
 
 def widen(value: Tensor) -> Tensor:
     """Return a dtype that torch implements only in part as the next signed one."""
-    wider = _WIDER.get(value.dtype)
-    return value if wider is None else value.to(wider)
+    dtype = value.dtype
+    return value.to(_WIDER[dtype]) if dtype in _WIDER else value
 
 
 def upcast(value: Tensor) -> Tensor:

@@ -179,11 +179,13 @@ def _arguments(
 
 
 def _checked(instruction: Instruction, output: NamedType, value: Value) -> Value:
-    operation, declared = instruction.operation, output.type
-    if isinstance(declared, TensorType) and isinstance(value, Tensor):
+    declared = output.type
+    if isinstance(value, Tensor) and isinstance(declared, TensorType):
         dtype = declared.dtype.torch
-        value = value.to(dtype) if instruction.kernel.casts else narrow(value, dtype)
+        if value.dtype is not dtype:
+            value = value.to(dtype) if instruction.kernel.casts else narrow(value, dtype)
     if not declared.accepts(value):
+        operation = instruction.operation
         raise ProgramError(
             f"{operation.op} {operation.name!r} gave {output.name!r} as {describe(value)}, "
             f"the program declares {declared}"
