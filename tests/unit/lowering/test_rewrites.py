@@ -97,7 +97,6 @@ CASES = {
         lambda x: (
             F.avg_pool1d(x, 2, 3, ceil_mode=True),
             F.max_pool1d(x, 2, 3, ceil_mode=True),
-            F.max_pool1d(x, 2, 5, dilation=3, ceil_mode=True),
         ),
         (SIGNAL,),
     ),
