@@ -137,6 +137,7 @@ def detector() -> ValidationReport:
             "output": "scores",
         }
     ]
+    made["known_issues"] = report("detector", "int4_per_axis", "ios18")["known_issues"]
     return made | {"status": "fail"}
 
 

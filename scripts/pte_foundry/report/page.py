@@ -92,7 +92,7 @@ def _missed(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
         {
             "index": index,
             "build": text.build_name(build["build"]),
-            "text": text.failure(gate),
+            "text": text.failure(gate, build["hazards"]),
             "status": text.gate_status(gate),
         }
         for index, build in enumerate(builds)

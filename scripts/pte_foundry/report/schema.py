@@ -13,6 +13,7 @@ from pte_foundry.validate.schema import (
     Device,
     GateVerdict,
     Hazard,
+    KnownIssue,
     LatencyMs,
     Metrics,
     OutputMetrics,
@@ -78,6 +79,7 @@ class SummaryRecord(TypedDict):
     outputs: NotRequired[list[OutputMetrics]]
     stages: Stages
     hazards: list[Hazard]
+    known_issues: list[KnownIssue]
     latency_ms: LatencyMs | None
     gates: list[DeviceGate]
     """Of all devices."""

@@ -92,7 +92,10 @@ def print_failure(console: Console, line: str) -> None:
 def _print_gate(console: Console, build: SummaryRecord, gate: DeviceGate) -> None:
     status = _upper_if_failed(text.gate_status(gate))
     line = Text(f"{status} ", style=_STYLES[status])
-    line.append(f"{text.build_name(build['build'])}: {text.failure(gate)}", style="default")
+    line.append(
+        f"{text.build_name(build['build'])}: {text.failure(gate, build['hazards'])}",
+        style="default",
+    )
     if len(build["devices"]) > 1:
         line.append(f" (on {gate['device']})", style="dim")
     console.print(line, soft_wrap=True)

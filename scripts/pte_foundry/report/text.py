@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pte_foundry.report.schema import DeviceResult, SummaryRecord
 from pte_foundry.validate.divergence_schema import ValueRange
 from pte_foundry.validate.metrics_schema import COMMON_METRICS, SQNR_CAP_DB, Metrics, OutputMetrics
-from pte_foundry.validate.schema import ISSUE_EFFECTS, Build, GateVerdict
+from pte_foundry.validate.schema import ISSUE_EFFECTS, WARNINGS, Build, GateVerdict, Hazard
 
 MISSING = "–"
 EXACT = "exact"
@@ -152,17 +152,29 @@ def build_name(build: Build) -> str:
     return "/".join(build[part] for part in ("model", "recipe", "target"))
 
 
-def failure(gate: GateVerdict) -> str:
+def failure(gate: GateVerdict, hazards: Sequence[Hazard] = ()) -> str:
     """Formats a missed gate: ``sqnr_db 12.1, required >= 15``.
 
-    With several outputs it names the worst: ``output `scores`: 0.0 dB, required >= 45``.
+    With several outputs it names the worst: ``output `scores`: 0.0 dB, required >= 45``. Of
+    ``hazards``, those of the build, it names the first that damages a value.
     """
     measured = gate.get("reason") or f"{gate['metric']} {number(gate['value'], 4)}"
+    damage = next((hazard for hazard in hazards if hazard["kind"] not in WARNINGS), None)
+    if gate["metric"] == "hazards" and damage:
+        measured += f" ({hazard_text(damage)})"
     if output := gate.get("output"):
         if gate["metric"] == "sqnr_db" and "reason" not in gate:
             measured = metric("sqnr_db", gate["value"])
         measured = f"output `{output}`: {measured}"
     return f"{measured}, required {gate['limit']}"
+
+
+def hazard_text(hazard: Hazard) -> str:
+    """Formats a hazard: ``nan at aten.mul.Tensor @ mask: -3.4e+38 became -inf in fp16; use …``."""
+    if output := hazard.get("output"):
+        return f"{hazard['kind']}: `{output}`"
+    where = f"{hazard['kind']} at {hazard['torch_source'] or hazard['op']}"
+    return f"{where}: {hazard['constant']}" if hazard.get("constant") else where
 
 
 def engines(builds: Sequence[SummaryRecord]) -> list[str]:
