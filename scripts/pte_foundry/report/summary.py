@@ -144,7 +144,7 @@ def _record_without_reports(one: FailedBuild) -> SummaryRecord:
         **dict.fromkeys(absent),
         "metrics": dict(_NULL),
         "stages": {"quantization": dict(_NULL), "lowering": dict(_NULL)},
-        **{key: [] for key in ("hazards", "gates", "devices")},
+        **{key: [] for key in ("hazards", "known_issues", "gates", "devices")},
         "status": "fail",
     }
 
