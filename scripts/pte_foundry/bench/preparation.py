@@ -20,8 +20,8 @@ HOW = (
     "each, ours first and with a cold cache, as in a build. same_annotations: every node has the "
     "same quantization annotation and is followed by the same observers. same_program: both, "
     "calibrated on the same samples by upstream's procedure (with fake quantization), convert to "
-    "the same graph with bit-identical constants. Both quantize everything, positions and attention "
-    "masks too, which builds do not. Networks are those of config/models with random "
+    "the same graph with bit-identical constants. Both quantize attention masks and "
+    "positions too, which builds do not. Networks are those of config/models with random "
     "weights, which have no effect on the time; SmolLM2 with 4 of its 30 layers, and narrow ones."
 )
 NETWORKS: dict[str, Callable[[], Any]] = {

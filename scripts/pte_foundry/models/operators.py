@@ -4,6 +4,8 @@ from collections import Counter
 
 from torch.fx import Graph, Node
 
+from pte_foundry.upstream import torch_operators
+
 
 def labels(graph: Graph) -> dict[str, str]:
     """Returns a label for each operator of a graph, by the name of its node.
@@ -59,7 +61,8 @@ def states(graph: Graph) -> set[Node]:
     return {
         node.args[0]
         for node in graph.nodes
-        if getattr(getattr(node.target, "_schema", None), "is_mutable", False)
+        if isinstance(node.target, torch_operators.OpOverload)
+        and torch_operators.schema(node.target).is_mutable
         and node.args
         and isinstance(node.args[0], Node)
         and node.args[0].op == "get_attr"
