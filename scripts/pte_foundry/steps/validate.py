@@ -44,8 +44,8 @@ def main(argv: list[str] | None = None) -> int:
             Samples.load(arguments.reference),
             Samples.load(arguments.quantized),
             handles["operators"],
-            handles.get("beyond_fp16"),
             arguments.log.as_posix() if arguments.log else "",
+            handles.get("beyond_fp16"),
         )
         gates, status = judge_measurement(measured, arguments.slice["gates"])
         device = arguments.slice["device"]

@@ -103,8 +103,8 @@ def validate(
     reference: Samples,
     quantized: Samples,
     debug_handles: Mapping[str, str],
-    beyond_fp16: Mapping[str, float] | None = None,
     log: str = "",
+    beyond_fp16: Mapping[str, float] | None = None,
 ) -> Measurement:
     """Executes an artifact and compares it with the reference and the quantized torch program.
 
@@ -115,8 +115,8 @@ def validate(
         reference: evaluation samples with the outputs of the fp32 eager model.
         quantized: the same samples with the outputs of the quantized torch program.
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
-        beyond_fp16: debug handle to a constant that fp16 does not have, from the same step.
         log: path of the log, for an error in the report.
+        beyond_fp16: debug handle to a constant that fp16 does not have, from the ``lower`` step.
 
     Returns:
         The measurement, with an ``error`` if a part of it failed; its traceback is logged. All

@@ -213,7 +213,11 @@ def test_wrong_metrics_are_named(load, metrics, message):
 
 @pytest.mark.parametrize(
     ("state", "message"),
-    [("{}", "gave no tensors"), ("{'w': 1}", "a dict of int"), ("{'w': torch.zeros(1) / 0}", "nan")],
+    [
+        ("{}", "gave no tensors"),
+        ("{'w': 1}", "a dict of int"),
+        ("{'w': torch.zeros(1) / 0}", "nan"),
+    ],
 )
 def test_wrong_state_dicts_are_named(load, state, message):
     with pytest.raises(ModelError, match=message):

@@ -123,7 +123,7 @@ def found_in(module, folder, precision="float16"):
     target = TARGET | {"compute_precision": precision, "partitioner": options}
     written = coreml.lower(edge_program.load(folder / "edge.pt2", metadata), target)
     handles, constants = metadata["debug_handles"], metadata["beyond_fp16"]
-    return execute(Pte.load(written), [inputs], handles, constants)[1]
+    return execute(Pte.load(written), [inputs], handles, constants).hazards
 
 
 NAMED = "-3.4028235e+38 became -inf in fp16; use -1e4 or a boolean mask"
