@@ -1,0 +1,40 @@
+"""torch's own sample inputs of its operators, with which it tests them.
+
+Stands against: torch 2.13.0
+Uses: ``op_db`` (``torch/testing/_internal/common_methods_invocations.py``): by operator a function
+    of its Python interface and a generator of sample arguments.
+Remove when: torch publishes its sample inputs.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.testing._internal.opinfo.core import OpInfo
+
+from pte_foundry.upstream.versions import require
+
+require(OpInfo, "sample_inputs", "self device dtype requires_grad kwargs", patch=__name__)
+
+
+def by_operator() -> dict[str, list[OpInfo]]:
+    """List torch's descriptions of operators by the ATen operator that they describe."""
+    found = defaultdict(list)
+    for info in op_db:
+        found[info.aten_name].append(info)
+    return dict(found)
+
+
+def samples(info: OpInfo, dtype: torch.dtype) -> Iterator[tuple[Any, ...]]:
+    """Yield the calls that torch tests an operator with: positional arguments, keyword arguments.
+
+    They are the same each time. There are none if the operator does not take the dtype.
+    """
+    if dtype not in info.supported_dtypes("cpu"):
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for sample in info.sample_inputs("cpu", dtype, requires_grad=False):
+            yield (sample.input, *sample.args), sample.kwargs
