@@ -20,10 +20,12 @@ require(OpInfo, "sample_inputs", "self device dtype requires_grad kwargs", patch
 
 
 def by_operator() -> dict[str, list[OpInfo]]:
-    """List torch's descriptions of operators by the ATen operator that they describe."""
+    """List torch's descriptions of operators by the ATen operators that they describe."""
     found = defaultdict(list)
     for info in op_db:
-        found[info.aten_name].append(info)
+        # The Python function, and the operator that it calls, if that has another name.
+        for name in {info.aten_name, info.name.rpartition(".")[2]}:
+            found[name].append(info)
     return dict(found)
 
 

@@ -14,13 +14,77 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from pte_foundry.upstream import torch_operator_samples
+from pte_foundry.bench.operators.calls import CALLS
+from pte_foundry.upstream import coremltools_operators, torch_operator_samples
 
 SAMPLES = 3
 """Calls of torch's own that are taken of an operator and a dtype."""
 
 LARGEST = 2_000
 """Elements of an input; torch's samples are small but for a few."""
+
+RANDOM = {
+    "dropout",
+    "empty",
+    "empty_like",
+    "feature_dropout",
+    "multinomial",
+    "native_dropout",
+    "new_empty",
+    "rand",
+    "rand_like",
+    "randint",
+    "randn",
+    "randn_like",
+    "rrelu",
+}
+"""Operators whose values are random or undefined in torch's samples."""
+
+WEIGHTED = {
+    "batch_norm",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "native_layer_norm",
+    "prelu",
+    "rms_norm",
+}
+"""Operators whose other tensors are weights: constants of the program, as in every model."""
+
+NO_PROGRAM = {
+    name: reason
+    for reason, names in {
+        "only in models for sequences of TorchScript": (
+            "_pack_padded_sequence",
+            "_pad_packed_sequence",
+        ),
+        "only with a kernel of its own layout": (
+            "_convert_weight_to_int4pack",
+            "_convert_weight_to_int4pack_for_cpu",
+            "_weight_int4pack_mm",
+            "_weight_int4pack_mm_for_cpu",
+        ),
+        "a check, without a result": (
+            "_assert_async",
+            "_assert_scalar",
+            "sym_constrain_range",
+            "sym_constrain_range_for_size",
+        ),
+        "of dynamic shapes": ("sym_size",),
+        "a quantized dtype, which torch.export does not trace": (
+            "quantize_per_channel",
+            "quantize_per_tensor",
+        ),
+    }.items()
+    for name in names
+}
+"""Registered operators without patterns, and why no program of one can be compared."""
 
 
 @dataclass(frozen=True)
@@ -32,27 +96,35 @@ class Pattern:
         label: what is special about it; unique for an operator.
         call: takes the inputs, returns what the operator does.
         inputs: the tensors that the call is compared with torch on.
+        random: its values are random or undefined; only dtypes and shapes are compared.
     """
 
     operator: str
     label: str
     call: Callable[..., Any]
     inputs: tuple[torch.Tensor, ...]
+    random: bool = False
 
 
-class Call(torch.nn.Module):
-    """A module whose outputs are the tensors that a pattern's call returns.
+def all_patterns() -> dict[tuple[str, str], Pattern]:
+    """Returns the patterns of all operators that Core ML's frontend registers.
 
-    A call without tensors is given one: its result is added to the input.
+    Returns:
+        by operator and label, sorted.
     """
+    infos = torch_operator_samples.by_operator()
+    found: dict[tuple[str, str], Pattern] = {}
+    for pattern in of_ours(CALLS):
+        found[pattern.operator, pattern.label] = pattern
+    for operator in registered():
+        for pattern in of_torch(operator, infos.get(operator, ())):
+            found.setdefault((pattern.operator, pattern.label), pattern)
+    return dict(sorted(found.items()))
 
-    def __init__(self, pattern: Pattern) -> None:
-        super().__init__()
-        self._call = pattern.call
 
-    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        results = pytree.tree_leaves(self._call(*inputs))
-        return tuple(result for result in results if isinstance(result, torch.Tensor))
+def registered() -> list[str]:
+    """Returns the operators that Core ML's frontend registers, without namespace and overload."""
+    return sorted({name.split(".")[1] for name in coremltools_operators.converted()})
 
 
 def of_torch(operator: str, infos: Iterable[Any]) -> Iterator[Pattern]:
@@ -74,16 +146,21 @@ def of_torch(operator: str, infos: Iterable[Any]) -> Iterator[Pattern]:
 
 def _pattern(operator: str, label: str, function: Any, args: tuple, kwargs: dict) -> Pattern:
     leaves, structure = pytree.tree_flatten((args, kwargs))
-    inputs = tuple(leaf.detach().contiguous() for leaf in leaves if isinstance(leaf, torch.Tensor))
+    places = [n for n, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+    places = places[:1] if operator in WEIGHTED else places
+    leaves = [x.contiguous() if isinstance(x, torch.Tensor) else x for x in leaves]
+    inputs = tuple(leaves[n] for n in places)
 
     def call(*tensors: torch.Tensor) -> Any:
-        given = iter(tensors)
-        filled = [next(given) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        filled = list(leaves)
+        for place, tensor in zip(places, tensors, strict=True):
+            filled[place] = tensor
         args, kwargs = pytree.tree_unflatten(filled, structure)
         return function(*args, **kwargs)
 
+    random = operator in RANDOM
     if inputs:
-        return Pattern(operator, label, call, inputs)
+        return Pattern(operator, label, call, inputs, random)
     return constant(operator, label, lambda: function(*args, **kwargs))
 
 
@@ -93,12 +170,14 @@ def constant(operator: str, label: str, function: Callable[[], torch.Tensor]) ->
     def call(x: torch.Tensor) -> torch.Tensor:
         return x ^ function() if x.dtype == torch.bool else x + function()
 
-    return Pattern(operator, label, call, (torch.zeros_like(function()),))
+    return Pattern(operator, label, call, (torch.zeros_like(function()),), operator in RANDOM)
 
 
 def _label(args: tuple, kwargs: dict) -> str | None:
-    """Describes arguments; None if they are not a pattern: without elements, or large."""
+    """Describes arguments; None for tensors that are empty, large, complex or sparse."""
     for leaf in pytree.tree_leaves((args, kwargs)):
+        if isinstance(leaf, torch.Tensor) and (leaf.is_complex() or leaf.layout != torch.strided):
+            return None
         if isinstance(leaf, torch.Tensor) and not 0 < leaf.numel() <= LARGEST:
             return None
         if isinstance(leaf, torch.dtype) and leaf.is_complex:

@@ -1,58 +1,103 @@
-"""Runs many programs, each in a process of its own, which a crash or a hang cannot leave."""
+"""Runs many programs, each in a process of its own, which neither a crash nor a hang can leave."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+import torch
+
+from pte_foundry.bench.operators import program
+from pte_foundry.bench.operators.patterns import Pattern
+from pte_foundry.bench.operators.program import GOOD, Result
+from pte_foundry.upstream import torch_decompositions
 
 LIMIT = 120.0
 """Seconds after which a program is given up."""
 
+Key = tuple[str, str, str]
+"""Operator, label of the pattern, precision."""
+
+
+def outcomes(patterns: Mapping[Key, Pattern], processes: int) -> Iterator[tuple[Key, Result]]:
+    """Yields what becomes of programs, as they end.
+
+    Args:
+        patterns: by operator, label, and the precision to run it in.
+        processes: how many run at a time.
+    """
+    torch.set_num_threads(1)  # a fork cannot use the threads of its parent
+    with torch_decompositions.collected_once():
+        for pattern in list(patterns.values())[:1]:
+            program.run(pattern, "float16")  # imports what libraries import late
+            program.run(pattern, "float16", upstream=True)
+        gc.collect()
+        gc.freeze()  # else every fork writes to the pages of all objects
+        jobs = {key: partial(outcome, pattern, key[2]) for key, pattern in patterns.items()}
+        yield from in_forks(jobs, processes)
+        gc.unfreeze()
+
+
+def outcome(pattern: Pattern, precision: str) -> Result:
+    """Runs a program, and if its outputs are right, also with upstream alone."""
+    ours = program.run(pattern, precision)
+    if ours.outcome not in GOOD:
+        return ours
+    theirs = program.run(pattern, precision, upstream=True)
+    if theirs.outcome in GOOD:
+        return ours
+    return replace(ours, outcome="repaired", detail=f"upstream: {theirs.outcome}, {theirs.detail}")
+
 
 @dataclass
 class _Child:
-    key: tuple
-    pid: int
+    key: Key
+    process: int
     started: float
     text: bytes = b""
 
 
-def forked(jobs: dict[tuple, Callable[[], object]], processes: int) -> Iterator[tuple[tuple, dict]]:
-    """Runs functions in forks of this process; yields their results, dataclasses, as they end."""
-    waiting, selector = list(jobs.items()), selectors.DefaultSelector()
-    while waiting or selector.get_map():
-        while waiting and len(selector.get_map()) < processes:
-            key, function = waiting.pop(0)
-            reader, pid = _fork(function)
-            selector.register(reader, selectors.EVENT_READ, _Child(key, pid, time.monotonic()))
-        for event, _ in selector.select(timeout=1):
-            child = event.data
-            read = os.read(event.fd, 1 << 16)
-            child.text += read
-            if not read:
-                selector.unregister(event.fd)
-                os.close(event.fd)
-                yield child.key, _ended(child)
-        for event in list(selector.get_map().values()):
-            if time.monotonic() - event.data.started > LIMIT:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(event.data.pid, signal.SIGKILL)
+def in_forks(
+    jobs: Mapping[Key, Callable[[], Result]], processes: int
+) -> Iterator[tuple[Key, Result]]:
+    """Runs functions in forks of this process, some at a time; yields their results as they end."""
+    waiting = list(reversed(jobs.items()))
+    with selectors.DefaultSelector() as selector:
+        while waiting or selector.get_map():
+            while waiting and len(selector.get_map()) < processes:
+                key, function = waiting.pop()
+                reader, process = _fork(function)
+                child = _Child(key, process, time.monotonic())
+                selector.register(reader, selectors.EVENT_READ, child)
+            for event, _ in selector.select(timeout=1):
+                read = os.read(event.fd, 1 << 16)
+                event.data.text += read
+                if not read:
+                    selector.unregister(event.fd)
+                    os.close(event.fd)
+                    yield event.data.key, _result(event.data)
+            for event in selector.get_map().values():
+                if time.monotonic() - event.data.started > LIMIT:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(event.data.process, signal.SIGKILL)
 
 
-def _fork(function: Callable[[], object]) -> tuple[int, int]:
+def _fork(function: Callable[[], Result]) -> tuple[int, int]:
+    """Returns where to read the function's result as JSON, and the process that computes it."""
     reader, writer = os.pipe()
-    pid = os.fork()
-    if pid:
+    process = os.fork()
+    if process:
         os.close(writer)
-        return reader, pid
+        return reader, process
     try:
-        os.close(reader)
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
@@ -63,12 +108,12 @@ def _fork(function: Callable[[], object]) -> tuple[int, int]:
         os._exit(0)
 
 
-def _ended(child: _Child) -> dict:
-    _, status = os.waitpid(child.pid, 0)
+def _result(child: _Child) -> Result:
+    _, status = os.waitpid(child.process, 0)
     if child.text:
-        return json.loads(child.text)
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        outcome = "hung" if number == signal.SIGKILL else "crashed"
-        return {"outcome": outcome, "detail": signal.Signals(number).name, "operators": []}
-    return {"outcome": "crashed", "detail": "no result", "operators": []}
+        fields = json.loads(child.text)
+        return Result(fields["outcome"], fields["detail"], tuple(fields["seen"]))
+    if not os.WIFSIGNALED(status):
+        return Result("crashed", "the process ended without a result")
+    number = signal.Signals(os.WTERMSIG(status))
+    return Result("hung" if number == signal.SIGKILL else "crashed", number.name)

@@ -20,10 +20,25 @@ def parts(z):
 
 CALLS = [
     ("zeros_like", "bool of floats", lambda x: torch.zeros_like(x, dtype=torch.bool) | (x > 0), X),
-    ("zeros_like", "float of bool", lambda m: torch.zeros_like(m, dtype=torch.float32).masked_fill(m, -5.0), booleans(2, 3)),
+    (
+        "zeros_like",
+        "float of bool",
+        lambda m: torch.zeros_like(m, dtype=torch.float32).masked_fill(m, -5.0),
+        booleans(2, 3),
+    ),
     ("zeros_like", "int of floats", lambda x: torch.zeros_like(x, dtype=torch.int32) + 1, X),
-    ("ones_like", "float of integers", lambda x: torch.ones_like(x, dtype=torch.float32) * 0.5, TOKENS),
-    ("full_like", "float of integers", lambda x: torch.full_like(x, 0.5, dtype=torch.float32) + x, TOKENS),
+    (
+        "ones_like",
+        "float of integers",
+        lambda x: torch.ones_like(x, dtype=torch.float32) * 0.5,
+        TOKENS,
+    ),
+    (
+        "full_like",
+        "float of integers",
+        lambda x: torch.full_like(x, 0.5, dtype=torch.float32) + x,
+        TOKENS,
+    ),
     ("full_like", "integers", lambda x: torch.full_like(x, 3) + x, TOKENS),
     ("new_zeros", "", lambda x: x.new_zeros(2, 3) + x, X),
     ("new_full", "", lambda x: x.new_full((2, 3), 1.5) + x, X),
@@ -47,20 +62,55 @@ CALLS = [
     ("fft_rfft", "parts, padded", lambda x: parts(torch.fft.rfft(x, n=40)), WAVE),
     ("fft_rfft", "orthonormal", lambda x: parts(torch.fft.rfft(x, norm="ortho")), WAVE),
     ("fft_fft", "parts", lambda x: parts(torch.fft.fft(x)), WAVE),
-    ("fft_fft", "of complex", lambda x, y: parts(torch.fft.fft(torch.complex(x, y))), WAVE, normal(1, 32)),
+    (
+        "fft_fft",
+        "of complex",
+        lambda x, y: parts(torch.fft.fft(torch.complex(x, y))),
+        WAVE,
+        normal(1, 32),
+    ),
     ("fft_ifft", "parts", lambda x, y: parts(torch.fft.ifft(torch.complex(x, y))), WAVE, WAVE * 2),
-    ("fft_irfft", "", lambda x, y: torch.fft.irfft(torch.complex(x, y)), normal(1, 17), normal(1, 17)),
-    ("fft_irfft", "length", lambda x, y: torch.fft.irfft(torch.complex(x, y), n=20), normal(1, 17), normal(1, 17)),
+    (
+        "fft_irfft",
+        "",
+        lambda x, y: torch.fft.irfft(torch.complex(x, y)),
+        normal(1, 17),
+        normal(1, 17),
+    ),
+    (
+        "fft_irfft",
+        "length",
+        lambda x, y: torch.fft.irfft(torch.complex(x, y), n=20),
+        normal(1, 17),
+        normal(1, 17),
+    ),
     ("fft_rfftn", "", lambda x: parts(torch.fft.rfftn(x)), normal(4, 6)),
     ("fft_fftn", "", lambda x: parts(torch.fft.fftn(x, dim=(0, 1))), normal(4, 6)),
     ("fft_ifftn", "", lambda x: parts(torch.fft.ifftn(torch.complex(x, x))), normal(4, 6)),
     ("fft_irfftn", "", lambda x: torch.fft.irfftn(torch.complex(x, x)), normal(4, 6)),
-    ("complex", "times complex", lambda x, y: parts(torch.complex(x, y) * torch.complex(y, x)), normal(5), normal(5) * 2),
-    ("view_as_real", "", lambda x, y: torch.view_as_real(torch.complex(x, y)), normal(5), normal(5) * 2),
+    (
+        "complex",
+        "times complex",
+        lambda x, y: parts(torch.complex(x, y) * torch.complex(y, x)),
+        normal(5),
+        normal(5) * 2,
+    ),
+    (
+        "view_as_real",
+        "",
+        lambda x, y: torch.view_as_real(torch.complex(x, y)),
+        normal(5),
+        normal(5) * 2,
+    ),
     ("real", "", lambda x: torch.real(torch.complex(x, x * 2)), normal(5)),
     ("imag", "", lambda x: torch.imag(torch.complex(x, x * 2)), normal(5)),
     ("linalg_inv", "", torch.linalg.inv, torch.eye(3) * 2 + normal(3, 3) * 0.2),
-    ("multinomial", "certain", lambda x: torch.multinomial(x, 1), torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])),
+    (
+        "multinomial",
+        "certain",
+        lambda x: torch.multinomial(x, 1),
+        torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]),
+    ),
     ("rand", "range", lambda x: in_range(torch.rand(50, 50), x), uniform(0, 1, 1)),
     ("rand_like", "range", lambda x: in_range(torch.rand_like(x), x), uniform(0, 1, 50, 50)),
     ("randn", "range", lambda x: moments(torch.randn(50, 50), x), X),
@@ -71,7 +121,11 @@ CALLS = [
 
 def in_range(random, x):
     """Returns what holds for random numbers between 0 and 1, whichever they are."""
-    return (random >= 0).all(), (random <= 1).all(), (random.float().mean() * 2).round() + x.sum() * 0
+    return (
+        (random >= 0).all(),
+        (random <= 1).all(),
+        (random.float().mean() * 2).round() + x.sum() * 0,
+    )
 
 
 def moments(random, x):
