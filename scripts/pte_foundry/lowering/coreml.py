@@ -18,9 +18,9 @@ from executorch.exir.backend.compile_spec_schema import CompileSpec
 from pte_foundry.errors import FoundryError
 from pte_foundry.heap import trim_heap
 from pte_foundry.lowering.edge_program import EdgeProgram
+from pte_foundry.lowering.repairs import repaired
 from pte_foundry.upstream import executorch_caches, torch_caches
 from pte_foundry.upstream.coremltools_program_checks import checked_once
-from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
 
 
 class LoweringError(FoundryError):
@@ -77,7 +77,7 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
         lower_full_graph=options["lower_full_graph"],
     )
     try:
-        with sound_reshapes(), checked_once():
+        with repaired(), checked_once():
             lowered = edge.manager().to_backend(partitioner)
         # Else copies of the weights stay in memory next to those that follow: SmolLM2 in fp32 took
         # 4.1 GB for weights of 0.63 GB.

@@ -27,6 +27,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule
 
 from pte_foundry.errors import FoundryError
+from pte_foundry.lowering import rewrites
 from pte_foundry.models import operators, programs
 from pte_foundry.upstream import executorch_edge_operators, torch_operators
 from pte_foundry.upstream.executorch_edge_config import preserving
@@ -71,15 +72,16 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         EdgeError: upstream failed; the message has its reason.
     """
     labels = operators.labels(program.graph)
+    rewritten = rewrites.without(skip)
     try:
         # Views are never preserved, so they can be decomposed before it is known what is.
         table = torch.export.default_decompositions()
         views = {op: table[op] for op in _targets(program) if op in table and op.is_view}
-        functional = program.run_decompositions(views)
+        functional = program.run_decompositions(views | rewritten)
         partitioner = CoreMLPartitioner(skip_ops_for_coreml_delegation=skip)
         known, _ = partitioner.ops_to_not_decompose(functional)
         kept = sorted(set(known), key=str)
-        edge = to_edge(functional, kept)
+        edge = to_edge(functional, kept, rewritten)
     except Exception as error:
         raise EdgeError(
             f"upstream cannot make an edge program of this program: {type(error).__name__}: {error}"

@@ -130,7 +130,7 @@ class Delegate:
         for position, name in enumerate(outputs, start=len(inputs)):
             if name not in results:
                 raise ProgramError(f"a Core ML model has no output {name!r}")
-            slot, value = arguments[position][0], torch.from_numpy(results.pop(name))
+            slot, value = arguments[position][0], torch.from_numpy(results[name])
             # Core ML has no scalars at its interface; a scalar has the shape [1] there.
             scalar = not slot.declared.sizes and value.numel() == 1
             yield position, value.reshape(()) if scalar else value

@@ -9,6 +9,10 @@ Uses: ``_default_decomposition_table`` and ``_generate_edge_program``
 Remove when: ``to_edge`` skips it as well.
 """
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
 from executorch.exir.graph_module import contains_any_call_fn_target_op
 from executorch.exir.program import _program as upstream
 from torch.export import ExportedProgram
@@ -24,17 +28,38 @@ for _function, _parameters in (
     require(upstream, _function, _parameters, patch=__name__)
 
 
-def to_edge(program: ExportedProgram, preserved: list[OpOverload]) -> ExportedProgram:
+Decomposition = Callable[..., Any]
+
+
+def to_edge(
+    program: ExportedProgram,
+    preserved: list[OpOverload],
+    rewritten: Mapping[OpOverload, Decomposition] = MappingProxyType({}),
+) -> ExportedProgram:
     """Return the program in the edge dialect.
 
     Args:
         program: a functional program, as ``run_decompositions`` returns it.
         preserved: operators that are not decomposed.
+        rewritten: decompositions that were applied to the program; if others are decomposed, these
+            are applied to what they are decomposed into.
     """
     config = preserving(preserved)
     table = upstream._default_decomposition_table()
     for operator in preserved:
         table.pop(operator, None)
     if contains_any_call_fn_target_op(program.graph_module, table):
+        for operator, rewrite in rewritten.items():
+            table[operator] = _either(rewrite, table.get(operator))
         program = program.run_decompositions(table)
     return upstream._generate_edge_program(config, program, preserve_ops=config.preserve_ops)
+
+
+def _either(first: Decomposition, second: Decomposition | None) -> Decomposition:
+    """The first decomposition, or the second where the first does not apply."""
+
+    def decompose(*args: Any, **kwargs: Any) -> Any:
+        result = first(*args, **kwargs)
+        return second(*args, **kwargs) if result is NotImplemented and second else result
+
+    return decompose

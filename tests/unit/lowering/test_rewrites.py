@@ -1,0 +1,174 @@
+"""Protects every rewrite: upstream's fault, the repair in both precisions, when it can go.
+
+Each case is a call that upstream alone lowers to wrong numbers or refuses. Once upstream gets it
+right, the case fails: remove its rewrite.
+"""
+
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tests.unit.lowering.both_ways import decibels, ours, target, upstream
+
+aten = torch.ops.aten
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def padding(*lengths, of):
+    return torch.arange(of)[None] >= torch.tensor(lengths)[:, None]
+
+
+def spiky(*shape):
+    x = normal(*shape)
+    x[..., 0] = 3000
+    x[0] *= 1e-5
+    x[-1] = 0
+    return x
+
+
+torch.manual_seed(0)
+MULTIHEAD = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+ENCODER = nn.TransformerEncoder(
+    nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1, enable_nested_tensor=False
+).eval()
+DECODER = nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 16, batch_first=True), 1).eval()
+TOKENS = normal(2, 5, 8)
+PADDED = padding(3, 4, of=5)
+LATER = torch.ones(5, 5).triu(1) > 0
+GROUPED = normal(1, 4, 5, 8), normal(1, 2, 7, 8), normal(1, 2, 7, 8, seed=1)
+IMAGE = normal(1, 2, 7, 9)
+SIGNAL, VOLUME = normal(1, 2, 9), normal(1, 2, 5, 7, 6)
+
+
+def gqa(query, key, value, mask=None, **options):
+    return F.scaled_dot_product_attention(query, key, value, mask, enable_gqa=True, **options)
+
+
+CASES = {
+    "encoder, padding": (lambda x, m: ENCODER(x, src_key_padding_mask=m), (TOKENS, PADDED)),
+    "encoder, padding and mask": (
+        lambda x, p, m: ENCODER(x, m, src_key_padding_mask=p),
+        (TOKENS, PADDED, LATER),
+    ),
+    "decoder": (
+        lambda x, y, p: DECODER(x, y, tgt_mask=LATER, memory_key_padding_mask=p),
+        (TOKENS, TOKENS + 1, PADDED),
+    ),
+    "multihead, padding": (
+        lambda x, m: MULTIHEAD(x, x, x, key_padding_mask=m, need_weights=False)[0],
+        (TOKENS, PADDED),
+    ),
+    "multihead, padding, weights": (
+        lambda x, m: MULTIHEAD(x, x, x, key_padding_mask=m),
+        (TOKENS, PADDED),
+    ),
+    "multihead, both masks, weights per head": (
+        lambda x, p, m: MULTIHEAD(
+            x, x, x, key_padding_mask=p, attn_mask=m, average_attn_weights=False
+        ),
+        (TOKENS, PADDED, LATER),
+    ),
+    "zeros_like, float of bool": (
+        lambda m: torch.zeros_like(m, dtype=torch.float32).masked_fill(m, -4),
+        (PADDED,),
+    ),
+    "gqa": (gqa, GROUPED),
+    "gqa, causal, scale": (lambda *qkv: gqa(*qkv, is_causal=True, scale=0.5), GROUPED),
+    "gqa, bool mask": (gqa, (*GROUPED, padding(3, 4, 5, 6, 7, of=7))),
+    "gqa, float mask": (gqa, (*GROUPED, normal(5, 7))),
+    "gqa, rank 5": (gqa, tuple(x.reshape(1, *x.shape) for x in GROUPED)),
+    "rms_norm, spikes, zeros, tiny rows": (
+        lambda x: F.rms_norm(x, [8], TOKENS[0, 0], 1e-6),
+        (spiky(4, 8),),
+    ),
+    "rms_norm, no epsilon": (lambda x: F.rms_norm(x, [8]), (TOKENS,)),
+    "rms_norm, two dimensions": (nn.RMSNorm([5, 8], eps=1e-5), (spiky(3, 5, 8),)),
+    "avg_pool1d, overhang": (lambda x: F.avg_pool1d(x, 2, 3, ceil_mode=True), (SIGNAL,)),
+    "avg_pool2d, overhang": (lambda x: F.avg_pool2d(x, 2, 3, ceil_mode=True), (IMAGE,)),
+    "avg_pool2d, overhang and padding": (
+        lambda x: F.avg_pool2d(x, (3, 4), (2, 3), (1, 2), ceil_mode=True),
+        (IMAGE,),
+    ),
+    "avg_pool2d, divisor": (
+        lambda x: (
+            F.avg_pool2d(x, 3, 2, 1, divisor_override=4),
+            F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, divisor_override=2),
+        ),
+        (IMAGE,),
+    ),
+    "avg_pool3d, overhang and padding": (
+        lambda x: (
+            F.avg_pool3d(x, 3, 2, 1, ceil_mode=True) + F.avg_pool3d(x, 2, 2, ceil_mode=True).sum()
+        ),
+        (normal(1, 2, 6, 8, 6),),
+    ),
+    "avg_pool3d, divisor": (lambda x: F.avg_pool3d(x, 2, 2, divisor_override=3), (VOLUME,)),
+    "antialias, bilinear": (
+        lambda x: F.interpolate(x, (3, 5), mode="bilinear", antialias=True),
+        (IMAGE,),
+    ),
+    "antialias, bilinear by factors": (
+        lambda x: F.interpolate(x, scale_factor=(0.4, 1.7), mode="bilinear", antialias=True),
+        (IMAGE,),
+    ),
+    "antialias, bicubic": (
+        lambda x: F.interpolate(x, (3, 5), mode="bicubic", antialias=True),
+        (IMAGE,),
+    ),
+    "reciprocal": (lambda x: x.reciprocal(), (torch.tensor([1e-4, -1e-3, 0.5, 70.0]),)),
+    "one over": (lambda x: 1 / x, (torch.tensor([1e-4, -1e-3, 0.5, 70.0]),)),
+    "atan2": (
+        torch.atan2,
+        (
+            torch.tensor([0.0, 0, 0, 1, -1, 1, -1, 2, -3, 1e-3]),
+            torch.tensor([0.0, -1, 1, 0, 0, -1, -1, 5, -0.5, -1e-3]),
+        ),
+    ),
+    "lerp": (lambda x: torch.lerp(x, x * x, 0.3), (TOKENS,)),
+    "cosine_similarity": (
+        lambda x, y: F.cosine_similarity(x, y, -1),
+        (spiky(4, 8), normal(4, 8)),
+    ),
+    "cosine_similarity, broadcast": (F.cosine_similarity, (normal(3, 4), normal(1, 4))),
+    "mean of integers": (
+        lambda x: (x.mean(-1, dtype=torch.float32), x.mean(dtype=torch.float32)),
+        (torch.arange(8).reshape(2, 4) ** 2,),
+    ),
+    "hann_window": (
+        lambda x: (x * torch.hann_window(8), x * torch.hann_window(8, periodic=False)),
+        (TOKENS,),
+    ),
+    "pad, circular": (
+        lambda x: F.pad(x, (1, 2, 3, 0), mode="circular"),
+        (IMAGE,),
+    ),
+    "roll of all": (lambda x: torch.roll(x, 3), (TOKENS,)),
+}
+# Core ML divides these as measured, not as torch does; the interpreter has to follow it.
+MEASURED = ("avg_pool1d, overhang", "avg_pool2d, overhang", "avg_pool2d, overhang and padding")
+
+
+def fault(case):
+    """Why upstream alone does not do, or None: numbers or an error."""
+    try:
+        result = decibels(upstream, *case, target())
+    except Exception as error:
+        return repr(error)
+    return None if result >= 90 else result
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_upstream_still_has_the_fault(name):
+    """If this fails, upstream has fixed it: remove the rewrite."""
+    assert fault(CASES[name]) is not None
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("precision", "least"), [("float32", 90), ("float16", 50)])
+def test_a_rewritten_call_is_right(name, precision, least):
+    assert decibels(ours, *CASES[name], target(precision)) >= least
