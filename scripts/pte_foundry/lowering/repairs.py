@@ -4,12 +4,20 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from pte_foundry.upstream.coremltools_batchnorm_pass import sound_batch_norms
+from pte_foundry.upstream.coremltools_default_arguments import completed_arguments
 from pte_foundry.upstream.coremltools_division import whole_divisions
 from pte_foundry.upstream.coremltools_int16_pass import kept_integers
 from pte_foundry.upstream.coremltools_noop_pass import kept_floors
 from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
 
-REPAIRS = (kept_floors, kept_integers, sound_batch_norms, sound_reshapes, whole_divisions)
+REPAIRS = (
+    completed_arguments,
+    kept_floors,
+    kept_integers,
+    sound_batch_norms,
+    sound_reshapes,
+    whole_divisions,
+)
 
 
 @contextmanager

@@ -23,6 +23,8 @@ def by_operator() -> dict[str, list[OpInfo]]:
     """List torch's descriptions of operators by the ATen operators that they describe."""
     found = defaultdict(list)
     for info in op_db:
+        if info.name.startswith("masked."):
+            continue  # compositions with the names of the operators that they mask
         # The Python function, and the operator that it calls, if that has another name.
         for name in {info.aten_name, info.name.rpartition(".")[2]}:
             found[name].append(info)

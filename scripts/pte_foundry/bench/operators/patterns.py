@@ -17,8 +17,8 @@ from torch.utils import _pytree as pytree
 from pte_foundry.bench.operators.calls import CALLS
 from pte_foundry.upstream import coremltools_operators, torch_operator_samples
 
-SAMPLES = 3
-"""Calls of torch's own that are taken of an operator and a dtype."""
+SAMPLES = {torch.float32: 3, torch.int32: 1, torch.bool: 1}
+"""Calls that are taken of torch's own for an operator, by dtype of its first tensor."""
 
 LARGEST = 2_000
 """Elements of an input; torch's samples are small but for a few."""
@@ -128,20 +128,19 @@ def registered() -> list[str]:
 
 
 def of_torch(operator: str, infos: Iterable[Any]) -> Iterator[Pattern]:
-    """Yield patterns of an operator from torch's own samples: a few that differ in structure."""
-    for info in infos:
-        for dtype in (torch.float32, torch.int32, torch.bool):
-            different: dict[str, tuple] = {}
-            for arguments in torch_operator_samples.samples(info, dtype):
-                label = _label(*arguments)
+    """Yields patterns of an operator from torch's own samples: a few that differ in structure."""
+    for dtype, wanted in SAMPLES.items():
+        different: dict[str, tuple] = {}
+        for info in infos:
+            for args, kwargs in torch_operator_samples.samples(info, dtype):
+                label = _label(args, kwargs)
                 if label is not None:
-                    different.setdefault(_structure(label), (label, arguments))
-            # Scalars last, so that they are the one that is left out or taken once.
-            chosen = sorted(different.values(), key=lambda one: "[]" in one[0])
-            wanted = SAMPLES if dtype == torch.float32 else 1
-            for label, arguments in _spread(chosen, wanted):
-                name = f"{info.variant_test_name}: {label}" if info.variant_test_name else label
-                yield _pattern(operator, name, info.op, *arguments)
+                    structure = f"{info.variant_test_name} {_structure(label)}"
+                    different.setdefault(structure, (label, info.op, args, kwargs))
+        # Scalars last, so that they are the one that is left out, or taken once.
+        chosen = sorted(different.values(), key=lambda one: "[]" in one[0])
+        for label, function, args, kwargs in _spread(chosen, wanted):
+            yield _pattern(operator, label, function, args, kwargs)
 
 
 def _pattern(operator: str, label: str, function: Any, args: tuple, kwargs: dict) -> Pattern:

@@ -1,0 +1,93 @@
+"""Rewrites of operators on dtypes that Core ML's operation lacks: torch computes in another one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from pte_foundry.upstream.torch_operators import OpOverload
+
+aten = torch.ops.aten
+
+FLOAT_FUNCTIONS = (
+    "acos asin atan atanh cos cosh erf exp expm1 log log10 log1p log2 logsumexp rsqrt sigmoid sin "
+    "sinh sqrt tan tanh"
+).split()
+"""Functions of floating-point numbers, to which torch converts integers and booleans."""
+
+FLOAT_FUNCTIONS_WITH_DTYPE = (aten.softmax.int, aten.log_softmax.int)
+
+OF_BOOLEANS = (
+    aten.amax.default,
+    aten.amin.default,
+    aten.argsort.default,
+    aten.gather.default,
+    aten.ge.Tensor,
+    aten.gt.Tensor,
+    aten.index_select.default,
+    aten.le.Tensor,
+    aten.lt.Tensor,
+    aten.max.default,
+    aten.max.dim,
+    aten.max.other,
+    aten.maximum.default,
+    aten.min.default,
+    aten.min.dim,
+    aten.min.other,
+    aten.minimum.default,
+    aten.roll.default,
+    aten.sort.default,
+)
+"""Operators that Core ML has for integers but not for booleans."""
+
+
+def in_floating_point(operator: OpOverload) -> Callable[..., Any]:
+    """The function of the converted number: the converter passes integers to a float operation."""
+
+    def rewrite(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if x.is_floating_point() or x.is_complex():
+            return NotImplemented
+        converted = aten._to_copy.default(x, dtype=torch.get_default_dtype())
+        return operator(converted, *args, **kwargs)
+
+    return rewrite
+
+
+def in_dtype(operator: OpOverload) -> Callable[..., Any]:
+    """The function of the converted number: the converter ignores ``dtype``."""
+
+    def rewrite(x: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:
+        if dtype in (None, x.dtype):
+            return NotImplemented
+        return operator(aten._to_copy.default(x, dtype=dtype), dim)
+
+    return rewrite
+
+
+def in_integers(operator: OpOverload) -> Callable[..., Any]:
+    """The operation on 0 and 1: the converter passes booleans to one that does not take them."""
+
+    def to_integer(value: Any) -> Any:
+        boolean = isinstance(value, torch.Tensor) and value.dtype == torch.bool
+        return aten._to_copy.default(value, dtype=torch.int32) if boolean else value
+
+    def to_boolean(value: torch.Tensor) -> torch.Tensor:
+        boolean = value.dtype == torch.int32  # indices are int64
+        return aten._to_copy.default(value, dtype=torch.bool) if boolean else value
+
+    def rewrite(*args: Any, **kwargs: Any) -> Any:
+        tensors = [value for value in args if isinstance(value, torch.Tensor)]
+        if tensors[0].dtype != torch.bool or torch.is_floating_point(tensors[-1]):
+            return NotImplemented
+        result = operator(*map(to_integer, args), **kwargs)
+        return pytree.tree_map(to_boolean, result if torch.is_tensor(result) else tuple(result))
+
+    return rewrite
+
+
+REWRITES = {
+    **{op: in_floating_point(op) for op in (getattr(aten, n).default for n in FLOAT_FUNCTIONS)},
+    **{op: in_dtype(op) for op in FLOAT_FUNCTIONS_WITH_DTYPE},
+    **{op: in_integers(op) for op in OF_BOOLEANS},
+}
