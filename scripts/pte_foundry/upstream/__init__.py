@@ -6,8 +6,12 @@ version that it stands against, what it repairs or uses, and when it can be remo
 that what it relies on is still there, and fail when the lock moves to another version.
 ``versions.assert_pinned`` compares the installed versions with the lock before a build and a step.
 
+coremltools_default_arguments (coremltools 9.0)
+    Fills in the arguments that a call leaves out. Such calls are refused otherwise.
 coremltools_imports (coremltools 9.0)
     Imports coremltools without the optional packages that it looks for. A third of a step's start.
+coremltools_operators (coremltools 9.0)
+    The torch operators that coremltools' frontend can convert.
 coremltools_program_checks (coremltools 9.0)
     Validates a program once per pipeline, not once per pass. 15 to 30 % of a lowering.
 coremltools_protobuf (coremltools 9.0)
@@ -36,8 +40,12 @@ snakemake_rate_limiter (snakemake 9.27.1)
     Removes the limit of job starts per second. It takes a core after some hundred jobs.
 torch_caches (torch 2.13.0)
     Empties a cache that keeps programs in memory.
+torch_decompositions (torch 2.13.0)
+    Collects torch's composite operators once. A third of a small program's lowering.
 torch_mkl_functions (torch 2.13.0)
     Square roots and inverse trigonometric functions with the same bits on every CPU.
+torch_operator_samples (torch 2.13.0)
+    torch's own sample inputs of its operators.
 torch_operators (torch 2.13.0)
     Type, schema and name of an operator.
 torch_quantized_operators (torch 2.13.0)

@@ -1,9 +1,9 @@
 """Fills in the arguments that a call leaves out, where a converter counts them.
 
 Stands against: coremltools 9.0
-Repairs: converters that were written for TorchScript, whose calls name every argument, and that
-    refuse others ("got 2 input(s), expected [4]", ``_get_inputs`` in ``mil/frontend/torch/ops.py``).
-    torch.export leaves out arguments that have their default value.
+Repairs: converters that were written for TorchScript, whose calls name every argument. torch.export
+    leaves out arguments that have their default value, and such calls are refused: "got 2 input(s),
+    expected [4]" (``_get_inputs`` in ``mil/frontend/torch/ops.py``).
 Remove when: ``InternalTorchIRNode.from_exir_node`` completes the arguments by the schema.
 
 Only calls that upstream refuses are completed, so no other program changes.

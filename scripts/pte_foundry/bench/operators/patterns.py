@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from pte_foundry.bench.operators.calls import CALLS
 from pte_foundry.upstream import coremltools_operators, torch_operator_samples
@@ -144,23 +143,38 @@ def of_torch(operator: str, infos: Iterable[Any]) -> Iterator[Pattern]:
 
 
 def _pattern(operator: str, label: str, function: Any, args: tuple, kwargs: dict) -> Pattern:
-    leaves, structure = pytree.tree_flatten((args, kwargs))
-    places = [n for n, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
-    places = places[:1] if operator in WEIGHTED else places
-    leaves = [x.contiguous() if isinstance(x, torch.Tensor) else x for x in leaves]
-    inputs = tuple(leaves[n] for n in places)
+    tensors = [x.contiguous() for x in leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+    given = 1 if operator in WEIGHTED else len(tensors)
+    inputs, weights = tuple(tensors[:given]), tensors[given:]
 
-    def call(*tensors: torch.Tensor) -> Any:
-        filled = list(leaves)
-        for place, tensor in zip(places, tensors, strict=True):
-            filled[place] = tensor
-        args, kwargs = pytree.tree_unflatten(filled, structure)
-        return function(*args, **kwargs)
+    def call(*inputs: torch.Tensor) -> Any:
+        args_, kwargs_ = _filled((args, kwargs), iter((*inputs, *weights)))
+        return function(*args_, **kwargs_)
 
     random = operator in RANDOM
     if inputs:
         return Pattern(operator, label, call, inputs, random)
     return constant(operator, label, lambda: function(*args, **kwargs))
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Yields what is in nested lists, tuples and dictionaries, in order."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list | tuple):
+        yield value
+        return
+    for item in value:
+        yield from leaves(item)
+
+
+def _filled(value: Any, tensors: Iterator[torch.Tensor]) -> Any:
+    """Returns a nested value with other tensors in place of its own."""
+    if isinstance(value, dict):
+        return {key: _filled(item, tensors) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_filled(item, tensors) for item in value]
+    return next(tensors) if isinstance(value, torch.Tensor) else value
 
 
 def constant(operator: str, label: str, function: Callable[[], torch.Tensor]) -> Pattern:
@@ -174,7 +188,7 @@ def constant(operator: str, label: str, function: Callable[[], torch.Tensor]) ->
 
 def _label(args: tuple, kwargs: dict) -> str | None:
     """Describes arguments; None for tensors that are empty, large, complex or sparse."""
-    for leaf in pytree.tree_leaves((args, kwargs)):
+    for leaf in leaves((args, kwargs)):
         if isinstance(leaf, torch.Tensor) and (leaf.is_complex() or leaf.layout != torch.strided):
             return None
         if isinstance(leaf, torch.Tensor) and not 0 < leaf.numel() <= LARGEST:
@@ -212,5 +226,5 @@ def _spread(values: list, wanted: int) -> list:
 
 def of_ours(calls: Iterable[tuple]) -> Iterator[Pattern]:
     """Yields the patterns of a table of calls."""
-    for operator, label, function, *inputs in calls:
-        yield Pattern(operator, label, function, tuple(inputs))
+    for operator, label, function, *tensors in calls:
+        yield _pattern(operator, label, function, tuple(tensors), {})

@@ -9,9 +9,8 @@ import torch
 from executorch.backends.apple.coreml.partition import CoreMLPartitioner
 from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
 
-from pte_foundry.bench.operators.patterns import Pattern
+from pte_foundry.bench.operators.patterns import Pattern, leaves
 from pte_foundry.formats.pte_file import read_pte
 from pte_foundry.lowering import coreml, edge_program
 from pte_foundry.pte import Pte
@@ -49,7 +48,7 @@ class Call(torch.nn.Module):
         self._call = pattern.call
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        tensors = (t for t in pytree.tree_leaves(self._call(*inputs)) if torch.is_tensor(t))
+        tensors = (t for t in leaves(self._call(*inputs)) if torch.is_tensor(t))
         return tuple(torch.view_as_real(t) if t.is_complex() else t for t in tensors)
 
 

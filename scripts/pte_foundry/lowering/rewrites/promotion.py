@@ -4,16 +4,34 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from pte_foundry.upstream.torch_operators import OpOverload
 
 aten = torch.ops.aten
 
 FLOAT_FUNCTIONS = (
-    "acos asin atan atanh cos cosh erf exp expm1 log log10 log1p log2 logsumexp rsqrt sigmoid sin "
-    "sinh sqrt tan tanh"
-).split()
+    aten.acos.default,
+    aten.asin.default,
+    aten.atan.default,
+    aten.atanh.default,
+    aten.cos.default,
+    aten.cosh.default,
+    aten.erf.default,
+    aten.exp.default,
+    aten.expm1.default,
+    aten.log.default,
+    aten.log10.default,
+    aten.log1p.default,
+    aten.log2.default,
+    aten.logsumexp.default,
+    aten.rsqrt.default,
+    aten.sigmoid.default,
+    aten.sin.default,
+    aten.sinh.default,
+    aten.sqrt.default,
+    aten.tan.default,
+    aten.tanh.default,
+)
 """Functions of floating-point numbers, to which torch converts integers and booleans."""
 
 FLOAT_FUNCTIONS_WITH_DTYPE = (aten.softmax.int, aten.log_softmax.int)
@@ -81,13 +99,15 @@ def in_integers(operator: OpOverload) -> Callable[..., Any]:
         if tensors[0].dtype != torch.bool or torch.is_floating_point(tensors[-1]):
             return NotImplemented
         result = operator(*map(to_integer, args), **kwargs)
-        return pytree.tree_map(to_boolean, result if torch.is_tensor(result) else tuple(result))
+        if isinstance(result, torch.Tensor):
+            return to_boolean(result)
+        return tuple(map(to_boolean, result))
 
     return rewrite
 
 
 REWRITES = {
-    **{op: in_floating_point(op) for op in (getattr(aten, n).default for n in FLOAT_FUNCTIONS)},
+    **{op: in_floating_point(op) for op in FLOAT_FUNCTIONS},
     **{op: in_dtype(op) for op in FLOAT_FUNCTIONS_WITH_DTYPE},
     **{op: in_integers(op) for op in OF_BOOLEANS},
 }

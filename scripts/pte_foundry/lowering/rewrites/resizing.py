@@ -25,7 +25,7 @@ def affine_grid(theta: torch.Tensor, size: Sequence[int], align_corners: bool) -
 def nearest(
     x: torch.Tensor, sizes: Sequence[int] | None, factors: Sequence[float] | None
 ) -> torch.Tensor:
-    """The elements at ``floor(i / factor)``; Core ML has those at ``floor(i * size / new size)``."""
+    """The elements at ``floor(i / factor)``: Core ML's are those at ``i * size / new size``."""
     if sizes is not None or factors is None:
         return NotImplemented
     rank = len(factors)

@@ -164,14 +164,14 @@ CALLS = [
     (
         "_weight_norm",
         "",
-        lambda v, g: torch._weight_norm(v, g, 0),
+        lambda v, g: torch.ops.aten._weight_norm(v, g, 0),
         normal(3, 4),
         uniform(0.5, 2, 3, 1),
     ),
     (
         "_weight_norm",
         "last dimension",
-        lambda v, g: torch._weight_norm(v, g, 1),
+        lambda v, g: torch.ops.aten._weight_norm(v, g, 1),
         normal(3, 4),
         uniform(0.5, 2, 1, 4),
     ),

@@ -8,6 +8,9 @@ from pte_foundry.bench.operators.calls.inputs import normal, uniform
 aten = torch.ops.aten
 X1, X2, X3 = normal(1, 4, 9), normal(1, 4, 7, 6), normal(1, 4, 5, 4, 4)
 W1, W2, W3 = normal(6, 4, 3), normal(6, 4, 3, 3), normal(6, 4, 3, 3, 3)
+BIAS, DEPTHWISE = normal(6), normal(8, 1, 3)
+T1, T3 = normal(4, 3, 3), normal(4, 2, 2, 2, 2)
+T2, T2_SMALL = normal(4, 1, 4, 4), normal(4, 3, 2, 2)
 IMAGE = normal(1, 2, 5, 6)
 GRID = uniform(-1.2, 1.2, 1, 4, 3, 2)
 THETA = torch.tensor([[[0.8, 0.2, 0.1], [-0.3, 1.1, -0.2]]])
@@ -34,18 +37,17 @@ CALLS = [
     (
         "conv1d",
         "depthwise, dilated",
-        lambda x, w: F.conv1d(x, w, groups=4, dilation=2, padding=2),
+        lambda x: F.conv1d(x, DEPTHWISE, groups=4, dilation=2, padding=2),
         X1,
-        normal(8, 1, 3),
     ),
     ("conv1d", "no batch", F.conv1d, X1[0], W1),
     (
         "conv2d",
         "constant weight, stride, bias",
-        lambda x, b=normal(6): F.conv2d(x, W2, b, 2, 1),
+        lambda x: F.conv2d(x, W2, BIAS, 2, 1),
         X2,
     ),
-    ("conv2d", "same, dilated", lambda x, w: F.conv2d(x, w, padding="same", dilation=2), X2, W2),
+    ("conv2d", "same, dilated", lambda x: F.conv2d(x, W2, padding="same", dilation=2), X2),
     (
         "conv2d",
         "groups, unequal padding",
@@ -72,7 +74,7 @@ CALLS = [
     (
         "conv_transpose1d",
         "groups, dilated",
-        lambda x, w=normal(4, 3, 3): F.conv_transpose1d(x, w, groups=2, dilation=2),
+        lambda x: F.conv_transpose1d(x, T1, groups=2, dilation=2),
         X1,
     ),
     (
@@ -85,19 +87,19 @@ CALLS = [
     (
         "conv_transpose2d",
         "depthwise, constant weight",
-        lambda x, w=normal(4, 1, 4, 4): F.conv_transpose2d(x, w, stride=2, padding=1, groups=4),
+        lambda x: F.conv_transpose2d(x, T2, stride=2, padding=1, groups=4),
         X2,
     ),
     (
         "conv_transpose2d",
         "padding larger than kernel",
-        lambda x, w=normal(4, 3, 2, 2): F.conv_transpose2d(x, w, padding=2),
+        lambda x: F.conv_transpose2d(x, T2_SMALL, padding=2),
         X2,
     ),
     (
         "conv_transpose3d",
         "stride",
-        lambda x, w=normal(4, 2, 2, 2, 2): F.conv_transpose3d(x, w, stride=2),
+        lambda x: F.conv_transpose3d(x, T3, stride=2),
         X3,
     ),
     ("convolution", "", convolution, X2, W2),
@@ -118,7 +120,7 @@ CALLS = [
     (
         "_convolution",
         "",
-        lambda x, w: torch._convolution(
+        lambda x, w: torch.ops.aten._convolution(
             x, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, False, False, True, True
         ),
         X2,
@@ -127,7 +129,7 @@ CALLS = [
     (
         "_convolution_mode",
         "same",
-        lambda x, w: torch._convolution_mode(x, w, None, [1, 1], "same", [1, 1], 1),
+        lambda x, w: torch.ops.aten._convolution_mode(x, w, None, [1, 1], "same", [1, 1], 1),
         X2,
         W2,
     ),

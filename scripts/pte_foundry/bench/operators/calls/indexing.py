@@ -134,7 +134,7 @@ CALLS = [
     ("linalg_vector_norm", "zero", lambda x: torch.linalg.vector_norm(x, 0, dim=1), torch.eye(3)),
     ("linalg_vector_norm", "large", lambda x: torch.linalg.vector_norm(x, dim=1), X * 200),
     ("logsumexp", "wide range", lambda x: x.logsumexp(1), X * 30),
-    ("_logcumsumexp", "", lambda x: torch._logcumsumexp(x, 1), X),
+    ("_logcumsumexp", "", lambda x: torch.ops.aten._logcumsumexp(x, 1), X),
     ("logcumsumexp", "", lambda x: x.logcumsumexp(1), X),
     ("repeat_interleave", "number", lambda x: x.repeat_interleave(2, 1), X),
     ("repeat_interleave", "flattened", lambda x: x.repeat_interleave(3), X),

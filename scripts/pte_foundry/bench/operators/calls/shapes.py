@@ -6,6 +6,7 @@ from pte_foundry.bench.operators.calls.inputs import booleans, integers, normal
 
 aten = torch.ops.aten
 X = normal(2, 3, 4)
+WEIGHT, BIAS = normal(5, 4), normal(5)
 
 
 def item_as_index(x, i):
@@ -41,8 +42,13 @@ CALLS = [
     ("type_as", "", lambda x, y: x.type_as(y), integers(0, 9, 5), X),
     ("numpy_T", "", lambda x: x.T, X[0]),
     ("_local_scalar_dense", "as an index", item_as_index, X, torch.tensor(1)),
-    ("_shape_as_tensor", "", lambda x: torch._shape_as_tensor(x) + 1, X),
-    ("_reshape_from_tensor", "", lambda x: torch._reshape_from_tensor(x, torch.tensor([6, 4])), X),
+    ("_shape_as_tensor", "", lambda x: torch.ops.aten._shape_as_tensor(x) + 1, X),
+    (
+        "_reshape_from_tensor",
+        "",
+        lambda x: torch.ops.aten._reshape_from_tensor(x, torch.tensor([6, 4])),
+        X,
+    ),
     ("_unsafe_view", "", lambda x: aten._unsafe_view(x, [6, 4]), X),
     ("view", "minus one", lambda x: x.view(2, -1), X),
     ("reshape", "rank 6", lambda x: x.reshape(1, 2, 3, 1, 2, 2) * 2, X),
@@ -105,7 +111,7 @@ CALLS = [
     (
         "linear",
         "constant weight",
-        lambda x, w=normal(5, 4), b=normal(5): torch.nn.functional.linear(x, w, b),
+        lambda x: torch.nn.functional.linear(x, WEIGHT, BIAS),
         X,
     ),
     ("linear", "rank 1", torch.nn.functional.linear, normal(4), normal(5, 4)),
