@@ -6,6 +6,8 @@ version that it stands against, what it repairs or uses, and when it can be remo
 that what it relies on is still there, and fail when the lock moves to another version.
 ``versions.assert_pinned`` compares the installed versions with the lock before a build and a step.
 
+coremltools_complex_views (coremltools 9.0)
+    Converts the real view of a complex tensor. Such programs are refused otherwise.
 coremltools_default_arguments (coremltools 9.0)
     Fills in the arguments that a call leaves out. Such calls are refused otherwise.
 coremltools_imports (coremltools 9.0)

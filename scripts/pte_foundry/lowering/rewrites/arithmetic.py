@@ -33,6 +33,14 @@ def clamp(
     return aten.minimum.default(aten.maximum.default(x, least), most)
 
 
+def cross(x: torch.Tensor, y: torch.Tensor, dim: int | None = None) -> torch.Tensor:
+    """The product along the first dimension of three: the converter wants its number."""
+    if dim is not None:
+        return NotImplemented
+    shape = torch.broadcast_shapes(x.shape, y.shape)
+    return aten.cross.default(x, y, list(shape).index(3))
+
+
 def elu(
     x: torch.Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1
 ) -> torch.Tensor:
@@ -88,6 +96,7 @@ REWRITES = {
     aten.clamp.Tensor: clamp,
     aten.clip.Tensor: clamp,
     aten.constant_pad_nd.default: lambda x, widths, value=0: pad(x, widths, "constant", value),
+    aten.cross.default: cross,
     aten.elu.default: elu,
     aten.instance_norm.default: instance_norm,
     aten.pad.default: pad,
