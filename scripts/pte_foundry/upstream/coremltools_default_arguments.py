@@ -37,11 +37,9 @@ def completed_arguments() -> Iterator[None]:
         return made
 
     def get_inputs(context: Any, node: Any, expected: Any = None, min_expected: Any = None) -> Any:
-        counts = expected.get(context.frontend) if isinstance(expected, dict) else expected
-        counts = [counts] if isinstance(counts, int) else list(counts or ())
-        missing = min((count - len(node.inputs) for count in counts), default=0, key=abs)
+        missing = _missing(len(node.inputs), *(_of(context, n) for n in (expected, min_expected)))
         omitted = getattr(node, _OMITTED, [])
-        if 0 < missing <= len(omitted) and len(node.inputs) not in counts:
+        if 0 < missing <= len(omitted):
             node.inputs = [*node.inputs, *omitted[:missing]]
         return get(context, node, expected, min_expected)
 
@@ -52,10 +50,24 @@ def completed_arguments() -> Iterator[None]:
         yield
 
 
+def _of(context: Any, numbers: Any) -> list[int]:
+    """Returns the numbers of arguments that a converter allows; none if it does not count them."""
+    if isinstance(numbers, dict):
+        numbers = numbers.get(context.frontend)
+    return [numbers] if isinstance(numbers, int) else list(numbers or ())
+
+
+def _missing(given: int, exact: list[int], least: list[int]) -> int:
+    """Returns how many arguments are to be added to those that a call gives."""
+    if exact and given not in exact:
+        return min((number - given for number in exact if number > given), default=0)
+    return max((number - given for number in least), default=0)
+
+
 def _omitted(node: Node) -> list[Any]:
-    """Returns the default values of the positional arguments that a call leaves out."""
+    """Returns the default values of the arguments that a call leaves out, in order."""
     schema = getattr(node.target, "_schema", None)
     if schema is None:
         return []
-    positional = [argument for argument in schema.arguments if not argument.kwarg_only]
-    return [a.default_value for a in positional[len(node.args) :] if a.name not in node.kwargs]
+    later = schema.arguments[len(node.args) :]
+    return [argument.default_value for argument in later if argument.name not in node.kwargs]

@@ -39,6 +39,9 @@ RANDOM = {
 }
 """Operators whose values are random or undefined in torch's samples."""
 
+TIED = {"argmax", "argmin", "argsort", "max", "min", "sort", "topk"}
+"""Operators that may give the place of any of several equal elements: no samples of integers."""
+
 WEIGHTED = {
     "batch_norm",
     "conv1d",
@@ -129,6 +132,8 @@ def registered() -> list[str]:
 def of_torch(operator: str, infos: Iterable[Any]) -> Iterator[Pattern]:
     """Yields patterns of an operator from torch's own samples: a few that differ in structure."""
     for dtype, wanted in SAMPLES.items():
+        if operator in TIED and not dtype.is_floating_point:
+            continue
         different: dict[str, tuple] = {}
         for info in infos:
             for args, kwargs in torch_operator_samples.samples(info, dtype):

@@ -116,6 +116,14 @@ def rounded(x: torch.Tensor, precision: str) -> torch.Tensor:
     return x.half().to(x.dtype) if lossy else x
 
 
+def representable(x: torch.Tensor, precision: str) -> torch.Tensor:
+    """Returns a tensor with infinities for what is beyond the range of the precision."""
+    if precision != "float16" or not x.is_floating_point():
+        return x
+    beyond = x.abs() > torch.finfo(torch.float16).max
+    return torch.where(beyond, x.sign() * float("inf"), x)
+
+
 def calls(program: ExportedProgram) -> list[torch.fx.Node]:
     """Returns the calls of operators in a program."""
     return [node for node in program.graph.nodes if hasattr(node.target, "__name__")]
@@ -155,15 +163,16 @@ def difference(
     if len(expected) != len(found):
         return f"{len(found)} outputs, expected {len(expected)}"
     for number, (theirs, ours) in enumerate(zip(expected, found, strict=True)):
-        problem = _difference(theirs, ours, LEAST_DB[precision], random)
+        problem = _difference(theirs, ours, precision, random)
         if problem:
             return f"output {number}: {problem}" if len(expected) > 1 else problem
     return None
 
 
 def _difference(
-    expected: torch.Tensor, found: torch.Tensor, least_db: float, random: bool
+    expected: torch.Tensor, found: torch.Tensor, precision: str, random: bool
 ) -> str | None:
+    expected = representable(expected, precision)
     if expected.shape != found.shape:
         return f"shape {tuple(found.shape)}, expected {tuple(expected.shape)}"
     if expected.dtype != found.dtype:
@@ -181,7 +190,7 @@ def _difference(
     if noise == 0:
         return None
     db = 10 * torch.tensor(signal / noise).log10().item()
-    if db >= least_db:
+    if db >= LEAST_DB[precision]:
         return None
     return f"{db:.0f} dB, error {error.abs().max():.3g} of {exact.abs().max():.3g}"
 

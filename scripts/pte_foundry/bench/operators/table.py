@@ -29,7 +29,8 @@ Argument patterns are PyTorch's own samples, and calls in `bench/operators/calls
 - **repaired**: right here; refused, broken or wrong with ExecuTorch and coremltools alone.
 - **outside**: right, but ExecuTorch keeps an operator out of the delegate.
 - **refused**: lowering fails, with the reason given.
-- **no program**: `torch.export` refuses it, or eager PyTorch does.
+- **differs**: the outputs are not PyTorch's, for a reason in Core ML's own definitions.
+- **no program**: `torch.export` refuses it, or it has no output to compare.
 - **wrong**, **broken**: the outputs are wrong, or the program cannot be executed. There is none.
 
 An operator is listed once if all its patterns are right, else with each pattern. Precision is that

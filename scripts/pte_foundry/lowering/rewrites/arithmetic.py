@@ -85,9 +85,9 @@ def pad(
     return aten.constant_pad_nd.default(x, widths, value or 0) if any(widths) else x
 
 
-def rsub(x: torch.Tensor, other: torch.Tensor, *, alpha: float = 1) -> torch.Tensor:
-    """The difference with its factor, which the converter ignores."""
-    return NotImplemented if alpha == 1 else aten.sub.Tensor(other, aten.mul.Tensor(x, alpha))
+def rsub(x: torch.Tensor, other: torch.Tensor | float, alpha: float = 1) -> torch.Tensor:
+    """The difference with its factor, which the converter ignores or refuses."""
+    return NotImplemented if alpha == 1 else aten.add.Tensor(aten.mul.Tensor(x, -alpha), other)
 
 
 REWRITES = {
@@ -100,6 +100,7 @@ REWRITES = {
     aten.elu.default: elu,
     aten.instance_norm.default: instance_norm,
     aten.pad.default: pad,
+    aten.rsub.Scalar: rsub,
     aten.rsub.Tensor: rsub,
     aten.true_divide.Tensor: aten.div.Tensor,
 }

@@ -34,6 +34,8 @@ FLOAT_FUNCTIONS = (
 )
 """Functions of floating-point numbers, to which torch converts integers and booleans."""
 
+ROUNDINGS = (aten.ceil.default, aten.floor.default, aten.round.default)
+
 FLOAT_FUNCTIONS_WITH_DTYPE = (aten.softmax.int, aten.log_softmax.int)
 
 OF_BOOLEANS = (
@@ -72,6 +74,11 @@ def in_floating_point(operator: OpOverload) -> Callable[..., Any]:
     return rewrite
 
 
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    """An integer as it is: the converter passes it to an operation on floating-point numbers."""
+    return NotImplemented if x.is_floating_point() else aten.clone.default(x)
+
+
 def in_dtype(operator: OpOverload) -> Callable[..., Any]:
     """The function of the converted number: the converter ignores ``dtype``."""
 
@@ -108,6 +115,7 @@ def in_integers(operator: OpOverload) -> Callable[..., Any]:
 
 REWRITES = {
     **{op: in_floating_point(op) for op in FLOAT_FUNCTIONS},
+    **dict.fromkeys(ROUNDINGS, rounded),
     **{op: in_dtype(op) for op in FLOAT_FUNCTIONS_WITH_DTYPE},
     **{op: in_integers(op) for op in OF_BOOLEANS},
 }

@@ -31,7 +31,7 @@ def with_batch(operator: OpOverload, rank: int) -> Callable[..., Any]:
 def matmul(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Vectors as matrices with one row or column: the converter fails on vectors."""
     if x.dim() == y.dim() == 1:
-        return aten.sum.default(aten.mul.Tensor(x, y))
+        return aten.sum.default(aten.mul.Tensor(x, y), dtype=x.dtype)
     if y.dim() == 1:
         return aten.squeeze.dims(aten.matmul.default(x, aten.unsqueeze.default(y, -1)), [-1])
     if x.dim() == 1:
