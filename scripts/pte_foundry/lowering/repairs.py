@@ -10,12 +10,14 @@ from pte_foundry.upstream.coremltools_division import whole_divisions
 from pte_foundry.upstream.coremltools_int16_pass import kept_integers
 from pte_foundry.upstream.coremltools_noop_pass import kept_floors
 from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
+from pte_foundry.upstream.coremltools_twin_outputs import single_outputs
 
 REPAIRS = (
     completed_arguments,
     converted_complex_views,
     kept_floors,
     kept_integers,
+    single_outputs,
     sound_batch_norms,
     sound_reshapes,
     whole_divisions,

@@ -6,12 +6,20 @@ version that it stands against, what it repairs or uses, and when it can be remo
 that what it relies on is still there, and fail when the lock moves to another version.
 ``versions.assert_pinned`` compares the installed versions with the lock before a build and a step.
 
+coremltools_batchnorm_pass (coremltools 9.0)
+    Keeps a multiplication that repeats its channel. A program that cannot run otherwise.
 coremltools_complex_views (coremltools 9.0)
     Converts the real view of a complex tensor. Such programs are refused otherwise.
 coremltools_default_arguments (coremltools 9.0)
     Fills in the arguments that a call leaves out. Such calls are refused otherwise.
+coremltools_division (coremltools 9.0)
+    Divides integers as integers. Wrong numbers in float16 otherwise.
 coremltools_imports (coremltools 9.0)
     Imports coremltools without the optional packages that it looks for. A third of a step's start.
+coremltools_int16_pass (coremltools 9.0)
+    Keeps 32-bit integers that may not fit into 16 bits. Wrong numbers otherwise.
+coremltools_noop_pass (coremltools 9.0)
+    Keeps the floor of a division by one. Wrong numbers otherwise.
 coremltools_operators (coremltools 9.0)
     The torch operators that coremltools' frontend can convert.
 coremltools_program_checks (coremltools 9.0)
@@ -20,6 +28,8 @@ coremltools_protobuf (coremltools 9.0)
     Core ML's protobuf classes without the rest of coremltools. 0.05 s instead of 7.6 s.
 coremltools_reshape_pass (coremltools 9.0)
     Keeps a reshape between two different quantization scales. Wrong numbers otherwise.
+coremltools_twin_outputs (coremltools 9.0)
+    Gives every output of a Core ML program a name of its own.
 executorch_annotators (executorch 1.5.1)
     Annotates with our filters: upstream's match no exported program.
 executorch_caches (executorch 1.5.1)

@@ -50,7 +50,7 @@ def _of_integers(converter: Callable[[Any, Any], None]) -> Callable[[Any, Any], 
     def convert(context: Any, node: Any) -> None:
         x, y, *rest = frontend._get_inputs(context, node)
         mode = frontend._get_kwinputs(context, node, "rounding_mode", default=rest or [None])[0]
-        rounding = getattr(mode, "val", None) or default
+        rounding = getattr(mode, "val", mode) or default
         if rounding not in ("floor", "trunc") or not all(types.is_int(v.dtype) for v in (x, y)):
             converter(context, node)
             return

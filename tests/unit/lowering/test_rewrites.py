@@ -4,13 +4,15 @@ Each case is a call that upstream alone lowers to wrong numbers or refuses. Once
 right, the case fails: remove its rewrite.
 """
 
+import itertools
 
 import pytest
 import torch
+from pte_foundry.lowering import edge_program, rewrites
 from torch import nn
 from torch.nn import functional as F
 
-from tests.unit.lowering.both_ways import decibels, ours, target, upstream
+from tests.unit.lowering.both_ways import decibels, exported, ours, target, upstream
 
 aten = torch.ops.aten
 
@@ -52,11 +54,13 @@ def gqa(query, key, value, mask=None, **options):
 CASES = {
     "encoder, padding": (lambda x, m: ENCODER(x, src_key_padding_mask=m), (TOKENS, PADDED)),
     "encoder, padding and mask": (
-        lambda x, p, m: ENCODER(x, m, src_key_padding_mask=p),
+        lambda x, p, m: ENCODER(x, m, src_key_padding_mask=p, is_causal=False),
         (TOKENS, PADDED, LATER),
     ),
     "decoder": (
-        lambda x, y, p: DECODER(x, y, tgt_mask=LATER, memory_key_padding_mask=p),
+        lambda x, y, p: DECODER(
+            x, y, tgt_mask=LATER, memory_key_padding_mask=p, tgt_is_causal=False
+        ),
         (TOKENS, TOKENS + 1, PADDED),
     ),
     "multihead, padding": (
@@ -79,7 +83,7 @@ CASES = {
     ),
     "gqa": (gqa, GROUPED),
     "gqa, causal, scale": (lambda *qkv: gqa(*qkv, is_causal=True, scale=0.5), GROUPED),
-    "gqa, bool mask": (gqa, (*GROUPED, padding(3, 4, 5, 6, 7, of=7))),
+    "gqa, bool mask": (gqa, (*GROUPED, ~padding(3, 4, 5, 6, 7, of=7))),
     "gqa, float mask": (gqa, (*GROUPED, normal(5, 7))),
     "gqa, rank 5": (gqa, tuple(x.reshape(1, *x.shape) for x in GROUPED)),
     "rms_norm, spikes, zeros, tiny rows": (
@@ -88,7 +92,14 @@ CASES = {
     ),
     "rms_norm, no epsilon": (lambda x: F.rms_norm(x, [8]), (TOKENS,)),
     "rms_norm, two dimensions": (nn.RMSNorm([5, 8], eps=1e-5), (spiky(3, 5, 8),)),
-    "avg_pool1d, overhang": (lambda x: F.avg_pool1d(x, 2, 3, ceil_mode=True), (SIGNAL,)),
+    "avg_pool1d, overhang": (lambda x: F.avg_pool1d(x, 2, 2, ceil_mode=True), (SIGNAL,)),
+    "pools, a window too many": (
+        lambda x: (
+            F.avg_pool1d(x, 2, 3, ceil_mode=True),
+            F.max_pool1d(x, 2, 3, ceil_mode=True),
+        ),
+        (SIGNAL,),
+    ),
     "avg_pool2d, overhang": (lambda x: F.avg_pool2d(x, 2, 3, ceil_mode=True), (IMAGE,)),
     "avg_pool2d, overhang and padding": (
         lambda x: F.avg_pool2d(x, (3, 4), (2, 3), (1, 2), ceil_mode=True),
@@ -116,6 +127,11 @@ CASES = {
         lambda x: F.interpolate(x, scale_factor=(0.4, 1.7), mode="bilinear", antialias=True),
         (IMAGE,),
     ),
+    "bilinear by factors": (
+        lambda x: F.interpolate(x, scale_factor=(0.4, 1.7), mode="bilinear"),
+        (IMAGE,),
+    ),
+    "linear by a factor": (lambda x: F.interpolate(x, scale_factor=1.7, mode="linear"), (SIGNAL,)),
     "antialias, bicubic": (
         lambda x: F.interpolate(x, (3, 5), mode="bicubic", antialias=True),
         (IMAGE,),
@@ -149,8 +165,6 @@ CASES = {
     ),
     "roll of all": (lambda x: torch.roll(x, 3), (TOKENS,)),
 }
-# Core ML divides these as measured, not as torch does; the interpreter has to follow it.
-MEASURED = ("avg_pool1d, overhang", "avg_pool2d, overhang", "avg_pool2d, overhang and padding")
 
 
 def fault(case):
@@ -172,3 +186,58 @@ def test_upstream_still_has_the_fault(name):
 @pytest.mark.parametrize(("precision", "least"), [("float32", 90), ("float16", 50)])
 def test_a_rewritten_call_is_right(name, precision, least):
     assert decibels(ours, *CASES[name], target(precision)) >= least
+
+
+def test_zeros_of_a_dynamic_infinite_tensor_are_zeros():
+    """The converter computes them as ``x - x``."""
+    x = torch.full((3, 4), -torch.inf)
+    dynamic = ((({0: torch.export.Dim("n", min=2, max=9)}),),)
+    case = (lambda x: torch.zeros_like(x) + 1, (x,), target(), [(x[:2],)], dynamic)
+    assert decibels(ours, *case) > 90
+    assert decibels(upstream, *case) == -float("inf")
+
+
+def test_an_operator_that_stays_outside_of_core_ml_is_not_rewritten():
+    name = "aten.reciprocal.default"
+    assert aten.reciprocal.default in rewrites.without([])
+    assert aten.reciprocal.default not in rewrites.without([name])
+    program = exported(lambda x: x.reciprocal(), (TOKENS,))
+    assert name in edge_program.make(program, [name]).debug_handles.values()
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_poolings_keep_torchs_windows(rank):
+    """All sizes, kernels, strides and paddings: shapes and numbers in torch."""
+    pool = [aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default][rank - 1]
+    rewrite = rewrites.TABLE[pool]
+    changed = 0
+    options = itertools.product(
+        (4, 5, 7), (1, 2, 3), (1, 2, 3, 4), (0, 1), (True, False), (None, 5)
+    )
+    for size, kernel, stride, pad, include, divisor in options:
+        if pad * 2 > kernel or (rank == 1 and divisor):
+            continue
+        x = normal(1, 2, *range(size, size + rank)).double()
+        call = (x, [kernel] * rank, [stride] * rank, [pad] * rank, True, include)
+        call += (divisor,) if rank > 1 else ()
+        result = rewrite(*call)
+        if result is not NotImplemented:
+            changed += 1
+            torch.testing.assert_close(result, pool(*call))
+    assert changed > 10
+
+
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_antialiased_resampling_is_torchs(mode, corners):
+    operator = getattr(aten, f"_upsample_{mode}2d_aa").default
+    for size, wanted in itertools.product([(7, 9), (1, 5), (30, 3)], [(3, 5), (20, 11), (1, 1)]):
+        call = normal(1, 2, *size), wanted, corners
+        torch.testing.assert_close(rewrites.TABLE[operator](*call), operator(*call))
+
+
+def test_antialiasing_of_a_dynamic_size_is_refused_with_the_fix():
+    size = {2: torch.export.Dim("height", min=4, max=9)}
+    program = exported(CASES["antialias, bilinear"][0], (IMAGE,), ((size,),))
+    with pytest.raises(edge_program.EdgeError, match="static height and width"):
+        edge_program.make(program, [])

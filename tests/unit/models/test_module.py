@@ -324,3 +324,29 @@ def test_modules_table_names_types_as_users_write_them():
     assert rows["1.0"]["type"].endswith("._Scaled")
     assert rows["1.1"]["weight"] is None
     assert "torch.nn.Module" not in {name for row in rows.values() for name in row["types"]}
+
+
+ENCODER = """
+def build(weights):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    return nn.TransformerEncoder(layer, 1).eval().requires_grad_(False)
+
+def example_inputs():
+    return (torch.ones(2, 3, 4), torch.tensor([[False, True, True], [False, False, True]]))
+"""
+
+
+def test_the_reference_of_a_padded_transformer_is_what_torch_exports(load):
+    """In eval mode torch's encoder gives zeros for padding, unless it is exported."""
+    model = load(append=ENCODER.replace("(weights)", "()"))
+    module = model.build()
+    encode = type(
+        "Encode", (nn.Module,), {"forward": lambda self, x, pad: self.inner(x, None, pad)}
+    )
+    wrapped = encode()
+    wrapped.inner = module
+    program = torch.export.export(wrapped, model.example_inputs(), strict=False)
+    sample = model.example_inputs()
+    torch.testing.assert_close(program.module()(*sample), model.run(wrapped, sample)[0])
+    assert model.run(wrapped, sample)[0][0, 2].abs().sum() > 0

@@ -105,8 +105,6 @@ def reaches(source: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"import of {text}"
             case ast.keyword(arg=str(name)) if PRIVATE.match(name) and name not in own:
                 yield node.lineno, f"argument {name}"
-            case ast.Attribute(value=ast.Name(id="aten") | ast.Attribute(attr="aten")):
-                pass  # ATen's operators are public, whatever their names
             case ast.Attribute(value=value, attr=name) if PRIVATE.match(name):
                 library = names.get(root(value), "")
                 if name not in own and (not library or upstream(library)):

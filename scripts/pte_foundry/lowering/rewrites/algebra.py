@@ -4,7 +4,10 @@ import math
 
 import torch
 
+from pte_foundry.upstream.torch_operators import operator
+
 aten = torch.ops.aten
+to_copy = operator("aten._to_copy.default")
 
 SMALLEST = 2.0**-14  # the smallest normal number of float16
 
@@ -19,9 +22,7 @@ def atan2(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return NotImplemented
     height, width = aten.abs.default(y), aten.abs.default(x)
     longer = aten.maximum.default(height, width)
-    divisor = aten.add.Tensor(
-        longer, aten._to_copy.default(aten.eq.Scalar(longer, 0), dtype=longer.dtype)
-    )
+    divisor = aten.add.Tensor(longer, to_copy(aten.eq.Scalar(longer, 0), dtype=longer.dtype))
     angle = aten.atan.default(aten.div.Tensor(aten.minimum.default(height, width), divisor))
     angle = aten.where.self(aten.gt.Tensor(height, width), _less(math.pi / 2, angle), angle)
     angle = aten.where.self(aten.lt.Scalar(x, 0), _less(math.pi, angle), angle)
@@ -76,7 +77,7 @@ def mean(
     """The mean of the converted numbers: the converter ignores ``dtype``, so it rounds integers."""
     if dtype in (None, x.dtype):
         return NotImplemented
-    return aten.mean.dim(aten._to_copy.default(x, dtype=dtype), dim, keepdim)
+    return aten.mean.dim(to_copy(x, dtype=dtype), dim, keepdim)
 
 
 def reciprocal(x: torch.Tensor) -> torch.Tensor:

@@ -70,6 +70,18 @@ def instance_norm(
     )
 
 
+def nan_to_num(
+    x: torch.Tensor, nan: float | None = None, most: float | None = None, least: float | None = None
+) -> torch.Tensor:
+    """An integer as it is, and a scalar as a vector: the converter scatters into a vector."""
+    if not x.is_floating_point():
+        return aten.clone.default(x)
+    if x.dim():
+        return NotImplemented
+    vector = aten.reshape.default(x, [1])
+    return aten.reshape.default(aten.nan_to_num.default(vector, nan, most, least), [])
+
+
 def pad(
     x: torch.Tensor, widths: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> torch.Tensor:
@@ -99,6 +111,7 @@ REWRITES = {
     aten.cross.default: cross,
     aten.elu.default: elu,
     aten.instance_norm.default: instance_norm,
+    aten.nan_to_num.default: nan_to_num,
     aten.pad.default: pad,
     aten.rsub.Scalar: rsub,
     aten.rsub.Tensor: rsub,

@@ -2,6 +2,8 @@
 
 import torch
 
+from pte_foundry.upstream.torch_operators import operator
+
 aten = torch.ops.aten
 
 
@@ -44,8 +46,8 @@ def logcumsumexp(x: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 REWRITES = {
-    aten._log_softmax.default: lambda x, dim, half_to_float: log_softmax(x, dim),
-    aten._logcumsumexp.default: logcumsumexp,
+    operator("aten._log_softmax.default"): lambda x, dim, half_to_float: log_softmax(x, dim),
+    operator("aten._logcumsumexp.default"): logcumsumexp,
     aten.expm1.default: expm1,
     aten.log_softmax.int: log_softmax,
     aten.logcumsumexp.default: logcumsumexp,

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from pte_foundry.upstream.torch_operators import operator
+
 aten = torch.ops.aten
 
 Filter = Callable[[torch.Tensor], torch.Tensor]
@@ -117,10 +119,10 @@ def _by_factors(kernel: Filter) -> Callable[..., torch.Tensor]:
 
 
 REWRITES = {
-    aten._upsample_bilinear2d_aa.default: _by_scales(_triangle),
-    aten._upsample_bilinear2d_aa.vec: _by_factors(_triangle),
-    aten._upsample_bicubic2d_aa.default: _by_scales(_cubic),
-    aten._upsample_bicubic2d_aa.vec: _by_factors(_cubic),
+    operator("aten._upsample_bilinear2d_aa.default"): _by_scales(_triangle),
+    operator("aten._upsample_bilinear2d_aa.vec"): _by_factors(_triangle),
+    operator("aten._upsample_bicubic2d_aa.default"): _by_scales(_cubic),
+    operator("aten._upsample_bicubic2d_aa.vec"): _by_factors(_cubic),
     aten.upsample_bilinear2d.vec: linear,
     aten.upsample_linear1d.vec: linear,
 }

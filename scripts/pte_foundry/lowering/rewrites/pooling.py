@@ -1,6 +1,7 @@
 """Rewrites of poolings."""
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -8,9 +9,11 @@ import torch
 
 aten = torch.ops.aten
 
+Pool = Callable[..., torch.Tensor]
+
 
 def avg_pool(
-    pool: Callable[..., torch.Tensor],
+    pool: Pool,
     x: torch.Tensor,
     kernel_size: Sequence[int],
     stride: Sequence[int] = (),
@@ -33,37 +36,77 @@ def avg_pool(
     """
     kernel, padding = _of_each(kernel_size, rank), _of_each(padding, rank)
     stride = _of_each(stride or kernel, rank)
-    sizes = list(x.shape[-rank:])
-    static = all(isinstance(size, int) for size in sizes)
-    if divisor_override is not None:
-        ratio = math.prod(kernel) / divisor_override
-        if not ceil_mode:
-            return aten.mul.Tensor(pool(x, kernel, stride, padding), ratio)
-        if not static:
-            return NotImplemented  # the converter refuses it
-        ends = [_end(*each) for each in zip(sizes, kernel, stride, padding, strict=True)]
-        return aten.mul.Tensor(pool(_padded(x, padding, ends), kernel, stride), ratio)
-    if not (ceil_mode and count_include_pad):
+    if divisor_override is None and not ceil_mode:
         return NotImplemented
-    ends = [size + 2 * pad for size, pad in zip(sizes, padding, strict=True)]
-    if static:
-        last = [_end(*each) for each in zip(sizes, kernel, stride, padding, strict=True)]
-        if all(window <= end for window, end in zip(last, ends, strict=True)):
-            return NotImplemented
-        ends = [min(each) for each in zip(last, ends, strict=True)]
-    return pool(_padded(x, padding, ends), kernel, stride, [0] * rank, True, False)
+    ends = _ends(x.shape[-rank:], kernel, stride, padding) if ceil_mode else None
+    if divisor_override is not None:
+        if ceil_mode and not ends:
+            return NotImplemented  # the converter refuses it
+        image, rest = (_padded(x, padding, ends), [0] * rank) if ends else (x, padding)
+        ratio = math.prod(kernel) / divisor_override
+        return aten.mul.Tensor(pool(image, kernel, stride, rest), ratio)
+    image = _without_last_window(x, ends, padding)
+    borders = [size + 2 * pad for size, pad in zip(image.shape[-rank:], padding, strict=True)]
+    if count_include_pad and not (ends and all(map(operator.le, ends, borders))):
+        stops = [min(each) for each in zip(ends or borders, borders, strict=True)]
+        return pool(_padded(image, padding, stops), kernel, stride, [0] * rank, True, False)
+    if image is x:
+        return NotImplemented
+    return pool(image, kernel, stride, padding, True, count_include_pad)
+
+
+def max_pool(
+    pool: Pool,
+    x: torch.Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+    *,
+    rank: int,
+) -> torch.Tensor:
+    """Maximum pooling in ceil mode without the window that torch does not have."""
+    kernel, padding = _of_each(kernel_size, rank), _of_each(padding, rank)
+    stride = _of_each(stride or kernel, rank)
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, _of_each(dilation, rank), strict=True)]
+    ends = _ends(x.shape[-rank:], reach, stride, padding) if ceil_mode else None
+    image = _without_last_window(x, ends, padding)
+    if image is x:
+        return NotImplemented
+    return pool(image, kernel, stride, padding, dilation, True)
 
 
 def _of_each(numbers: Sequence[int], rank: int) -> list[int]:
     return list(numbers) * (rank if len(numbers) == 1 else 1)
 
 
-def _end(size: int, kernel: int, stride: int, pad: int) -> int:
-    """Where the last window of a ceil mode pooling ends, from the start of the left padding."""
-    steps = -(-(size + 2 * pad - kernel) // stride)
-    if steps * stride >= size + pad:  # torch has no window that starts in the right padding
-        steps -= 1
-    return steps * stride + kernel
+def _ends(
+    sizes: Sequence[int], kernel: list[int], stride: list[int], padding: list[int]
+) -> list[int] | None:
+    """Where the last windows in ceil mode end, from the start of the padding; None if dynamic."""
+    if not all(isinstance(size, int) for size in sizes):
+        return None
+    ends = []
+    for size, length, step, pad in zip(sizes, kernel, stride, padding, strict=True):
+        steps = -(-(size + 2 * pad - length) // step)
+        if steps * step >= size + pad:  # torch has no window that starts in the right padding
+            steps -= 1
+        ends.append(steps * step + length)
+    return ends
+
+
+def _without_last_window(
+    x: torch.Tensor, ends: list[int] | None, padding: list[int]
+) -> torch.Tensor:
+    """The image up to the end of torch's last window.
+
+    The converter adds a window that starts behind an image without padding.
+    """
+    for dim, (end, pad) in enumerate(zip(ends or (), padding, strict=False), start=-len(padding)):
+        if not pad and end < x.shape[dim]:
+            x = aten.slice.Tensor(x, dim, 0, end)
+    return x
 
 
 def _padded(x: torch.Tensor, starts: list[int], ends: list[int]) -> torch.Tensor:
@@ -78,7 +121,10 @@ def _padded(x: torch.Tensor, starts: list[int], ends: list[int]) -> torch.Tensor
 
 
 REWRITES = {
-    aten.avg_pool1d.default: partial(avg_pool, aten.avg_pool1d.default, rank=1),
-    aten.avg_pool2d.default: partial(avg_pool, aten.avg_pool2d.default, rank=2),
-    aten.avg_pool3d.default: partial(avg_pool, aten.avg_pool3d.default, rank=3),
+    pool: partial(rewrite, pool, rank=rank)
+    for rewrite, pools in (
+        (avg_pool, (aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default)),
+        (max_pool, (aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default)),
+    )
+    for rank, pool in enumerate(pools, start=1)
 }

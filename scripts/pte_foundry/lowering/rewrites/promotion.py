@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 
+from pte_foundry.upstream import torch_operators
 from pte_foundry.upstream.torch_operators import OpOverload
 
 aten = torch.ops.aten
+to_copy = torch_operators.operator("aten._to_copy.default")
 
 FLOAT_FUNCTIONS = (
     aten.acos.default,
@@ -68,7 +70,7 @@ def in_floating_point(operator: OpOverload) -> Callable[..., Any]:
     def rewrite(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if x.is_floating_point() or x.is_complex():
             return NotImplemented
-        converted = aten._to_copy.default(x, dtype=torch.get_default_dtype())
+        converted = to_copy(x, dtype=torch.get_default_dtype())
         return operator(converted, *args, **kwargs)
 
     return rewrite
@@ -85,7 +87,7 @@ def in_dtype(operator: OpOverload) -> Callable[..., Any]:
     def rewrite(x: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:
         if dtype in (None, x.dtype):
             return NotImplemented
-        return operator(aten._to_copy.default(x, dtype=dtype), dim)
+        return operator(to_copy(x, dtype=dtype), dim)
 
     return rewrite
 
@@ -95,11 +97,11 @@ def in_integers(operator: OpOverload) -> Callable[..., Any]:
 
     def to_integer(value: Any) -> Any:
         boolean = isinstance(value, torch.Tensor) and value.dtype == torch.bool
-        return aten._to_copy.default(value, dtype=torch.int32) if boolean else value
+        return to_copy(value, dtype=torch.int32) if boolean else value
 
     def to_boolean(value: torch.Tensor) -> torch.Tensor:
         boolean = value.dtype == torch.int32  # indices are int64
-        return aten._to_copy.default(value, dtype=torch.bool) if boolean else value
+        return to_copy(value, dtype=torch.bool) if boolean else value
 
     def rewrite(*args: Any, **kwargs: Any) -> Any:
         tensors = [value for value in args if isinstance(value, torch.Tensor)]

@@ -41,7 +41,9 @@ def matmul(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def tile(x: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
     """``repeat``: the converter wants a number for each dimension."""
-    if len(dims) == x.dim() or not dims:
+    if not dims:
+        return aten.clone.default(x)
+    if len(dims) == x.dim():
         return NotImplemented
     return aten.repeat.default(x, [1] * (x.dim() - len(dims)) + list(dims))
 

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
+from pte_foundry.upstream import torch_operators
+
 aten = torch.ops.aten
+to_copy = torch_operators.operator("aten._to_copy.default")
 
 
 def affine_grid(theta: torch.Tensor, size: Sequence[int], align_corners: bool) -> torch.Tensor:
@@ -36,7 +39,7 @@ def nearest(
         return NotImplemented
     for dim, (size, factor) in enumerate(zip(old, factors, strict=True), start=-rank):
         places = aten.mul.Tensor(aten.arange.default(int(size * factor)), 1 / factor)
-        index = aten._to_copy.default(aten.floor.default(places), dtype=torch.int64)
+        index = to_copy(aten.floor.default(places), dtype=torch.int64)
         x = aten.index_select.default(x, dim, aten.clamp.default(index, 0, size - 1))
     return x
 

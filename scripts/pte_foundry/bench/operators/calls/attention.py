@@ -4,13 +4,14 @@ import torch
 from torch.nn import functional as F
 
 from pte_foundry.bench.operators.calls.inputs import booleans, integers, normal, spiky, uniform
+from pte_foundry.upstream.torch_operators import operator
 
 sdpa = F.scaled_dot_product_attention
 QKV = (normal(1, 2, 3, 4), normal(1, 2, 5, 4), normal(1, 2, 5, 4))
 SQUARE = (normal(1, 2, 5, 4), normal(1, 2, 5, 4), normal(1, 2, 5, 4))
 GROUPED = (normal(1, 4, 3, 8), normal(1, 2, 5, 8), normal(1, 2, 5, 8))
 MASK = booleans(1, 1, 3, 5) | (torch.arange(5) == 0)
-FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+FLASH = operator("aten._scaled_dot_product_flash_attention_for_cpu.default")
 
 CALLS = [
     ("scaled_dot_product_attention", "boolean mask", sdpa, *QKV, MASK),
@@ -118,7 +119,7 @@ CALLS = [
     (
         "_native_batch_norm_legit_no_training",
         "",
-        lambda x, m, v: torch.ops.aten._native_batch_norm_legit_no_training(
+        lambda x, m, v: operator("aten._native_batch_norm_legit_no_training.default")(
             x, None, None, m, v, 0.1, 1e-5
         )[0],
         normal(2, 4, 3, 3),
@@ -128,9 +129,9 @@ CALLS = [
     (
         "_native_batch_norm_legit",
         "no statistics",
-        lambda x: torch.ops.aten._native_batch_norm_legit.no_stats(x, None, None, True, 0.1, 1e-5)[
-            0
-        ],
+        lambda x: operator("aten._native_batch_norm_legit.no_stats")(
+            x, None, None, True, 0.1, 1e-5
+        )[0],
         normal(2, 4, 3, 3),
     ),
     ("nll_loss_nd", "", torch.ops.aten.nll_loss_nd, uniform(-3, 0, 4, 5), integers(0, 5, 4)),
@@ -159,26 +160,31 @@ CALLS = [
     ),
     ("log_softmax", "wide range", lambda x: x.log_softmax(-1), normal(3, 8, scale=30)),
     ("log_softmax", "small range", lambda x: x.log_softmax(1), normal(3, 8, 2)),
-    ("_softmax", "", lambda x: torch.ops.aten._softmax(x, -1, False), normal(3, 8)),
-    ("_log_softmax", "", lambda x: torch.ops.aten._log_softmax(x, 1, False), normal(3, 8)),
+    ("_softmax", "", lambda x: operator("aten._softmax.default")(x, -1, False), normal(3, 8)),
+    (
+        "_log_softmax",
+        "",
+        lambda x: operator("aten._log_softmax.default")(x, 1, False),
+        normal(3, 8),
+    ),
     (
         "_weight_norm",
         "",
-        lambda v, g: torch.ops.aten._weight_norm(v, g, 0),
+        lambda v, g: operator("aten._weight_norm.default")(v, g, 0),
         normal(3, 4),
         uniform(0.5, 2, 3, 1),
     ),
     (
         "_weight_norm",
         "last dimension",
-        lambda v, g: torch.ops.aten._weight_norm(v, g, 1),
+        lambda v, g: operator("aten._weight_norm.default")(v, g, 1),
         normal(3, 4),
         uniform(0.5, 2, 1, 4),
     ),
     (
         "_weight_norm_interface",
         "",
-        lambda v, g: torch.ops.aten._weight_norm_interface(v, g)[0],
+        lambda v, g: operator("aten._weight_norm_interface.default")(v, g)[0],
         normal(3, 4),
         uniform(0.5, 2, 3, 1),
     ),

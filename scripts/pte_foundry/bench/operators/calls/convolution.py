@@ -4,6 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from pte_foundry.bench.operators.calls.inputs import normal, uniform
+from pte_foundry.upstream.torch_operators import operator
 
 aten = torch.ops.aten
 X1, X2, X3 = normal(1, 4, 9), normal(1, 4, 7, 6), normal(1, 4, 5, 4, 4)
@@ -120,7 +121,7 @@ CALLS = [
     (
         "_convolution",
         "",
-        lambda x, w: torch.ops.aten._convolution(
+        lambda x, w: operator("aten._convolution.default")(
             x, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, False, False, True, True
         ),
         X2,
@@ -129,7 +130,9 @@ CALLS = [
     (
         "_convolution_mode",
         "same",
-        lambda x, w: torch.ops.aten._convolution_mode(x, w, None, [1, 1], "same", [1, 1], 1),
+        lambda x, w: operator("aten._convolution_mode.default")(
+            x, w, None, [1, 1], "same", [1, 1], 1
+        ),
         X2,
         W2,
     ),

@@ -4,6 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from pte_foundry.bench.operators.calls.inputs import booleans, distinct, integers, normal
+from pte_foundry.upstream.torch_operators import operator
 
 ROWS = integers(0, 4, 5)
 TABLE = normal(40_000, 2)
@@ -47,7 +48,7 @@ CALLS = [
     ("index", "broadcast", lambda x, i, j: x[i, j], X, integers(0, 4, 3, 1), integers(0, 6, 1, 2)),
     ("index", "booleans", lambda x, m: x[m].sum(), X, booleans(4, 6)),
     ("index", "of integers", lambda x, i: x[i], integers(0, 100_000, 6), ROWS),
-    ("_unsafe_index", "", lambda x, i: torch.ops.aten._unsafe_index(x, [i]), X, ROWS),
+    ("_unsafe_index", "", lambda x, i: operator("aten._unsafe_index.default")(x, [i]), X, ROWS),
     ("index_put", "rows", put(False), X, torch.tensor([2, 0]), normal(2, 6)),
     ("index_put", "added", put(True), X, torch.tensor([2, 0, 2]), normal(3, 6)),
     ("index_put", "scalar", put(False), X, torch.tensor([1, 3]), torch.tensor(5.0)),
@@ -138,7 +139,7 @@ CALLS = [
     ("linalg_vector_norm", "zero", lambda x: torch.linalg.vector_norm(x, 0, dim=1), torch.eye(3)),
     ("linalg_vector_norm", "large", lambda x: torch.linalg.vector_norm(x, dim=1), X * 200),
     ("logsumexp", "wide range", lambda x: x.logsumexp(1), X * 30),
-    ("_logcumsumexp", "", lambda x: torch.ops.aten._logcumsumexp(x, 1), X),
+    ("_logcumsumexp", "", lambda x: operator("aten._logcumsumexp.default")(x, 1), X),
     ("logcumsumexp", "", lambda x: x.logcumsumexp(1), X),
     ("repeat_interleave", "number", lambda x: x.repeat_interleave(2, 1), X),
     ("repeat_interleave", "flattened", lambda x: x.repeat_interleave(3), X),

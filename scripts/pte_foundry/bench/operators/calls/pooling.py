@@ -4,6 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from pte_foundry.bench.operators.calls.inputs import distinct, normal, uniform
+from pte_foundry.upstream.torch_operators import operator
 
 aten = torch.ops.aten
 X1, X2, X3 = normal(1, 2, 9), normal(1, 2, 7, 7), normal(1, 2, 5, 6, 5)
@@ -36,10 +37,15 @@ CALLS = [
     (
         "_adaptive_avg_pool2d",
         "",
-        lambda x: aten._adaptive_avg_pool2d(x, (2, 3)),
+        lambda x: operator("aten._adaptive_avg_pool2d.default")(x, (2, 3)),
         normal(1, 2, 4, 6),
     ),
-    ("_adaptive_avg_pool2d", "does not divide", lambda x: aten._adaptive_avg_pool2d(x, (3, 3)), X2),
+    (
+        "_adaptive_avg_pool2d",
+        "does not divide",
+        lambda x: operator("aten._adaptive_avg_pool2d.default")(x, (3, 3)),
+        X2,
+    ),
     ("adaptive_max_pool1d", "does not divide", lambda x: F.adaptive_max_pool1d(x, 4), X1),
     ("adaptive_max_pool2d", "does not divide", lambda x: F.adaptive_max_pool2d(x, 3), X2),
     (

@@ -3,17 +3,11 @@
 import torch
 
 from pte_foundry.bench.operators.calls.inputs import booleans, integers, normal
+from pte_foundry.upstream.torch_operators import operator
 
 aten = torch.ops.aten
 X = normal(2, 3, 4)
 WEIGHT, BIAS = normal(5, 4), normal(5)
-
-
-def item_as_index(x, i):
-    n = i.item()
-    torch._check(n >= 0)
-    torch._check(n < 3)
-    return x.narrow(1, n, 1)
 
 
 def constant_in_forward(x):
@@ -21,7 +15,7 @@ def constant_in_forward(x):
 
 
 def asserted(x):
-    aten._assert_tensor_metadata(x, dtype=torch.float32)
+    operator("aten._assert_tensor_metadata.default")(x, dtype=torch.float32)
     return x * 2
 
 
@@ -41,15 +35,15 @@ CALLS = [
     ("lift_fresh_copy", "constant", constant_in_forward, X),
     ("type_as", "", lambda x, y: x.type_as(y), integers(0, 9, 5), X),
     ("numpy_T", "", lambda x: x.T, X[0]),
-    ("_local_scalar_dense", "as an index", item_as_index, X, torch.tensor(1)),
-    ("_shape_as_tensor", "", lambda x: torch.ops.aten._shape_as_tensor(x) + 1, X),
+    ("_local_scalar_dense", "as a factor", lambda x, i: x * i.item(), X, torch.tensor(1)),
+    ("_shape_as_tensor", "", lambda x: operator("aten._shape_as_tensor.default")(x) + 1, X),
     (
         "_reshape_from_tensor",
         "",
-        lambda x: torch.ops.aten._reshape_from_tensor(x, torch.tensor([6, 4])),
+        lambda x: operator("aten._reshape_from_tensor.default")(x, torch.tensor([6, 4])),
         X,
     ),
-    ("_unsafe_view", "", lambda x: aten._unsafe_view(x, [6, 4]), X),
+    ("_unsafe_view", "", lambda x: operator("aten._unsafe_view.default")(x, [6, 4]), X),
     ("view", "minus one", lambda x: x.view(2, -1), X),
     ("reshape", "rank 6", lambda x: x.reshape(1, 2, 3, 1, 2, 2) * 2, X),
     ("permute", "negative", lambda x: x.permute(-1, 0, 1), X),
