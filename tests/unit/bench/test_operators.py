@@ -3,6 +3,7 @@
 A sample of the programs is run here; ``make operators`` runs all of them and writes the table.
 """
 
+import json
 import os
 import signal
 from collections import defaultdict
@@ -14,6 +15,7 @@ from pte_foundry.bench.operators import __main__ as command
 from pte_foundry.bench.operators import patterns, program, sweep, table
 from pte_foundry.bench.operators.patterns import Pattern
 from pte_foundry.bench.operators.program import Result
+from pte_foundry.bench.operators.sweep import Both
 from pte_foundry.lock import lock_file, locked_versions
 from pte_foundry.lowering import rewrites
 from pte_foundry.upstream import torch_decompositions, torch_operators
@@ -119,7 +121,7 @@ def test_outcomes():
     unexportable = pattern(lambda x: x if x.sum() > 0 else -x, X)
     assert program.run(unexportable, "float16").outcome == "no program"
     seen = program.run(pattern(lambda x: x.clamp(-1, 1), X), "float16").seen
-    assert seen == ("aten.clamp.default",)
+    assert seen == ["aten.clamp.default"]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_neither_a_crash_nor_a_hang_ends_a_sweep(monkeypatch):
         ("b", "hangs", ""): signal.pause,
         ("c", "raises", ""): lambda: 1 / 0,
         ("d", "exits", ""): lambda: os._exit(3),
-        ("e", "is right", ""): lambda: Result("right", "much " * 50_000, ("aten.relu.default",)),
+        ("e", "is right", ""): lambda: Result("right", "much " * 50_000, ["aten.relu.default"]),
     }
     found = {key[0]: result for key, result in sweep.in_forks(jobs, 2)}
     assert [found[name].outcome for name in "abcde"] == [
@@ -168,18 +170,30 @@ def test_neither_a_crash_nor_a_hang_ends_a_sweep(monkeypatch):
     ]
     assert found["a"].detail == "SIGSEGV"
     assert len(found["e"].detail) == 250_000
-    assert found["e"].seen == ("aten.relu.default",)
+    assert found["e"].seen == ["aten.relu.default"]
 
 
-def test_a_program_that_only_we_get_right_is_repaired(monkeypatch):
-    outcomes = {False: Result("right", "", ("x",)), True: Result("wrong", "9 dB")}
+def test_upstream_runs_if_it_is_of_interest(monkeypatch):
+    outcomes = {False: Result("right", "", ["x"]), True: Result("wrong", "9 dB")}
     monkeypatch.setattr(program, "run", lambda *_, upstream=False: outcomes[upstream])
-    repaired = sweep.outcome(pattern(torch.relu, X), "float16")
-    assert repaired == Result("repaired", "upstream: wrong, 9 dB", ("x",))
-    outcomes[True] = Result("outside")
-    assert sweep.outcome(pattern(torch.relu, X), "float16") == outcomes[False]
+    ours, theirs = outcomes.values()
+    assert sweep.both(pattern(torch.relu, X), "float16", None) == Both(ours, theirs)
+    assert sweep.both(pattern(torch.relu, X), "float16", ours) == Both(ours, ours)
     outcomes[False] = Result("wrong")
-    assert sweep.outcome(pattern(torch.relu, X), "float16").outcome == "wrong"
+    assert sweep.both(pattern(torch.relu, X), "float16", None) == Both(Result("wrong"), None)
+
+
+def test_verdicts():
+    key, right, wrong = ("add", "x", "float16"), Result("right", "", ["x"]), Result("wrong", "9 dB")
+    repaired = Result("repaired", "upstream: wrong, 9 dB", ["x"])
+    assert sweep.verdict(key, Both(right, wrong)) == repaired
+    assert sweep.verdict(key, Both(Result("outside"), Result("refused"))).outcome == "repaired"
+    assert sweep.verdict(key, Both(right, Result("outside"))) == right
+    assert sweep.verdict(key, Both(right, None)) == right
+    assert sweep.verdict(key, Both(wrong, right)) == wrong
+    known = next(iter(sweep.KNOWN))
+    assert sweep.verdict(known, Both(wrong, None)).outcome == "differs"
+    assert sweep.verdict(known, Both(Result("refused"), None)).outcome == "refused"
 
 
 def test_the_table_is_read_as_it_was_written():
@@ -207,24 +221,35 @@ def test_the_table_is_read_as_it_was_written():
 
 
 def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
-    ran = []
+    ran = tmp_path / "ran"  # by forks
 
     def run(pattern, precision, upstream=False):
-        ran.append((pattern.operator, precision))
+        with ran.open("a") as file:
+            file.write(f"{pattern.label} {precision} {upstream}\n")
         return Result("right")
 
+    def runs():
+        lines = ran.read_text().splitlines()
+        ran.unlink()
+        return lines[2:]  # the first two are in the parent
+
     monkeypatch.setattr(program, "run", run)
+    monkeypatch.setattr(command.command, "run", lambda _, step, **__: step() or 0)
     results = tmp_path / "operators.jsonl"
     arguments = ["--results", str(results), "--only", "acosh", "--processes", "1"]
-    monkeypatch.setattr(command.command, "run", lambda _, step, **__: step() or 0)
+    arguments += ["--table", str(table_file)]
+    table_file = tmp_path / "OPERATORS.md"
     assert command.main(arguments) == 0
     lines = results.read_text().splitlines()
-    assert len(lines) > 3
-    results.write_text("\n".join(lines[:-2]) + '\n{"code": "cut o')
-    before = os.stat(command.TABLE).st_mtime_ns
+    assert len(runs()) == 2 * len(lines) > 6
+    results.write_text("\n".join(lines[:-1]) + '\n{"code": "cut o')
     assert command.main(arguments) == 0
-    assert len(results.read_text().splitlines()) == len(lines) + 1  # the cut line is still there
-    assert os.stat(command.TABLE).st_mtime_ns == before  # --only writes none
+    assert len(runs()) == 2
+    monkeypatch.setattr(command, "_digests", lambda: ("new code", json.loads(lines[0])["baseline"]))
+    assert command.main(arguments) == 0
+    ours = runs()
+    assert len(ours) == len(lines) + 1  # upstream's outcome of the cut one is known again
+    assert not table_file.exists()  # a part of the operators makes no table
 
 
 def test_labels_name_what_differs_in_structure():

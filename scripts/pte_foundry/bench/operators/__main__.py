@@ -5,14 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from pte_foundry.files import replacing
 from pte_foundry.job import command
 from pte_foundry.lock import LIBRARY, lock_file, locked_versions
+
+if TYPE_CHECKING:
+    from pte_foundry.bench.operators.sweep import Both
 
 TABLE = LIBRARY / "lowering" / "OPERATORS.md"
 LIBRARIES = ("coremltools", "executorch", "torch")
@@ -39,50 +45,63 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def sweep(arguments: argparse.Namespace, console: Console) -> None:
-    """Runs the programs that have no result yet; raises if one is wrong."""
+    """Runs the programs that have no result yet, and writes the table."""
     from pte_foundry.bench.operators import patterns, table
-    from pte_foundry.bench.operators.sweep import outcomes
-    from pte_foundry.workflow.code import closure, digest
+    from pte_foundry.bench.operators.sweep import outcomes, verdict
 
-    code = digest(closure("pte_foundry.bench.operators.sweep"), lock_file())
     programs = {
         (operator, label, precision): pattern
         for (operator, label), pattern in patterns.all_patterns().items()
         for precision in table.PRECISIONS
         if not arguments.only or operator in arguments.only
     }
-    done = {key: result for key, result in _read(arguments.results, code) if key in programs}
+    code, baseline = _digests()
+    done, known = {}, {}
+    for entry, key, result in _entries(arguments.results):
+        if key in programs and entry["code"] == code:
+            done[key] = result
+        if result.upstream and entry["baseline"] == baseline:
+            known[key] = result.upstream
     remaining = {key: pattern for key, pattern in programs.items() if key not in done}
     console.print(f"{len(programs)} programs, {len(done)} of them done before")
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     with arguments.results.open("a", encoding="utf-8") as file:
-        for key, result in outcomes(remaining, arguments.processes):
+        for key, result in outcomes(remaining, known, arguments.processes):
             done[key] = result
-            file.write(json.dumps({"code": code, "key": key, **asdict(result)}) + "\n")
+            entry = {"code": code, "baseline": baseline, "key": key, **asdict(result)}
+            file.write(f"{json.dumps(entry)}\n")
             file.flush()
-            if result.outcome in table.BAD or arguments.only:
-                console.print(
-                    f"{result.outcome}: {', '.join(key)}: {result.detail}", soft_wrap=True
-                )
+            found = verdict(key, result)
+            if found.outcome in table.BAD or arguments.only:
+                line = f"{found.outcome}: {' | '.join(key)}: {found.detail}"
+                console.print(line, markup=False, soft_wrap=True)
     if arguments.only:
         return
     versions = {name: locked_versions(lock_file())[name] for name in LIBRARIES}
-    text = table.render(dict(sorted(done.items())), patterns.NO_PROGRAM, versions)
+    verdicts = {key: verdict(key, done[key]) for key in sorted(done)}
     with replacing(arguments.table) as path:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(table.render(verdicts, patterns.NO_PROGRAM, versions), encoding="utf-8")
     console.print(f"{arguments.table}", style="dim", soft_wrap=True)
 
 
-def _read(path: Path, code: str) -> list:
-    from pte_foundry.bench.operators.program import Result
+def _digests() -> tuple[str, str]:
+    """Returns digests of what our outcomes depend on, and of what upstream's depend on."""
+    from pte_foundry.workflow.code import closure, digest
+
+    programs = "pte_foundry.bench.operators.sweep"
+    execution = ("pte_foundry.bench.operators.patterns", "pte_foundry.pte")
+    return digest(closure(programs), lock_file()), digest(closure(*execution), lock_file())
+
+
+def _entries(path: Path) -> Iterator[tuple[dict, tuple, Both]]:
+    """Yields the entries of a file of results, with their keys and results."""
+    from pte_foundry.bench.operators.sweep import Both
 
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    entries = [json.loads(line) for line in lines if line.endswith("}")]
-    return [
-        (tuple(e["key"]), Result(e["outcome"], e["detail"], tuple(e["seen"])))
-        for e in entries
-        if e["code"] == code
-    ]
+    for line in lines:
+        with suppress(json.JSONDecodeError):  # a line that was cut off
+            entry = json.loads(line)
+            yield entry, tuple(entry["key"]), Both.read(entry)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -79,6 +79,7 @@ NO_PROGRAM = {
             "sym_constrain_range_for_size",
         ),
         "of dynamic shapes": ("sym_size",),
+        "exported as another operator": ("lift_fresh",),
         "a quantized dtype, which torch.export does not trace": (
             "quantize_per_channel",
             "quantize_per_tensor",
@@ -144,7 +145,8 @@ def of_torch(operator: str, infos: Iterable[Any]) -> Iterator[Pattern]:
         # Scalars last, so that they are the one that is left out, or taken once.
         chosen = sorted(different.values(), key=lambda one: "[]" in one[0])
         for label, function, args, kwargs in _spread(chosen, wanted):
-            yield _pattern(operator, label, function, args, kwargs)
+            made = _pattern(operator, label, function, args, kwargs)
+            yield replace(made, random=operator in RANDOM)
 
 
 def _pattern(operator: str, label: str, function: Any, args: tuple, kwargs: dict) -> Pattern:
@@ -156,9 +158,8 @@ def _pattern(operator: str, label: str, function: Any, args: tuple, kwargs: dict
         args_, kwargs_ = _filled((args, kwargs), iter((*inputs, *weights)))
         return function(*args_, **kwargs_)
 
-    random = operator in RANDOM
     if inputs:
-        return Pattern(operator, label, call, inputs, random)
+        return Pattern(operator, label, call, inputs)
     return constant(operator, label, lambda: function(*args, **kwargs))
 
 
@@ -188,7 +189,7 @@ def constant(operator: str, label: str, function: Callable[[], torch.Tensor]) ->
     def call(x: torch.Tensor) -> torch.Tensor:
         return x ^ function() if x.dtype == torch.bool else x + function()
 
-    return Pattern(operator, label, call, (torch.zeros_like(function()),), operator in RANDOM)
+    return Pattern(operator, label, call, (torch.zeros_like(function()),))
 
 
 def _label(args: tuple, kwargs: dict) -> str | None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from executorch.backends.apple.coreml.partition import CoreMLPartitioner
-from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+from executorch.exir import to_edge_transform_and_lower
 from torch.export import ExportedProgram
 
 from pte_foundry.bench.operators.patterns import Pattern, leaves
 from pte_foundry.formats.pte_file import read_pte
 from pte_foundry.lowering import coreml, edge_program
 from pte_foundry.pte import Pte
+from pte_foundry.upstream.executorch_edge_config import preserving
 
 LEAST_DB = {"float32": 80.0, "float16": 35.0}
 """SQNR of an output that is right. Integers and booleans must be equal."""
@@ -37,7 +39,7 @@ class Result:
 
     outcome: str
     detail: str = ""
-    seen: tuple[str, ...] = ()
+    seen: Sequence[str] = ()
 
 
 class Call(torch.nn.Module):
@@ -90,13 +92,13 @@ def run(pattern: Pattern, precision: str, *, upstream: bool = False) -> Result:
         return Result("no program", "it changes its inputs")
     if not all(output.numel() for output in expected):
         return Result("no program", "an output without elements")
-    seen: tuple[str, ...] = ()
+    seen: list[str] = []
     try:
         if upstream:
             written = lowered_by_upstream(program, precision)
         else:
             edge = edge_program.make(program, [])
-            seen = tuple(sorted({n.target.__name__ for n in calls(edge.program)}))
+            seen = sorted({node.target.__name__ for node in calls(edge.program)})
             written = coreml.lower(edge, target(precision))
     except Exception as error:
         return Result("refused", reason(error), seen)
@@ -142,7 +144,7 @@ def lowered_by_upstream(program: ExportedProgram, precision: str) -> bytes:
         to_edge_transform_and_lower(
             program,
             partitioner=[CoreMLPartitioner(compile_specs=specs)],
-            compile_config=EdgeCompileConfig(_check_ir_validity=False),
+            compile_config=preserving([]),
         )
         .to_executorch()
         .buffer

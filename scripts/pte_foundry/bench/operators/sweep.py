@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -22,6 +23,21 @@ from pte_foundry.upstream import torch_decompositions
 
 LIMIT = 120.0
 """Seconds after which a program is given up."""
+
+
+@dataclass(frozen=True)
+class Both:
+    """What became of a program by our pipeline and by upstream alone; None: it did not run."""
+
+    ours: Result
+    upstream: Result | None
+
+    @classmethod
+    def read(cls, fields: dict) -> Both:
+        """Returns what ``dataclasses.asdict`` made a dictionary of."""
+        one, other = fields["ours"], fields["upstream"]
+        return cls(Result(**one), Result(**other) if other else None)
+
 
 _LOG = "Core ML adds 1e-45 to the argument, so that the logarithm of 0 is -103"
 _SQUARES = "the sixth power of 9 is beyond float16; a validation reports it"
@@ -39,11 +55,14 @@ Key = tuple[str, str, str]
 """Operator, label of the pattern, precision."""
 
 
-def outcomes(patterns: Mapping[Key, Pattern], processes: int) -> Iterator[tuple[Key, Result]]:
+def outcomes(
+    patterns: Mapping[Key, Pattern], known: Mapping[Key, Result], processes: int
+) -> Iterator[tuple[Key, Both]]:
     """Yields what becomes of programs, as they end.
 
     Args:
         patterns: by operator, label, and the precision to run it in.
+        known: what becomes of them by upstream alone, as far as it is known.
         processes: how many run at a time.
     """
     torch.set_num_threads(1)  # a fork cannot use the threads of its parent
@@ -53,23 +72,29 @@ def outcomes(patterns: Mapping[Key, Pattern], processes: int) -> Iterator[tuple[
             program.run(pattern, "float16", upstream=True)
         gc.collect()
         gc.freeze()  # else every fork writes to the pages of all objects
-        jobs = {key: partial(outcome, pattern, key[2]) for key, pattern in patterns.items()}
-        yield from in_forks(jobs, processes)
+        jobs = {key: partial(both, p, key[2], known.get(key)) for key, p in patterns.items()}
+        for key, result in in_forks(jobs, processes):
+            yield key, result if isinstance(result, Both) else Both(result, known.get(key))
         gc.unfreeze()
 
 
-def outcome(pattern: Pattern, precision: str) -> Result:
-    """Runs a program, and if its outputs are right, also with upstream alone."""
+def both(pattern: Pattern, precision: str, upstream: Result | None) -> Both:
+    """Runs a program, and with upstream alone too if that is of interest and not known."""
     ours = program.run(pattern, precision)
-    known = KNOWN.get((pattern.operator, pattern.label, precision))
-    if known and ours.outcome == "wrong":
-        return replace(ours, outcome="differs", detail=known)
-    if ours.outcome not in GOOD:
-        return ours
-    theirs = program.run(pattern, precision, upstream=True)
-    if theirs.outcome in GOOD:
-        return ours
-    return replace(ours, outcome="repaired", detail=f"upstream: {theirs.outcome}, {theirs.detail}")
+    if upstream is None and ours.outcome in GOOD:
+        upstream = program.run(pattern, precision, upstream=True)
+    return Both(ours, upstream)
+
+
+def verdict(key: Key, result: Both) -> Result:
+    """Returns the outcome for the table."""
+    ours, upstream = result.ours, result.upstream
+    if ours.outcome == "wrong" and key in KNOWN:
+        return replace(ours, outcome="differs", detail=KNOWN[key])
+    if ours.outcome in GOOD and upstream and upstream.outcome not in GOOD:
+        detail = f"upstream: {upstream.outcome}, {upstream.detail}"
+        return replace(ours, outcome="repaired", detail=detail)
+    return ours
 
 
 @dataclass
@@ -80,10 +105,11 @@ class _Child:
     text: bytes = b""
 
 
-def in_forks(
-    jobs: Mapping[Key, Callable[[], Result]], processes: int
-) -> Iterator[tuple[Key, Result]]:
-    """Runs functions in forks of this process, some at a time; yields their results as they end."""
+def in_forks(jobs: Mapping[Key, Callable[[], Any]], processes: int) -> Iterator[tuple[Key, Any]]:
+    """Runs functions in forks of this process, some at a time; yields their results as they end.
+
+    Each returns a ``Result`` or ``Both``. What crashes or hangs has a ``Result``.
+    """
     waiting = list(reversed(jobs.items()))
     with selectors.DefaultSelector() as selector:
         while waiting or selector.get_map():
@@ -105,7 +131,7 @@ def in_forks(
                         os.kill(event.data.process, signal.SIGKILL)
 
 
-def _fork(function: Callable[[], Result]) -> tuple[int, int]:
+def _fork(function: Callable[[], Any]) -> tuple[int, int]:
     """Returns where to read the function's result as JSON, and the process that computes it."""
     reader, writer = os.pipe()
     process = os.fork()
@@ -123,11 +149,11 @@ def _fork(function: Callable[[], Result]) -> tuple[int, int]:
         os._exit(0)
 
 
-def _result(child: _Child) -> Result:
+def _result(child: _Child) -> Any:
     _, status = os.waitpid(child.process, 0)
     if child.text:
         fields = json.loads(child.text)
-        return Result(fields["outcome"], fields["detail"], tuple(fields["seen"]))
+        return Both.read(fields) if "ours" in fields else Result(**fields)
     if not os.WIFSIGNALED(status):
         return Result("crashed", "the process ended without a result")
     number = signal.Signals(os.WTERMSIG(status))

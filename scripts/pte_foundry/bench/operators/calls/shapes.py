@@ -67,6 +67,8 @@ CALLS = [
         integers(0, 9, 2, 3),
         X[:, 0],
     ),
+    ("concat", "", lambda x: torch.concat((x, x * 2), 1), X),
+    ("split_copy", "", lambda x: torch.split_copy(x, 2, 1), X),
     ("cat", "booleans", lambda x: torch.cat((x, x)), booleans(3)),
     ("stack", "negative", lambda x: torch.stack((x, x * 2), -1), X),
     ("split", "uneven", lambda x: x.split(2, 1), X),
