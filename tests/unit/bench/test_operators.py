@@ -237,8 +237,8 @@ def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     monkeypatch.setattr(command.command, "run", lambda _, step, **__: step() or 0)
     results = tmp_path / "operators.jsonl"
     arguments = ["--results", str(results), "--only", "acosh", "--processes", "1"]
-    arguments += ["--table", str(table_file)]
     table_file = tmp_path / "OPERATORS.md"
+    arguments += ["--table", str(table_file)]
     assert command.main(arguments) == 0
     lines = results.read_text().splitlines()
     assert len(runs()) == 2 * len(lines) > 6
