@@ -23,8 +23,9 @@ environment:
 build: environment
 	@pte-foundry resume
 	@pte-foundry check --structure config/config.yaml || { [[ $$? == 3 ]] && \
-	  { snakemake --logger foundry --cores $(CORES) structure || true; }; } # the other models go on
-	@snakemake --logger foundry --cores $(CORES)
+	  { snakemake --logger foundry --logger-foundry-progress-only --cores $(CORES) structure \
+	    2> /dev/null || true; }; } # the next one tells what is wrong
+	@snakemake --logger foundry --cores $(CORES) # prints the table if a build fails
 	@pte-foundry table
 
 test: environment

@@ -4,6 +4,7 @@
 #   results/validation/{model}/{recipe}/{target}/{device}.json    their validation reports
 #   results/summary.json, results/report/index.html               all builds, for programs and people
 #   results/manifest.json                                         what every artifact was made from
+#   results/gates.json                                            exists if no build fails
 #
 # The configuration is explained in config/README.md.
 from snakemake.utils import min_version
@@ -25,6 +26,10 @@ onstart:
     start_build(workflow)
 
 
+onerror:
+    tell_failures(workflow)
+
+
 include: "rules/common.smk"
 include: "rules/resources.smk"
 include: "rules/fetch.smk"
@@ -41,6 +46,7 @@ rule all:
         "<results>/report/index.html",
         "<results>/summary.json",
         "<results>/manifest.json",
+        "<results>/gates.json",
         artifacts(),
 
 

@@ -5,7 +5,8 @@ import importlib.util
 import os
 import re
 import sys
-from functools import cache
+import time
+from functools import cache, partial
 from pathlib import Path
 
 # These rules run with the library of their own clone, whatever else is installed. Only rules that
@@ -28,10 +29,17 @@ from pte_foundry.errors import FoundryError
 from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.lock import lock_file
 from pte_foundry.upstream.snakemake_execution import jobs_share_environment, schedules_local_jobs
+from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed_jobs
+from pte_foundry.upstream.snakemake_messages import describe_changes, shorten_messages
+from pte_foundry.upstream.snakemake_outcome import forget, outcome
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
+from pte_foundry.upstream.snakemake_targets import before_planning
 from pte_foundry.upstream.versions import assert_pinned
+from pte_foundry.workflow import changes
 from pte_foundry.workflow.code import entry
+from pte_foundry.workflow.failures import FailedRun
 from pte_foundry.workflow.jobs import Jobs
+from pte_foundry.workflow.requested import FLOAT, check_requested
 from pte_foundry.workflow.stages import FEEDING_BYTES, STAGES
 
 # Jobs must find it too. The image of envs/Dockerfile has the packages, but not the library.
@@ -41,6 +49,7 @@ if SCRIPTS.is_dir() and (of_another or not jobs_share_environment(workflow)):
 
 ROOT = Path(workflow.basedir).resolve()  # what paths in the config are relative to
 LOCK = lock_file()
+BEGAN = time.time()
 
 try:
     assert_pinned()
@@ -48,12 +57,12 @@ try:
 except FoundryError as error:
     raise WorkflowError(str(error)) from None
 
+keep_records_of_failed_jobs()
+MESSAGES = shorten_messages(workflow)
 JOBS = Jobs(CONFIG)
+describe_changes(partial(changes.describe, JOBS.code_contents))
 MODELS = CONFIG.built_models
 DEVICES = sorted(CONFIG.devices)
-
-# Names the exported program among those of recipes, none of which can be called so.
-FLOAT = "_float"
 
 
 wildcard_constraints:
@@ -69,11 +78,19 @@ wildcard_constraints:
 
 def start_build(workflow):
     """Runs once before the first job."""
+    changes.keep(JOBS.code_contents)
     if schedules_local_jobs(workflow):
         remove_rate_limiter(workflow)
         if jobs_share_environment(workflow):
             models = (ROOT / model.module for model in CONFIG.models.values())
             fork_server.start(models, Path("logs/fork_server"))
+
+
+def tell_failures(workflow):
+    """Runs once after a run in which a job failed: the summary, the page and a table come anyway."""
+    if failed := outcome(workflow):
+        for path in FailedRun(CONFIG, failed, BEGAN, MESSAGES.killed).conclude():
+            forget(workflow, path)
 
 
 def artifacts():
@@ -161,7 +178,7 @@ def paths_of(wildcards):
 def untrained_model(wildcards):
     """The files of a model without its weights. Its module counts by its digest, in `code`."""
     return {
-        "model": ancient(f"results/model/{wildcards.model}.json"),
+        "model": f"results/model/{wildcards.model}.json",
         "module": ancient(module_of(wildcards.model)),
         "data": list(data_of(wildcards.model).values()),
     }
@@ -259,8 +276,20 @@ def check_structure():
     """Refuses recipes that do not fit their models, as far as the models' modules are known."""
     try:
         CONFIG.check_structure(JOBS.known_modules(Path("results")))
+        CONFIG.check_inputs(JOBS.known_inputs(Path("results")))
+    except FoundryError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def check_targets(targets):
+    """Refuses files of ours that are asked for by path and that the config cannot give."""
+    products = {stage: list(map(str, getattr(rules, stage).output)) for stage in STAGES}
+    try:
+        check_requested(JOBS, targets, products)
     except FoundryError as error:
         raise WorkflowError(str(error)) from None
 
 
 check_structure()
+if Path(workflow.basedir) == SCRIPTS.parent:  # in a module, the targets are those of another
+    before_planning(workflow, check_targets)

@@ -29,6 +29,7 @@ rule export:
 rule reference:
     input:
         unpack(model_files),
+        exported="results/export/{model}.json",  # a model that cannot be exported is told once
         code=code_files("reference"),
     output:
         samples="results/reference/{model}.safetensors",

@@ -103,3 +103,27 @@ rule report:
         " --summary {input.summary:q} --manifest {input.manifest:q}"
         " --output {output:q}"
         " --log {log:q}"
+
+
+rule gates:
+    # Its output exists only if all builds pass, so it fails again as long as one does not.
+    input:
+        summary="results/summary.json",
+        others=["results/report/index.html", "results/manifest.json"],
+        code=code_files("gates"),
+    output:
+        "results/gates.json",
+    log:
+        "logs/gates.log",
+    localrule: True
+    resources:
+        mem_mb=memory("gates"),
+        runtime=runtime("gates"),
+    params:
+        code=code("gates"),
+    message:
+        "Checking the gates of all builds"
+    shell:
+        "python -P -m pte_foundry.steps.gates"
+        " --summary {input.summary:q} --output {output:q}"
+        " --log {log:q}"

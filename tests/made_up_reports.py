@@ -3,6 +3,7 @@
 import hashlib
 
 from pte_foundry.validate.divergence_schema import DivergenceReport
+from pte_foundry.validate.metrics_schema import COMMON_METRICS
 from pte_foundry.validate.schema import ValidationReport
 
 RECIPES = {
@@ -40,6 +41,7 @@ def report(model: str, recipe: str, target: str, device: str = "host") -> Valida
     near["top1_agreement"] = round(1 - 0.5 * 10 ** (-sqnr / 20), 4)
     worst = {"sample": 17, "sqnr_db": sqnr - 6.4, "cosine": near["cosine"] - 0.003}
     quantized = "float" not in scheme
+    near["equal_fraction"] = None
     exact = {"sqnr_db": 200.0, "cosine": 1.0, "max_abs_error": 0.0, "top1_agreement": 1.0}
     quantization = {**near, "worst": worst} if quantized else exact
     lowering = {**near, "sqnr_db": 61.5, "cosine": 0.9999993, "max_abs_error": 0.0021}
@@ -69,6 +71,7 @@ def report(model: str, recipe: str, target: str, device: str = "host") -> Valida
         },
         "samples": 64,
         "metrics": {**near, "worst": worst, **task},
+        "outputs": [output("output_0", near | {"worst": worst})],
         "stages": {"quantization": quantization, "lowering": lowering},
         "hazards": [
             {
@@ -80,10 +83,75 @@ def report(model: str, recipe: str, target: str, device: str = "host") -> Valida
         ]
         if recipe == "int4_per_axis"
         else [],
+        "known_issues": [
+            {
+                "op": "scaled_dot_product_attention",
+                "torch_source": "aten.scaled_dot_product_attention.default @ layers.3.attention",
+                "unit": "gpu",
+                "os": "iOS 18 and later",
+                "effect": "wrong",
+                "source": "CT #2650 (2026-02-12)",
+                "condition": "fused attention with a batch of 10 or more",
+                "count": 2,
+            }
+        ]
+        if recipe == "int4_per_axis"
+        else [],
         "latency_ms": {"median": 4.82, "p90": 5.31, "runs": 20} if device != "host" else None,
         "gates": [gate],
         "status": "fail" if not gate["passed"] and gate["on_fail"] == "fail" else "pass",
     }
+
+
+def output(name: str, metrics: dict, dtype: str = "float32") -> dict:
+    """Returns the metrics of one output, lost in lowering alone."""
+    kept = ("sqnr_db", "cosine", "max_abs_error", "equal_fraction", "top1_agreement", "worst")
+    made = {key: metrics.get(key) for key in kept if key != "worst" or "worst" in metrics}
+    loss = {key: made[key] for key in ("sqnr_db", "equal_fraction")}
+    exact = (200.0, None) if dtype == "float32" else (None, 1.0)
+    before = dict(zip(("sqnr_db", "equal_fraction"), exact, strict=True))
+    stages = {"quantization": before, "lowering": loss}
+    return {"name": name, "dtype": dtype, "shape": [1, 10], **made, "stages": stages}
+
+
+def detector() -> ValidationReport:
+    """Returns the report of a build with a good, a lost and an integer output."""
+    made = report("detector", "fp16", "ios18")
+    lost = {"sqnr_db": 0.0, "cosine": 0.0, "max_abs_error": 0.98}
+    zeros = {**lost, "worst": {"sample": 3, "sqnr_db": 0.0, "cosine": 0.0}}
+    classes = {"equal_fraction": 0.5, "max_abs_error": 7}
+    made["outputs"] = [
+        output("boxes", made["metrics"]),
+        output("scores", zeros),
+        output("classes", classes, "int64"),
+    ]
+    made["metrics"] |= {**lost, "equal_fraction": 0.5, "worst_output": "scores"}
+    gate = {"metric": "sqnr_db", "limit": ">= 45", "value": 0.0, "passed": False}
+    made["gates"] = [gate | {"output": "scores", "on_fail": "fail"}]
+    made["hazards"] = [
+        {
+            "op": "output",
+            "torch_source": None,
+            "kind": "output is all zeros",
+            "count": 64,
+            "output": "scores",
+        }
+    ]
+    made["known_issues"] = report("detector", "int4_per_axis", "ios18")["known_issues"]
+    return made | {"status": "fail"}
+
+
+def unmeasured() -> ValidationReport:
+    """Returns the report of a build whose artifact could not be executed."""
+    made = report("detector", "lut4", "ios18")
+    made["metrics"] = dict.fromkeys([*COMMON_METRICS, "top1", "top1_change"])
+    made["stages"]["lowering"] = made["metrics"]
+    made["artifact"] |= {"specification_version": None, "delegated_fraction": None, "ops": {}}
+    made["outputs"], made["gates"] = [], []
+    message = "instruction 3 of 'forward', aten::nonzero.out: no kernel\nand more"
+    log = "logs/validation/detector/lut4/ios18/host.log"
+    made["error"] = {"stage": "run", "message": message, "log": log}
+    return made | {"status": "fail"}
 
 
 def reports() -> dict[str, ValidationReport]:

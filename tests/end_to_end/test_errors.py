@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -67,29 +66,30 @@ def test_tampered_weights_name_both_digests_and_leave_nothing(fresh):
     assert not list((fresh.folder / "results").rglob("*.gz"))
 
 
-def printed_table(project: Project) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "pte_foundry.cli", "table"],
-        cwd=project.folder,
-        capture_output=True,
-        text=True,
-        check=False,
+def test_a_combination_asked_for_by_path_is_refused_before_any_work(fresh):
+    done = fresh.snakemake(
+        "results/pte/digits_cnn/int8_static/ios16.pte", "results/pte/a/fp16/x.pte"
     )
+    assert done.returncode != 0
+    assert not (fresh.folder / "results").exists()
+    message = " ".join(done.stderr.split())
+    for part in ("int8_static/ios16.pte", "needs iOS17", "no model a", "no target x", "2 files"):
+        assert part in message, message
+    assert "MissingRuleException" not in message
 
 
-def test_a_failed_gate_is_told_after_everything_is_built(project):
-    """The summary contains it; `make` turns it into its exit code with `pte-foundry table`."""
-    project.replace(CONFIG, "sqnr_db: {min: 10}", "sqnr_db: {min: 150}")
-    project.build()
-    table = printed_table(project)
-    assert table.returncode == 1
-    assert "sqnr_db" in table.stdout
-    assert "FAIL" in table.stdout
-    project.replace(CONFIG, "sqnr_db: {min: 150}", "sqnr_db: {min: 150, on_fail: warn}")
-    project.build()
-    table = printed_table(project)
-    assert table.returncode == 0, table.stdout
-    assert "warn" in table.stdout
+def test_a_dry_run_names_what_has_changed(project):
+    """The file of the code, and the key of the config with both values."""
+    path = "scripts/pte_foundry/lowering/coreml.py"
+    project.write(path, project.read(path) + "\nNEW = 1\n")
+    project.replace(CONFIG, "weight_per_channel: false", "weight_per_channel: true")
+    done = project.snakemake("--dry-run")
+    reasons = [line for line in done.stdout.splitlines() if line.startswith("  reason: ")]
+    jobs = [line for line in done.stdout.splitlines() if line.startswith("would run: ")]
+    assert len(reasons) == len(jobs) > 10, "each job has a reason"
+    assert any(line.endswith("code: pte_foundry/lowering/coreml.py") for line in reasons)
+    change = "config: recipe.global_config.weight_per_channel: false -> true"
+    assert any(line.endswith(change) for line in reasons), reasons
 
 
 def test_an_interrupted_build_resumes(project):

@@ -26,7 +26,7 @@ ONE_BUILD = CONFIG[: CONFIG.index("builds:")] + (
 )
 STAGES = (
     *("fetch", "train", "export", "reference", "calibrate", "convert", "evaluate", "lower", "pte"),
-    *("validate", "summary", "manifest", "report"),
+    *("validate", "summary", "manifest", "report", "gates"),
 )
 
 
@@ -208,71 +208,3 @@ def test_results_that_cannot_be_written(tmp_path):
     assert code != 0
     assert "Read-only file system" in output
     assert "Traceback" not in output
-
-
-MODEL = """\
-import torch
-from torch import nn
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(4, 2)
-
-    def forward(self, x):
-        return self.linear(x)
-
-
-def train():
-    torch.manual_seed(0)
-    return Net().state_dict()
-
-
-def build(weights):
-    from safetensors.torch import load_file
-
-    net = Net()
-    net.load_state_dict(load_file(weights))
-    return net.eval()
-
-
-def example_inputs():
-    return (torch.zeros(1, 4),)
-
-
-def evaluation():
-    return [(torch.full((1, 4), float(i)),) for i in range(4)], None
-"""
-BROKEN = {
-    "raises": ("net = Net()", "raise LookupError('no luck')", "raises.py:{line}: build() raised"),
-    "not_finite": ("self.linear(x)", "self.linear(x) * torch.nan", "not_finite.py: forward()"),
-    "wide": ("torch.full((1, 4)", "torch.full((1, 5)", "wide.py: evaluation()"),
-}
-
-
-def test_a_broken_model_is_blamed_and_the_others_are_built(tmp_path):
-    modules = {"sound": MODEL}
-    blamed = []
-    for name, (old, new, message) in BROKEN.items():
-        assert MODEL.count(old) == 1
-        modules[name] = MODEL.replace(old, new)
-        line = MODEL[: MODEL.index(old)].count("\n") + 1
-        blamed.append(message.format(line=line))
-    models = "".join(
-        f"  {name}: {{module: config/models/{name}.py, weights: {{train: true}}}}\n"
-        for name in modules
-    )
-    config = CONFIG[CONFIG.index("recipes:") : CONFIG.index("builds:")]
-    builds = f"builds:\n  - {{models: [{', '.join(modules)}], recipes: [fp16], targets: [ios16]}}\n"
-    project = Project(tmp_path / "models", f"models:\n{models}{config}{builds}")
-    for name, text in modules.items():
-        project.write(f"config/models/{name}.py", text)
-
-    code, output = made(project)
-    assert code != 0
-    for message in blamed:
-        assert message in output, output
-    assert "Traceback" not in output
-    assert (project.folder / "results/pte/sound/fp16/ios16.pte").is_file()
-    assert (project.folder / "results/validation/sound/fp16/ios16/host.json").is_file()

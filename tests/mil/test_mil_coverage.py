@@ -73,7 +73,7 @@ def test_our_parameters_are_those_of_each_version(registry):
                 continue
             theirs = definition.input_spec.input_types
             wanted = {n: t.optional for n, t in theirs.items() if n not in _BLOCKS}
-            ours = {n: not p.required for n, p in kernel.parameters.items() if not p.blocks}
+            ours = {n: not p.required for n, p in kernel.parameters.items() if not p.implicit}
             ours = {n: o for n, o in ours.items() if n in theirs or n not in later}
             if ours != wanted:
                 findings.append(f"{op} {target.name}: {ours}, coremltools has {wanted}")

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 from pte_foundry.errors import InputError, ProgramError
+from pte_foundry.formats.mil_dtypes import BY_NAME
 from pte_foundry.mil import Program
+from pte_foundry.mil.signature import Input, Signature
+from pte_foundry.mil.types import TensorType
 from pte_foundry.upstream.coremltools_protobuf import Model_pb2
 
 from tests.mil.mil_cases import HALF, INT, SINGLE, coremltools
@@ -77,6 +80,30 @@ def test_enumerated_shapes_of_several_inputs(tmp_path):
     x, y = (value.numpy() for value in examples(7, 3))
     with pytest.raises(InputError, match=r"^input 'y' .* in the shapes \[1, 2, 4\], \[1, 5, 4\]"):
         program.run({"x": x, "y": y})
+    x, y = (value.numpy() for value in examples(7, 5))
+    with pytest.raises(InputError) as error:  # each is allowed, but not with the other
+        program.run({"x": x, "y": y})
+    assert str(error.value) == (
+        "the enumerated shapes of the inputs 'x', 'y' belong together by their position: found "
+        "[1, 7, 4] with [1, 5, 4], expected [1, 2, 4] with [1, 2, 4], or [1, 5, 4] with "
+        "[1, 5, 4], or [1, 7, 4] with [1, 7, 4]"
+    )
+
+
+def test_enumerated_shapes_may_repeat():
+    one, two, three = ((n,) for n in (1, 2, 3))
+    single = TensorType(BY_NAME["fp32"], (None,))
+    inputs = Input("x", single, (one, one, two)), Input("y", single, (one, two, three))
+    signature = Signature("CoreML8", inputs, (), ())
+
+    def accept(x, y):
+        return signature.accept({"x": np.zeros(x, SINGLE), "y": np.zeros(y, SINGLE)}, None)
+
+    for x, y in ((1, 1), (1, 2), (2, 3)):
+        assert set(accept(x, y)) == {"x", "y"}
+    for x, y in ((1, 3), (2, 1), (2, 2)):
+        with pytest.raises(InputError, match="belong together"):
+            accept(x, y)
 
 
 # ----------------------------------------------------------------------------- optional inputs

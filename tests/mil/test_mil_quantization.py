@@ -2,8 +2,15 @@
 
 import numpy as np
 import pytest
+from pte_foundry.errors import ProgramError
+from pte_foundry.formats.mil_dtypes import BY_NAME
+from pte_foundry.mil import Program
+from pte_foundry.mil.constants import decode_immediate
+from pte_foundry.mil.types import TensorType
+from pte_foundry.upstream.coremltools_protobuf import MIL_pb2
 
 from tests.mil.mil_cases import HALF, INT, SINGLE, Case, check, compute
+from tests.mil.test_mil_program import mb, save, spec
 
 I8, U8 = np.int8, np.uint8
 ROWS = np.array([[1, 2], [3, 4]], I8)
@@ -185,6 +192,41 @@ IOS18 = [
 @pytest.mark.parametrize("case", [*RUN_TIME, *CONV, *IOS16, *IOS18], ids=str)
 def test_quantization(case):
     check(case)
+
+
+def pruned(opset, dtype):
+    """A function of x[1, 4] that multiplies by a weight without any element that is not zero."""
+    values, mask = np.zeros(0, dtype), np.zeros((4, 4), bool)
+
+    def function(x):
+        if opset == "iOS18":
+            from coremltools.converters.mil.mil.types import np_uint1_dtype
+
+            weight = mb().constexpr_sparse_to_dense(
+                nonzero_data=values, mask=mask.astype(np_uint1_dtype)
+            )
+        else:
+            packed = {"mask": np.zeros(2, U8), "shape": np.uint32([4, 4])}
+            weight = mb().constexpr_sparse_to_dense(nonzero_data=values, **packed)
+        return mb().matmul(x=x, y=weight, name="out")
+
+    return function
+
+
+@pytest.mark.parametrize("dtype", [HALF, SINGLE])
+@pytest.mark.parametrize("opset", ["iOS16", "iOS17", "iOS18"])
+def test_a_weight_pruned_to_nothing_is_zeros(opset, dtype, tmp_path):
+    kind = "fp16" if dtype is HALF else "fp32"
+    path = save(tmp_path / "m.mlpackage", pruned(opset, dtype), opset, x=spec(1, 4, dtype=kind))
+    out = Program.load(path).run({"x": np.ones((1, 4), dtype)})["out"]
+    np.testing.assert_array_equal(out, np.zeros((1, 4), dtype))
+
+
+def test_an_empty_weight_of_a_declared_size_is_refused():
+    with pytest.raises(ProgramError, match="expected 4"):
+        decode_immediate(
+            MIL_pb2.TensorValue(bytes={"values": b""}), TensorType(BY_NAME["fp16"], (2,))
+        )
 
 
 def test_convolution_cannot_look_weights_up():

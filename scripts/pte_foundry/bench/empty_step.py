@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from pte_foundry.job import command
-from pte_foundry.job.fork_server import DETERMINISTIC, KINDS
+from pte_foundry.job.fork_server import KINDS
 
 LOADED_ALREADY, LOADS = "libraries are loaded already", "libraries must be loaded"
 """The first line that it prints: in a fork of a preloaded process, and in a process of its own."""
@@ -23,8 +23,7 @@ def main(argv: list[str] | None = None) -> int:
 
         load_kind(arguments.kind)
 
-    deterministic = arguments.kind == DETERMINISTIC
-    return command.run(arguments, step, deterministic=deterministic, fork=True)
+    return command.run(arguments, step, fork=arguments.kind)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ TITLE = "A job's fixed cost"
 HOW = (
     "Seconds from the start to the end of a step that imports the libraries of its kind and does "
     "nothing else, alternately in a fork of a preloaded process and in a process of its own "
-    f"({VARIABLE}={OFF}), with the log file that every step has. deterministic: steps that compute "
-    "the bytes of artifacts, such as lowering; native: steps that run programs, such as "
+    f"({VARIABLE}={OFF}), with the log file that every step has. building: steps that compute the "
+    "bytes of artifacts, such as lowering; executing: steps that run programs, such as "
     "validation. once_a_build_s: the first step, for which the fork server imports the libraries."
 )
 ROUNDS = 5

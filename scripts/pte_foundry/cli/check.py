@@ -12,9 +12,9 @@ UNKNOWN = 3
 
 DESCRIPTION = """\
 Checks config files before a build. All errors are listed at once, each with
-file, line, key, value, what is allowed, and how to fix it. Recipes are checked
-against the models as well whose structure is known: snakemake structure finds
-it."""
+file, line, key, value, what is allowed, and how to fix it. Recipes and
+enumerated shapes are checked against the models as well whose structure is
+known: snakemake structure finds it."""
 EXAMPLES = """\
   pte-foundry check
   pte-foundry check config/config.yaml config/full.yaml   # the second wins
@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         config = load([file.resolve() for file in arguments.files], root)
         known = Jobs(config).known_modules(root / "results")
         config.check_structure(known)
+        config.check_inputs(Jobs(config).known_inputs(root / "results"))
     except ConfigError as error:
         if not arguments.json:
             raise

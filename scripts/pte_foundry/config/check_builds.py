@@ -6,7 +6,9 @@ from itertools import product
 
 from pte_foundry.config.document import BuildMatrix, Exclude
 from pte_foundry.config.parse import Parsed
+from pte_foundry.config.recipes.base import BaseRecipe
 from pte_foundry.config.systems import family, named, oldest
+from pte_foundry.config.targets import Target
 from pte_foundry.findings import Finding, did_you_mean, listed
 
 _AXES = (("models", "model"), ("recipes", "recipe"), ("targets", "target"))
@@ -106,16 +108,32 @@ def _check_systems(parsed: Parsed, every: list[Combination]) -> Iterator[Finding
     recipes, targets = parsed.document.recipes, parsed.document.targets
     reported = set()
     for one in every:
-        recipe, target = recipes.get(one.recipe), targets.get(one.target)
-        if recipe is None or target is None or (one.recipe, one.target) in reported:
+        if one.recipe not in recipes or one.target not in targets:
             continue
-        version, what = recipe.oldest_version()
-        if target.specification_version < version:
+        if (one.recipe, one.target) in reported:
+            continue
+        if found := too_old(one.recipe, recipes[one.recipe], one.target, targets[one.target]):
             reported.add((one.recipe, one.target))
-            system = target.minimum_os
-            problem = f"recipe {one.recipe} needs {named(version)} ({what}), but minimum_os of the "
-            problem += f"target is {system}"
-            raised = oldest(version, family(system))
-            fix = f"raise targets.{one.target}.minimum_os to {raised}, or add "
-            fix += f"`exclude: [{{recipe: {one.recipe}, target: {one.target}}}]`"
-            yield Finding(one.path, problem, f"{named(version)} or newer", fix, one.target)
+            problem, allowed, fix = found
+            fix += f", or add `exclude: [{{recipe: {one.recipe}, target: {one.target}}}]`"
+            yield Finding(one.path, problem, allowed, fix, one.target)
+
+
+def too_old(
+    recipe: str, settings: BaseRecipe, target: str, system: Target
+) -> tuple[str, str, str] | None:
+    """Return problem, allowed systems and fix if a target is older than what a recipe needs.
+
+    Args:
+        recipe: the recipe's name.
+        settings: the recipe.
+        target: the target's name.
+        system: the target.
+    """
+    version, what = settings.oldest_version()
+    if system.specification_version >= version:
+        return None
+    problem = f"recipe {recipe} needs {named(version)} ({what}), but minimum_os of the target is "
+    problem += system.minimum_os
+    raised = oldest(version, family(system.minimum_os))
+    return problem, f"{named(version)} or newer", f"raise targets.{target}.minimum_os to {raised}"

@@ -10,6 +10,7 @@ from typing import Any
 from pte_foundry.config import yamlfiles
 from pte_foundry.config.base import Strict
 from pte_foundry.config.check_builds import Combination, check_builds, combinations
+from pte_foundry.config.check_gates import check_gates
 from pte_foundry.config.check_models import check_models
 from pte_foundry.config.check_names import check_names
 from pte_foundry.config.check_targets import check_targets
@@ -21,6 +22,7 @@ from pte_foundry.config.parse import Parsed, parse
 from pte_foundry.config.recipes.base import BaseRecipe
 from pte_foundry.config.targets import Target
 from pte_foundry.findings import Finding, raise_for
+from pte_foundry.lowering.enumerated_shapes import shape_findings
 from pte_foundry.quantize import schemes
 
 
@@ -80,22 +82,59 @@ class Config:
             located,
         )
 
-    def check_structure(self, modules: Mapping[str, schemes.Modules]) -> None:
+    def check_structure(
+        self,
+        modules: Mapping[str, schemes.Modules],
+        pairs: Iterable[tuple[str, str]] | None = None,
+    ) -> None:
         """Check the recipes against the models, as far as their modules are known.
 
+        A name or pattern of a module must occur in at least one of the models that are built with
+        the recipe.
+
         Args:
-            modules: tables of modules, by model; builds of other models are not checked.
+            modules: tables of modules, by model; other models are not checked.
+            pairs: names of models and recipes; None: those of the builds.
 
         Raises:
             ConfigError: with every finding.
         """
-        pairs = dict.fromkeys((build.model, build.recipe) for build in self.builds)
-        raise_for(
-            self.located(finding)
+        if pairs is None:
+            pairs = dict.fromkeys((build.model, build.recipe) for build in self.builds)
+        pairs = list(pairs)
+        found = [
+            finding
             for model, recipe in pairs
             if model in modules
             for finding in self.recipes[recipe].structure_findings(recipe, model, modules[model])
-        )
+        ]
+        for recipe in dict.fromkeys(recipe for _, recipe in pairs):
+            models = {*self.models_of(recipe), *(m for m, asked in pairs if asked == recipe)}
+            if all(model in modules for model in models):
+                tables = {model: modules[model] for model in sorted(models)}
+                found += self.recipes[recipe].unmatched_findings(recipe, tables)
+        raise_for(map(self.located, found))
+
+    def models_of(self, recipe: str) -> list[str]:
+        """Return the models that are built with a recipe, sorted."""
+        return sorted({build.model for build in self.builds if build.recipe == recipe})
+
+    def check_inputs(self, inputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Check the enumerated shapes of the builds against the inputs of their models.
+
+        Args:
+            inputs: tables of inputs, by model; builds of other models are not checked.
+
+        Raises:
+            ConfigError: with every finding.
+        """
+        findings: list[Finding] = []
+        for model, target in dict.fromkeys((build.model, build.target) for build in self.builds):
+            shapes = self.targets[target].enumerated_shapes
+            if shapes and model in inputs:
+                path = ("targets", target, "enumerated_shapes")
+                findings += shape_findings(path, shapes, inputs[model], model)
+        raise_for(map(self.located, findings))
 
     @cached_property
     def built_models(self) -> list[str]:
@@ -150,6 +189,7 @@ def check(
         findings += recipe.findings(("recipes", name))
     findings += check_targets(parsed, platform)
     findings += check_builds(parsed)
+    findings += check_gates(parsed, root)
     return parsed, [yamlfiles.located(finding, data, files) for finding in findings]
 
 

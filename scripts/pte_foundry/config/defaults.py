@@ -1,6 +1,12 @@
 """Default gates: what a build must meet if its config does not set a gate."""
 
-from pte_foundry.config.gates import AFFINE_SQNR, UNCOMPRESSED_SQNR, Gate
+from pte_foundry.config.gates import (
+    AFFINE_SQNR,
+    COMPRESSED_EQUAL_FRACTION,
+    EQUAL_FRACTION,
+    UNCOMPRESSED_SQNR,
+    Gate,
+)
 from pte_foundry.config.recipes.base import BaseRecipe
 from pte_foundry.config.targets import Target
 
@@ -8,12 +14,19 @@ from pte_foundry.config.targets import Target
 def default_gates(recipe: BaseRecipe, target: Target) -> dict[str, Gate]:
     """Return the default gates: the SQNR of the strongest compression, no hazards, full delegation.
 
-    There is no gate on delegation if the target keeps operators out of the delegate on purpose.
+    Integer and boolean outputs, which have no SQNR, have a gate on the share of equal values. There
+    is no gate on delegation if the target keeps operators out of the delegate on purpose.
     """
-    floors = [UNCOMPRESSED_SQNR[target.compute_precision], *recipe.sqnr_floors()]
+    floors = list(recipe.sqnr_floors())
     if spec := target.op_linear_quantizer_config:
         floors.append(AFFINE_SQNR[spec.bits])
-    gates = {"sqnr_db": Gate(min=min(floors)), "hazards": Gate(max=0)}
+    precision = target.compute_precision
+    equal = COMPRESSED_EQUAL_FRACTION if floors else EQUAL_FRACTION[precision]
+    gates = {
+        "sqnr_db": Gate(min=min([UNCOMPRESSED_SQNR[precision], *floors]), optional=True),
+        "equal_fraction": Gate(min=equal, optional=True),
+        "hazards": Gate(max=0),
+    }
     if not target.partitioner.skip_ops_for_coreml_delegation:
         gates["delegated_fraction"] = Gate(min=1.0)
     return gates

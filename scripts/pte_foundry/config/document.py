@@ -55,6 +55,17 @@ def _something_to_build(value: Any) -> Any:
     )
 
 
+def _validated_somewhere(value: Any) -> Any:
+    if value == {}:
+        raise refusal(
+            "without a device no build would be validated",
+            "at least one device",
+            "remove the key to validate with the interpreter on this machine, or write "
+            "`devices: {host: {kind: interpreter}}`",
+        )
+    return value
+
+
 class Document(Strict):
     """Configuration of pte-foundry."""
 
@@ -71,7 +82,7 @@ class Document(Strict):
         description="Gates of all builds. They replace the scheme's default gates metric by "
         "metric; a recipe's gates replace these, and a build's gates those. `null` removes one.",
     )
-    devices: dict[Name, Device] = Field(
+    devices: Annotated[dict[Name, Device], BeforeValidator(_validated_somewhere)] = Field(
         default={"host": Interpreter(kind="interpreter")},
         min_length=1,
         description="Where every build is validated.",

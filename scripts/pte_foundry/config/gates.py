@@ -23,8 +23,36 @@ AFFINE_SQNR = {8: 18.0, 4: 5.0}
 PER_GROUP_SQNR = {8: 18.0, 4: 10.0}
 """The same with one scale per group of values."""
 
-PALETTIZED_SQNR = {8: 25.0, 7: 22.0, 6: 16.0, 5: 15.0, 4: 10.0, 3: 3.0, 2: -3.0, 1: -5.0}
-"""With palettized weights (look-up tables), by bits of an index."""
+PALETTIZED_SQNR = {8: 25.0, 7: 22.0, 6: 16.0, 5: 15.0, 4: 10.0, 3: 3.0, 2: 1.0, 1: 1.0}
+"""With palettized weights (look-up tables), by bits of an index.
+
+All floors are above 0 dB, which is what an output of zeros has. One or two bits may well be worse
+than that (MiniLM: -0.2 dB with two bits, -2.6 dB with one): whoever ships such a build lowers its
+gate.
+"""
+
+EQUAL_FRACTION = {"float32": 0.99, "float16": 0.9}
+"""Share of equal values that an integer or boolean output reaches, by compute precision.
+
+An argmax or a comparison flips where two values are nearly equal; in fp16, MobileNetV2 chooses
+another class for one photograph of thirty.
+"""
+
+COMPRESSED_EQUAL_FRACTION = 0.5
+"""The same for compressed weights or activations."""
+
+COMMON_METRICS = (
+    "sqnr_db",
+    "cosine",
+    "max_abs_error",
+    "top1_agreement",
+    "equal_fraction",
+    "worst_sqnr_db",
+    "bytes",
+    "delegated_fraction",
+    "hazards",
+)
+"""Metrics of every validation; ``validate.schema.GateValues`` has their meanings."""
 
 
 class Gate(Strict):
@@ -40,6 +68,11 @@ class Gate(Strict):
         default="fail",
         description="`fail`: a missed gate fails the build and the run; `warn`: it is only "
         "reported.",
+    )
+    optional: bool = Field(
+        default=False,
+        description="If true, the gate does not apply to models without the metric; otherwise they "
+        "are refused, or fail.",
     )
 
     @model_validator(mode="after")

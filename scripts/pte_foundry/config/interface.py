@@ -1,9 +1,11 @@
 """The functions and parameters of a model's Python file, parsed without running it."""
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from pte_foundry.config.task_metrics import task_metrics
 
 FUNCTIONS = (
     "build",
@@ -13,6 +15,7 @@ FUNCTIONS = (
     "dynamic_shapes",
     "score",
     "agreement",
+    "output_names",
     "train",
 )
 """The functions that a model module may define; ``models.module`` documents the contract."""
@@ -26,10 +29,12 @@ class Interface:
     """The functions of a module, with their parameters for options and the data they read.
 
     ``None`` as parameters: the source does not show them (an import, an alias, ``**options``).
+    ``None`` as metrics: it does not show the names of the task metrics.
     """
 
     functions: dict[str, frozenset[str] | None] = field(default_factory=dict)
     data: frozenset[str] = frozenset()
+    metrics: frozenset[str] | None = None
 
     def options_of(self, functions: Iterable[str]) -> frozenset[str] | None:
         """Return the options that these functions take; ``None``: any."""
@@ -59,13 +64,29 @@ def read_interface(file: Path) -> Interface:
                 if isinstance(target, ast.Name):
                     interface.functions[target.id] = None
     interface.functions = {k: v for k, v in interface.functions.items() if k in FUNCTIONS}
+    interface.metrics = task_metrics(tree)
     interface.data = frozenset(
-        node.slice.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Subscript)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "data"
-        and isinstance(node.slice, ast.Constant)
-        and isinstance(node.slice.value, str)
+        name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name in FUNCTIONS
+        for name in _data_read_by(node)
     )
     return interface
+
+
+def _data_read_by(function: ast.FunctionDef) -> Iterator[str]:
+    """Yield the names of the data files that a function reads from its parameter ``data``.
+
+    Nothing if it is no parameter or is assigned to: then it is a variable like any other.
+    """
+    parameters = {argument.arg for argument in [*function.args.args, *function.args.kwonlyargs]}
+    names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+    assigned = {name.id for name in names if not isinstance(name.ctx, ast.Load)}
+    inner = [node for node in ast.walk(function) if isinstance(node, ast.arg)]
+    hidden = sum(argument.arg == "data" for argument in inner) > 1  # by a nested function's own
+    if "data" not in parameters - assigned or hidden:
+        return
+    for node in ast.walk(function):
+        match node:
+            case ast.Subscript(value=ast.Name(id="data"), slice=ast.Constant(value=str() as name)):
+                yield name

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
 
 from pte_foundry.config.base import Name, Strict, one_of, refusal
 from pte_foundry.findings import Finding, KeyPath
@@ -178,8 +178,32 @@ def _kind(value: Any) -> str:
     return next((kind for kind in reversed(SOURCES) if kind in keys), "file")
 
 
-DataSource = one_of(_DATA, _kind)
-WeightsSource = one_of(SOURCES, _kind)
+def _sources(kinds: dict[str, type[Source]]) -> Any:
+    """Return the type of a source of one of these kinds; what is none is refused with examples."""
+    forms = {
+        "file": "{file: PATH, sha256: …}",
+        "url": "{url: ADDRESS, sha256: …}",
+        "package": "{package: NAME, file: PATH, sha256: …}",
+        "train": "{train: true}",
+    }
+    allowed = "; ".join(forms[kind] for kind in kinds)
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict | Source):
+            return value
+        fix = f"write one of the allowed forms, e.g. {forms['file']}"
+        if isinstance(value, str):
+            key = "url" if re.match("https?://", value) else "file"
+            fix = f"write {{{key}: {value}, sha256: …}}"
+            if "://" in value and key == "file":
+                fix = "write the file's https address as `url:`, or download it and use `file:`"
+        raise refusal("expected a mapping that names the source", allowed, fix)
+
+    return Annotated[one_of(kinds, _kind), BeforeValidator(check)]
+
+
+DataSource = _sources(_DATA)
+WeightsSource = _sources(SOURCES)
 
 
 class Model(Strict):

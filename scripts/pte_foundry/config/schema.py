@@ -131,10 +131,18 @@ def _table(title: str, definition: dict[str, Any]) -> str:
     lines = [f"## {title}", "", definition.get("description", ""), ""]
     lines += ["| key | values | default | meaning |", "|---|---|---|---|"]
     for key, value in definition["properties"].items():
-        default = "(required)" if key in required else f"`{_json(value['default'])}`"
+        default = "(required)" if key in required else _default(value)
         values, meaning = _values(value), value.get("description", "")
         lines.append(f"| `{key}` | {values} | {default} | {meaning} |".replace(" | | ", " |  | "))
     return "\n".join([*lines, ""])
+
+
+def _default(node: dict[str, Any]) -> str:
+    """Describe a default. That of a class is empty in the schema: all of its keys have theirs."""
+    whole = any("$ref" in option for option in [node, *node.get("anyOf", ())])
+    if node["default"] == {} and whole:
+        return "its defaults"
+    return f"`{_json(node['default'])}`"
 
 
 def _json(value: Any) -> str:

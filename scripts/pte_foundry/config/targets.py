@@ -76,7 +76,8 @@ class Partitioner(Strict):
 
     skip_ops_for_coreml_delegation: list[str] = Field(
         default=[],
-        description="Operators to keep out of the delegate, in lower case, e.g. `aten.mm.default`.",
+        description="Operators to keep out of the delegate, as the torch or the edge program names "
+        "them, e.g. `aten.conv2d.default`.",
     )
     take_over_mutable_buffer: bool | None = Field(
         default=None,

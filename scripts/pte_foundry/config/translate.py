@@ -44,7 +44,7 @@ def _finding(error: dict[str, Any], document: type[BaseModel]) -> Finding:
     path, kind = _walk(document, location)
     _, holder = _walk(document, location[:-1])
     if sort == "missing":
-        fix = f"add `{path[-1]}:`"
+        fix = f"add `{path[-1]}:`{_hint(path[-1], holder, value)}"
         return Finding(path, "the required key is missing", f"keys: {listed(_keys(holder))}", fix)
     if sort == "extra_forbidden":
         known = _keys(holder)
@@ -80,6 +80,20 @@ def _finding(error: dict[str, Any], document: type[BaseModel]) -> Finding:
         allowed = words.format(context[name])
         return Finding(path, "the value is not allowed", allowed, f"write {allowed}", value)
     return Finding(path, error["msg"], "see config/README.md", "change the value", value)
+
+
+def _hint(key: str | int, holder: Any, given: Any) -> str:
+    """What a missing key holds; for a digest the command that prints it."""
+    source = given if isinstance(given, dict) else {}
+    if key == "sha256":
+        if isinstance(source.get("url"), str):
+            return f", the first column of `curl -sL {source['url']} | sha256sum`"
+        file = source.get("file", "FILE")
+        if "package" in source:
+            return f", the first column of `sha256sum` for {file} in the folder of the package"
+        return f", the first column of `sha256sum {file}`"
+    description = holder.model_fields[str(key)].description if _keys(holder) else None
+    return f" with the {description[0].lower()}{description[1:].rstrip('.')}" if description else ""
 
 
 def _walk(kind: Any, location: tuple[str | int, ...]) -> tuple[KeyPath, Any]:

@@ -62,7 +62,8 @@ class Description:
         delegated_fraction: the share of the program's torch operators that delegates compute. A
             delegate counts as the number of its distinct debug handles, or of its operations if it
             has none (multifunction models). Outside, each kernel call counts as one, except calls
-            on shapes and scalars. 1.0 for a program that calls nothing.
+            on shapes and scalars, and the copies that ExecuTorch adds to store the new values of
+            its buffers. 1.0 for a program that calls nothing.
     """
 
     bytes: int
@@ -131,7 +132,7 @@ def describe(source: bytes | Path) -> Description:
     )
     kernels = _kernels(file.program)
     inside = sum(delegate.handles or sum(delegate.ops.values()) for delegate in delegates)
-    outside = sum(count for name, count in kernels.items() if not _on_scalars(name))
+    outside = sum(count for name, count in kernels.items() if not _computes_nothing(name))
     total = inside + outside
     return Description(
         bytes=size,
@@ -250,8 +251,11 @@ def _kernels(program: pte_schema.Program) -> dict[str, int]:
     return dict(sorted(calls.items()))
 
 
-def _on_scalars(kernel: str) -> bool:
-    return kernel.startswith(("executorch_prim::", "aten::sym_", "aten::_local_scalar_dense"))
+def _computes_nothing(kernel: str) -> bool:
+    # In a functional program only ExecuTorch itself copies in place (1.5.1, exir/passes/
+    # insert_write_back_for_buffers_pass.py).
+    on_scalars = ("executorch_prim::", "aten::sym_", "aten::_local_scalar_dense")
+    return kernel == "aten::copy_" or kernel.startswith(on_scalars)
 
 
 def _total(counts: Iterator[Mapping[str, int]]) -> dict[str, int]:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from pte_foundry.errors import FoundryError
 from pte_foundry.job import deterministic_env, resource_usage
-from pte_foundry.job.fork_server import DETERMINISTIC, NATIVE
+from pte_foundry.job.fork_server import BUILDING as BUILDING
+from pte_foundry.job.fork_server import EXECUTING as EXECUTING
 from pte_foundry.job.fork_server.client import run_in_fork
 from pte_foundry.upstream.versions import assert_pinned
 
@@ -41,7 +42,7 @@ def run(
     step: Callable[[], None],
     *,
     deterministic: bool = False,
-    fork: bool = False,
+    fork: str | None = None,
 ) -> int:
     """Runs one step; returns its exit code, 1 after an error, 128 + n after signal n.
 
@@ -53,12 +54,13 @@ def run(
         arguments: as parsed by :func:`parser`.
         step: the work; it imports what it needs.
         deterministic: run in :data:`pte_foundry.job.deterministic_env.ENVIRONMENT`.
-        fork: run in a fork of a process that has the libraries loaded, if there is one
+        fork: run in that environment, and in a fork of a process that has the libraries of this
+            kind of steps loaded, if there is one: ``BUILDING`` or ``EXECUTING``
             (:mod:`pte_foundry.job.fork_server`).
     """
-    if fork and (code := run_in_fork(DETERMINISTIC if deterministic else NATIVE)) is not None:
+    if fork and (code := run_in_fork(fork)) is not None:
         return code if code >= 0 else _report_killed(-code, arguments.log)
-    if deterministic:
+    if deterministic or fork:
         deterministic_env.enter()
     with _printing_to(arguments.log) as terminal:
         logging.basicConfig(
@@ -71,8 +73,11 @@ def run(
             step()
             if arguments.benchmark:
                 resource_usage.write(arguments.benchmark, time.monotonic() - began)
-        except (SystemExit, KeyboardInterrupt):
+        except KeyboardInterrupt:
             raise
+        except SystemExit as exit:  # by code that the step runs, or a library; never by a step
+            _report(exit, terminal, arguments.log)
+            return exit.code if isinstance(exit.code, int) and exit.code else 1
         except BaseException as error:  # a panic of a library in Rust is no Exception
             _report(error, terminal, arguments.log)
             return 1
@@ -88,7 +93,10 @@ def _report(error: BaseException, terminal: int, log: Path | None) -> None:
         with suppress(OSError):  # a full disk is full for the log as well
             traceback.print_exception(error)
         where = f" (traceback in {log})" if log else ""
-    _say(terminal, f"error: {error if known else f'{type(error).__name__}: {error}'}{where}")
+    text = str(error) if known else f"{type(error).__name__}: {error}".removesuffix(": ")
+    if isinstance(error, SystemExit):
+        text = f"the step was ended by sys.exit({error.code!r}) in the code that it runs"
+    _say(terminal, f"error: {text}{where}")
 
 
 def _report_killed(number: int, log: Path | None) -> int:

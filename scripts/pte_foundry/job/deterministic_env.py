@@ -1,4 +1,4 @@
-"""The environment in which everything that feeds a ``.pte``'s bytes is computed.
+"""The environment in which everything that feeds a ``.pte``'s or a report's bytes is computed.
 
 The same inputs must give the same bytes on every x86-64 machine. Floating-point results depend on
 more than the program: libraries pick their code by the processor, split sums by the number of

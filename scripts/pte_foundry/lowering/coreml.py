@@ -13,14 +13,21 @@ from executorch.backends.apple.coreml.compiler.coreml_preprocess import (
     MULTIMETHOD_WEIGHT_SHARING_STRATEGY,
 )
 from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+from executorch.exir import ExecutorchBackendConfig
 from executorch.exir.backend.compile_spec_schema import CompileSpec
 
 from pte_foundry.errors import FoundryError
+from pte_foundry.findings import raise_for
 from pte_foundry.heap import trim_heap
+from pte_foundry.lowering import outside, states
 from pte_foundry.lowering.edge_program import EdgeProgram
+from pte_foundry.lowering.enumerated_shapes import shape_findings
+from pte_foundry.lowering.explain import Operators, explained
 from pte_foundry.lowering.repairs import repaired
+from pte_foundry.models.inputs import inputs_table
 from pte_foundry.upstream import executorch_caches, torch_caches
 from pte_foundry.upstream.coremltools_program_checks import checked_once
+from pte_foundry.upstream.executorch_partitioner import leaving_out
 
 
 class LoweringError(FoundryError):
@@ -66,33 +73,54 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
         target: its slice of the configuration (the ``lower`` stage).
 
     Raises:
-        LoweringError: upstream failed; the message has its reason.
+        ConfigError: the target's enumerated shapes do not fit the program's inputs.
+        LoweringError: upstream failed; the message has the operator, the cause and the fix.
+        StateError: a buffer cannot be a Core ML state, or must not be one.
+        MissingKernelError: an operator outside of the delegate cannot run on a device.
     """
+    if target["enumerated_shapes"]:
+        inputs, path = inputs_table(edge.program), ("enumerated_shapes",)
+        raise_for(shape_findings(path, target["enumerated_shapes"], inputs))
     options = target["partitioner"]
-    partitioner = CoreMLPartitioner(
-        compile_specs=compile_specs(target, edge.program),
-        skip_ops_for_coreml_delegation=options["skip_ops_for_coreml_delegation"],
-        take_over_mutable_buffer=options["take_over_mutable_buffer"],
-        take_over_constant_data=options["take_over_constant_data"],
-        lower_full_graph=options["lower_full_graph"],
-    )
+    known = Operators(edge.program, edge.debug_handles)
+    skip = None if options["lower_full_graph"] else options["skip_ops_for_coreml_delegation"]
+    buffers, started = states.mutated(edge.program), states.starting_values(edge.program)
     try:
-        with repaired(), checked_once():
+        partitioner = CoreMLPartitioner(
+            compile_specs=compile_specs(target, edge.program),
+            skip_ops_for_coreml_delegation=options["skip_ops_for_coreml_delegation"],
+            take_over_mutable_buffer=options["take_over_mutable_buffer"],
+            take_over_constant_data=options["take_over_constant_data"],
+            lower_full_graph=options["lower_full_graph"],
+        )
+        skipped = outside.left_out(options["skip_ops_for_coreml_delegation"], edge.debug_handles)
+        with repaired(), checked_once(), leaving_out(skipped):
             lowered = edge.manager().to_backend(partitioner)
+        program = lowered.exported_program()
+        taken_over = buffers - states.mutated(program)
+        states.check_taken_over(taken_over, started, options["take_over_mutable_buffer"])
+        passes = states.write_starting_values(program, started)
+        calls = outside.Calls(program, edge.debug_handles, skipped)
+        del program
         # Else copies of the weights stay in memory next to those that follow: SmolLM2 in fp32 took
         # 4.1 GB for weights of 0.63 GB.
         del edge
         _forget()
-        written = lowered.to_executorch().buffer
+        with calls.explained():
+            written = lowered.to_executorch(ExecutorchBackendConfig(passes=passes)).buffer
         del lowered
         _forget()
+        calls.check(written)
         return written
+    except FoundryError:
+        raise
     except Exception as error:
-        raise LoweringError(
-            f"upstream cannot lower this program to Core ML specification "
-            f"{target['specification_version']} in {target['compute_precision']}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        raise LoweringError(explained(error, _task(target), known, skip)) from error
+
+
+def _task(target: dict) -> str:
+    version, precision = target["specification_version"], target["compute_precision"]
+    return f"lower {{}} to Core ML specification {version} in {precision}"
 
 
 def _forget() -> None:

@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from executorch.backends.apple.coreml.partition import CoreMLPartitioner
 from executorch.exir import EdgeProgramManager
 from executorch.exir.verification.verifier import EXIREdgeDialectVerifier
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule
 
 from pte_foundry.errors import FoundryError
-from pte_foundry.lowering import rewrites
+from pte_foundry.lowering import outside, rewrites
+from pte_foundry.lowering.constants import beyond_fp16
+from pte_foundry.lowering.explain import Operators, explained
+from pte_foundry.lowering.states import separate_outputs
 from pte_foundry.models import operators, programs
 from pte_foundry.upstream import executorch_edge_operators, torch_operators
 from pte_foundry.upstream.executorch_edge_config import preserving
@@ -69,7 +71,7 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         skip: operators to keep out of Core ML (``skip_ops_for_coreml_delegation``).
 
     Raises:
-        EdgeError: upstream failed; the message has its reason.
+        EdgeError: upstream failed; the message has the operator, the cause and the fix.
     """
     labels = operators.labels(program.graph)
     rewritten = rewrites.without(skip)
@@ -78,14 +80,14 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         table = torch.export.default_decompositions()
         views = {op: table[op] for op in _targets(program) if op in table and op.is_view}
         functional = program.run_decompositions(views | rewritten)
-        partitioner = CoreMLPartitioner(skip_ops_for_coreml_delegation=skip)
-        known, _ = partitioner.ops_to_not_decompose(functional)
-        kept = sorted(set(known), key=str)
+        separate_outputs(functional)
+        kept = outside.preserved(functional, labels, skip)
         edge = to_edge(functional, kept, rewritten)
+    except FoundryError:
+        raise
     except Exception as error:
-        raise EdgeError(
-            f"upstream cannot make an edge program of this program: {type(error).__name__}: {error}"
-        ) from error
+        task = "turn {} into the edge dialect"
+        raise EdgeError(explained(error, task, Operators(None, {}))) from error
     handles = {}
     for node in chain.from_iterable(graph.nodes for graph in _graphs(edge.graph_module)):
         handle = node.meta.get("debug_handle")
@@ -106,13 +108,19 @@ def save(edge: EdgeProgram, path: Path) -> dict:
     program with control flow the torch program is written, and ``load`` makes the edge program.
 
     Returns:
-        JSON: ``debug_handles`` (``EdgeProgram.debug_handles``), and either ``preserved_ops`` and
+        JSON: ``debug_handles`` (``EdgeProgram.debug_handles``), ``beyond_fp16``
+        (:func:`pte_foundry.lowering.constants.beyond_fp16`), and either ``preserved_ops`` and
         ``handles_of_nodes`` (debug handle by name of node) or, with control flow, ``skip``.
     """
     if len(list(_graphs(edge.program.graph_module))) > 1:
         program, skip = edge.source
         programs.save(program, path)
-        return {"skip": skip, "debug_handles": edge.debug_handles}
+        return {
+            "skip": skip,
+            "debug_handles": edge.debug_handles,
+            "beyond_fp16": beyond_fp16(edge.program),
+        }
+    constants = beyond_fp16(edge.program)
     handles = {}
     for node in edge.program.graph.nodes:
         executorch_edge_operators.unwrap(node)
@@ -123,6 +131,7 @@ def save(edge: EdgeProgram, path: Path) -> dict:
         "preserved_ops": list(edge.preserved_ops),
         "debug_handles": edge.debug_handles,
         "handles_of_nodes": handles,
+        "beyond_fp16": constants,
     }
 
 

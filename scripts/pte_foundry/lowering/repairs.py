@@ -9,6 +9,7 @@ from pte_foundry.upstream.coremltools_default_arguments import completed_argumen
 from pte_foundry.upstream.coremltools_division import whole_divisions
 from pte_foundry.upstream.coremltools_int16_pass import kept_integers
 from pte_foundry.upstream.coremltools_noop_pass import kept_floors
+from pte_foundry.upstream.coremltools_pair_elimination import sound_pair_elimination
 from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
 from pte_foundry.upstream.coremltools_twin_outputs import single_outputs
 
@@ -19,6 +20,7 @@ REPAIRS = (
     kept_integers,
     single_outputs,
     sound_batch_norms,
+    sound_pair_elimination,
     sound_reshapes,
     whole_divisions,
 )

@@ -230,6 +230,8 @@ class _Builder:
                 constants[key] = parameter.convert(given if parameter.variadic else given[0])
             except (TypeError, ValueError, RuntimeError, AttributeError) as error:
                 raise ProgramError(f"{where}: argument {key!r}: {error}") from error
+        names = frozenset(constants)
+        constants |= {key: names for key, p in kernel.parameters.items() if p.constant_names}
         return constants, tuple(variables)
 
     def _nested(self, spec: MIL_pb2.Block, scope: _Scope) -> Block:
@@ -258,7 +260,7 @@ def _name(spec: MIL_pb2.Operation, outputs: tuple[NamedType, ...]) -> str:
 def _check_operands(
     where: str, kernel: Kernel, operands: Mapping[str, tuple[Operand, ...]], has_blocks: bool
 ) -> None:
-    known = {k: p for k, p in kernel.parameters.items() if not p.blocks}
+    known = {k: p for k, p in kernel.parameters.items() if not p.implicit}
     if unknown := sorted(set(operands) - set(known)):
         raise ProgramError(
             f"{where}: unknown arguments {unknown} for {kernel.op} since {kernel.since}"
@@ -268,7 +270,7 @@ def _check_operands(
     for key, given in operands.items():
         if len(given) != 1 and not known[key].variadic:
             raise ProgramError(f"{where}: argument {key!r} takes one value, found {len(given)}")
-    takes_blocks = len(known) != len(kernel.parameters)
+    takes_blocks = any(p.blocks for p in kernel.parameters.values())
     if has_blocks != takes_blocks:
         found, expected = ("some", "none") if has_blocks else ("none", "some")
         raise ProgramError(f"{where}: nested blocks: found {found}, expected {expected}")

@@ -79,6 +79,8 @@ def as_tensor(raw: np.ndarray, declared: TensorType) -> Tensor:
     Raises:
         ProgramError: the data do not match the type.
     """
+    if 0 in declared.shape:  # a weight pruned to nothing; torch views no empty array as fp16
+        return torch.empty(declared.shape, dtype=declared.dtype.torch)
     flat = torch.from_numpy(raw)
     tensor = flat if declared.dtype.bits < 8 else flat.view(declared.dtype.torch)
     if not declared.accepts(tensor := tensor.reshape(declared.shape)):

@@ -1,14 +1,15 @@
 """Parameter types of operations: the annotation selects how an argument reaches the function.
 
 ==================  ===========================================================================
-``Tensor``          the tensor in its declared dtype
+``Tensor``          the tensor in its declared dtype, uint16 and uint32 widened (see below)
+``Buffer``          a state's own memory, never a copy
 ``Upcast``          a tensor; fp16 is upcast to fp32, other dtypes stay. For operations that
                     accumulate or round more than once: they compute in fp32, and the loop rounds
                     their result to fp16 once (see ``POLICY`` in :mod:`pte_foundry.mil.run`)
 ``AnyPrecision``    the tensor in its declared dtype, or an fp16 constant in fp32. For operations
                     that only select elements: they take the fp32 form that another operation's
                     ``Upcast`` parameter needs anyway, instead of a second form in fp16
-``Tensors``         a tuple of tensors in their declared dtypes
+``Tensors``         a tuple of tensors, each as ``Tensor``
 ``UpcastTensors``   a tuple of tensors, each as ``Upcast``
 ``TensorsOrLists``  a tuple of tensors and MIL lists: the variables of a loop
 ``TensorList``      a MIL list
@@ -18,9 +19,14 @@
 ``SymbolicShape``   a tuple of integers, None where MIL has a string: the symbol of an unknown size
 ``ClassLabels``     a constant list of strings or of integers
 ``Blocks``          the operation's nested blocks, each a function of its block inputs
+``ConstantNames``   the names of the operation's arguments that are constants of the program
 ==================  ===========================================================================
 
 ``X | None`` is ``X``, optional. Constant arguments are converted once, at load.
+
+torch stores uint16 and uint32 but neither indexes, compares, sorts nor adds them. Operations
+therefore receive them in the next signed dtype, which holds all their values, and the loop narrows
+results to the declared dtype (:func:`narrow`).
 """
 
 from collections.abc import Callable
@@ -32,6 +38,7 @@ from torch import Tensor
 
 from pte_foundry.mil.types import TensorList
 
+Buffer = Annotated[Tensor, "the memory of a state"]
 Upcast = Annotated[Tensor, "fp16 upcast to fp32"]
 AnyPrecision = Annotated[Tensor, "fp16 constants may come in fp32"]
 Tensors = tuple[Tensor, ...]
@@ -42,11 +49,30 @@ TensorsOrLists = tuple[Tensor | TensorList, ...]
 SymbolicShape = tuple[int | None, ...]
 ClassLabels = list[str] | list[int]
 Blocks = tuple[Callable[..., TensorsOrLists], ...]
+ConstantNames = frozenset[str]
+
+
+_WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64}
+
+
+def widen(value: Tensor) -> Tensor:
+    """Return a dtype that torch implements only in part as the next signed one."""
+    dtype = value.dtype
+    return value.to(_WIDER[dtype]) if dtype in _WIDER else value
 
 
 def upcast(value: Tensor) -> Tensor:
-    """Return fp16 as fp32, other dtypes as they are."""
-    return value.float() if value.dtype == torch.float16 else value
+    """Return fp16 as fp32, other dtypes as :func:`widen`."""
+    return value.float() if value.dtype == torch.float16 else widen(value)
+
+
+def narrow(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a result in its declared dtype if it is in the dtype that stands for it.
+
+    fp32 stands for fp16: this is the one rounding of an operation that computed in fp32.
+    """
+    wider = torch.float32 if dtype == torch.float16 else _WIDER.get(dtype)
+    return value.to(dtype) if value.dtype == wider else value
 
 
 def _string(value: str) -> str:
@@ -69,10 +95,11 @@ def _labels(values: tuple[Tensor | str, ...]) -> ClassLabels:
 
 # int(), float() and bool() raise by themselves for a tensor of more than one element.
 _CONVERSIONS: list[tuple[Any, Callable]] = [
-    (Tensor, lambda value: value),
-    (AnyPrecision, lambda value: value),
+    (Tensor, widen),
+    (Buffer, lambda value: value),
+    (AnyPrecision, widen),
     (Upcast, upcast),
-    (Tensors, lambda values: values),
+    (Tensors, lambda values: tuple(map(widen, values))),
     (UpcastTensors, lambda values: tuple(map(upcast, values))),
     (TensorsOrLists, lambda values: values),
     (TensorList, _list),
@@ -85,6 +112,7 @@ _CONVERSIONS: list[tuple[Any, Callable]] = [
     (Ints, lambda value: [int(v) for v in value.flatten().tolist()]),
     (Bools, lambda value: [bool(v) for v in value.flatten().tolist()]),
     (Blocks, lambda value: value),
+    (ConstantNames, lambda value: value),
 ]
 
 
@@ -100,6 +128,7 @@ class Parameter:
         any_precision: annotated ``AnyPrecision``.
         variadic: takes a tuple of values.
         blocks: takes the nested blocks.
+        constant_names: takes the names of the constant arguments.
     """
 
     convert: Callable
@@ -108,6 +137,12 @@ class Parameter:
     any_precision: bool
     variadic: bool
     blocks: bool
+    constant_names: bool
+
+    @property
+    def implicit(self) -> bool:
+        """Whether the loop provides the argument, which is no parameter of MIL."""
+        return self.blocks or self.constant_names
 
     @classmethod
     def of(cls, annotation: Any, required: bool) -> "Parameter":
@@ -125,6 +160,7 @@ class Parameter:
                     any_precision=kind is AnyPrecision,
                     variadic=kind in (Tensors, UpcastTensors, TensorsOrLists, SymbolicShape),
                     blocks=kind is Blocks,
+                    constant_names=kind is ConstantNames,
                 )
         known = ", ".join(getattr(kind, "__name__", str(kind)) for kind, _ in _CONVERSIONS)
         raise TypeError(f"a parameter is annotated {annotation}, expected one of {known}")

@@ -21,23 +21,30 @@ _ORDER = {version: rank for rank, version in enumerate(OPSETS.values())}
 
 @dataclass(frozen=True)
 class Kernel:
-    """A function that computes one operation from the opset ``since`` on."""
+    """A function that computes one operation from the opset ``since`` on.
+
+    Attributes:
+        casts: the declared dtype of the result does not follow from the arguments' dtypes; the loop
+            casts the result to it.
+    """
 
     op: str
     since: str
     run: Callable
     parameters: dict[str, Parameter]
+    casts: bool = False
 
 
 _kernels: dict[str, dict[str, Kernel]] = {}
 
 
-def op(*names: str, since: str = "iOS15") -> Callable:
+def op(*names: str, since: str = "iOS15", casts: bool = False) -> Callable:
     """Register a function as the computation of the operations ``names``, from ``since`` on.
 
     The function takes MIL's parameters by keyword, with MIL's names and defaults. Each annotation
     selects how the argument arrives (see :mod:`pte_foundry.mil.parameters`). It returns a tensor,
-    or a tuple for several results, in fp32 where its arguments were upcast.
+    or a tuple for several results, in fp32 where its arguments were upcast. For ``casts`` see
+    :class:`Kernel`.
 
     Raises:
         ValueError: the opset is unknown, or the operation is registered for it already.
@@ -54,7 +61,7 @@ def op(*names: str, since: str = "iOS15") -> Callable:
             versions = _kernels.setdefault(name, {})
             if since in versions:
                 raise ValueError(f"{name} is registered twice for {since}")
-            versions[since] = Kernel(name, since, function, parameters)
+            versions[since] = Kernel(name, since, function, parameters, casts)
         return function
 
     if since not in _ORDER:

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from pte_foundry.errors import ProgramError
 from pte_foundry.mil.constants import Constant
-from pte_foundry.mil.parameters import Parameter
+from pte_foundry.mil.parameters import Parameter, narrow
 from pte_foundry.mil.registry import Kernel
 from pte_foundry.mil.types import TensorType, Value, ValueType, describe
 
@@ -162,7 +161,7 @@ def execute(
             f"the program declares {len(operation.outputs)}"
         )
     return tuple(
-        _checked(operation, output, value)
+        _checked(instruction, output, value)
         for output, value in zip(operation.outputs, results, strict=True)
     )
 
@@ -179,12 +178,14 @@ def _arguments(
     return arguments
 
 
-def _checked(operation: Operation, output: NamedType, value: Value) -> Value:
+def _checked(instruction: Instruction, output: NamedType, value: Value) -> Value:
     declared = output.type
-    half = isinstance(declared, TensorType) and declared.dtype.torch == torch.float16
-    if half and isinstance(value, Tensor) and value.dtype == torch.float32:
-        value = value.half()  # the one rounding of an operation that computed in fp32
+    if isinstance(value, Tensor) and isinstance(declared, TensorType):
+        dtype = declared.dtype.torch
+        if value.dtype is not dtype:
+            value = value.to(dtype) if instruction.kernel.casts else narrow(value, dtype)
     if not declared.accepts(value):
+        operation = instruction.operation
         raise ProgramError(
             f"{operation.op} {operation.name!r} gave {output.name!r} as {describe(value)}, "
             f"the program declares {declared}"

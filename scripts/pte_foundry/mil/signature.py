@@ -23,7 +23,8 @@ class Input(NamedType):
     """An input, with the shapes that it accepts where its type leaves sizes open.
 
     Attributes:
-        shapes: the only shapes allowed; empty for no restriction.
+        shapes: the only shapes allowed; empty for no restriction. Those of several inputs belong
+            together by their position.
         ranges: (smallest, largest) of each size, None for no limit; empty for no restriction.
         default: the value if the input is left out; None if it is required.
     """
@@ -105,7 +106,7 @@ class Signature:
                 findings.append(finding)
             else:
                 scope[wanted.name] = torch.from_numpy(state[wanted.name])
-        if findings:
+        if findings or (findings := self._mixed_shapes(scope)):
             raise InputError("; ".join(findings))
         return scope
 
@@ -114,6 +115,25 @@ class Signature:
         return {
             s.name: np.zeros(s.type.tensor.shape, numpy_dtype(s.type.tensor)) for s in self.states
         }
+
+    def _mixed_shapes(self, scope: Mapping[str, Tensor]) -> list[str]:
+        """Findings on enumerated shapes of several inputs that do not belong together.
+
+        Core ML accepts the n-th shapes of all inputs together and no other combination
+        (apple/coremltools#2271). A list may repeat a shape: from iOS18 on coremltools keeps the
+        repetitions (``test_api_examples.py``, ``TestMultipleEnumeratedShapes``).
+        """
+        enumerated = [i for i in self.inputs if i.shapes]
+        given = tuple(tuple(scope[i.name].shape) for i in enumerated)
+        allowed = list(zip(*(i.shapes for i in enumerated), strict=False))
+        if len(enumerated) < 2 or given in allowed:
+            return []
+        names = ", ".join(repr(i.name) for i in enumerated)
+        listed = ", or ".join(_joined(shapes) for shapes in allowed)
+        return [
+            f"the enumerated shapes of the inputs {names} belong together by their position: "
+            f"found {_joined(given)}, expected {listed}"
+        ]
 
     def _names(self) -> set[str]:
         return {i.name for i in self.inputs}
@@ -126,6 +146,10 @@ class Signature:
         if array.dtype != numpy_dtype(declared) or not declared.accepts_shape(array.shape):
             return f"state {wanted.name!r} is {array.dtype}{list(array.shape)}, expected {declared}"
         return None
+
+
+def _joined(shapes: tuple[tuple[int, ...], ...]) -> str:
+    return " with ".join(str(list(shape)) for shape in shapes)
 
 
 def numpy_dtype(declared: TensorType) -> np.dtype:

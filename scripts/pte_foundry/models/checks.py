@@ -34,6 +34,11 @@ def check_weights(state: Any) -> None:
     for name, tensor in state.items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise ModelError(f"gave {name} as {tensor.dtype}; keep fp32, the target rounds")
+        if tensor.is_complex():
+            raise ModelError(
+                f"gave {name} as {tensor.dtype}, which Core ML does not have; keep its real and "
+                "imaginary parts in two fp32 tensors, e.g. cos and sin"
+            )
         if not _is_finite(tensor):
             raise ModelError(f"gave {name} with nan or inf; look at the weights")
 
@@ -41,7 +46,12 @@ def check_weights(state: Any) -> None:
 def check_sample(sample: Any, what: str = "the sample") -> None:
     """Checks for a tuple of finite tensors with dtypes among ``INPUT_DTYPES``."""
     if not isinstance(sample, tuple) or not sample or not _are_tensors(sample):
-        raise ModelError(f"gave {what} as {_kind(sample)}; give a tuple of tensors")
+        fix = "give a tuple of tensors"
+        if isinstance(sample, tuple) and any(one is None for one in sample):
+            fix += (
+                "; leave optional inputs out at the end, or fix them in a module around the model"
+            )
+        raise ModelError(f"gave {what} as {_kind(sample)}; {fix}")
     for position, tensor in enumerate(sample):
         if tensor.dtype not in INPUT_DTYPES:
             allowed = ", ".join(str(dtype) for dtype in INPUT_DTYPES)
@@ -81,21 +91,60 @@ def check_labels(labels: Any, samples: list[Sample]) -> None:
         )
 
 
-def check_metrics(metrics: Any) -> None:
-    """Checks for a dict of finite numbers by name."""
+def check_metrics(metrics: Any, finite: bool = True) -> None:
+    """Checks for a dict of numbers by name, finite ones unless ``finite`` is false."""
     if not isinstance(metrics, dict) or not metrics:
         raise ModelError(f"returned {_kind(metrics)}; return a dict of numbers by name")
     for name, value in metrics.items():
         if not isinstance(name, str) or not isinstance(value, int | float):
             raise ModelError(f"returned {name!r}: {_kind(value)}; return plain numbers")
-        if not math.isfinite(value):
+        if finite and not math.isfinite(value):
             raise ModelError(f"returned {name!r}: {value}; return a finite number")
 
 
+def check_output_kinds(outputs: Any) -> None:
+    """Checks for a tensor, or a tuple or list of at least one tensor; none is complex."""
+    plain = outputs if isinstance(outputs, tuple | list) else (outputs,)
+    if not plain or not _are_tensors(plain):
+        raise ModelError(f"returned {_kind(outputs)}; {_wrapper(outputs)}")
+    for position, output in enumerate(plain):
+        if output.is_complex():
+            raise ModelError(
+                f"returned output {position} as {output.dtype}, which Core ML does not have; "
+                "return torch.view_as_real(y), or its magnitude"
+            )
+
+
+def _wrapper(outputs: Any) -> str:
+    """How to make a tuple of tensors of what forward() returned."""
+    fix = "return a tensor or a tuple of tensors"
+    if isinstance(outputs, dict):
+        return f"{fix}; wrap the model in a module that ends with `return tuple(d.values())`"
+    if isinstance(outputs, tuple | list) and outputs:
+        return f"{fix}: flatten nested tuples, and leave out what is no tensor"
+    if outputs is None:
+        return f"{fix}; look for a missing `return`"
+    return f"{fix}; wrap the model in a module that returns the tensors of it, `(out.a, out.b)`"
+
+
+def check_output_names(names: Any, count: int) -> None:
+    """Checks for a list of ``count`` different names."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"returned {_kind(names)}; return a list of names, one for each output")
+    if not all(map(str.strip, names)):
+        raise ModelError("returned an empty name; name every output")
+    if len(names) != count:
+        raise ModelError(
+            f"returned {len(names)} names, but forward() has {count} outputs; name each of them"
+        )
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ModelError(f"returned {twice[0]!r} twice; give every output a name of its own")
+
+
 def check_outputs(outputs: Any) -> None:
-    """Checks for a tuple of at least one tensor, all finite."""
-    if not isinstance(outputs, tuple) or not outputs or not _are_tensors(outputs):
-        raise ModelError(f"returned {_kind(outputs)}; return a tensor or a tuple of tensors")
+    """Checks for a tensor or a tuple of tensors, all finite."""
+    check_output_kinds(outputs)
+    outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
     for position, output in enumerate(outputs):
         if not _is_finite(output):
             raise ModelError(
@@ -121,6 +170,13 @@ def _layout(sample: Sample, dynamic: bool) -> str:
 def _kind(value: Any) -> str:
     if isinstance(value, tuple | list | dict):
         items = value.values() if isinstance(value, dict) else value
-        inside = sorted({type(item).__name__ for item in items})
+        inside = sorted({_type(item) for item in items})
         return f"a {type(value).__name__} of {', '.join(inside) or 'nothing'}"
-    return "None" if value is None else f"a {type(value).__name__}"
+    return "None" if value is None else f"a {_type(value)}"
+
+
+def _type(value: Any) -> str:
+    """The name of a value's type; while a model is exported its tensors are of a subclass."""
+    return (
+        "None" if value is None else "Tensor" if isinstance(value, Tensor) else type(value).__name__
+    )

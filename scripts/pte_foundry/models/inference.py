@@ -1,18 +1,32 @@
-"""Runs models in PyTorch on evaluation samples: the fp32 reference and quantized programs."""
+"""Runs models in PyTorch on evaluation samples: the fp32 reference and quantized programs.
+
+Buffers have their initial values at the start of every sample, so that the order of samples has no
+effect.
+"""
+
+from collections.abc import Callable, Container
 
 import torch
+from torch import nn
 from torch.export import ExportedProgram
+from torch.fx import GraphModule, Node
 from torch.fx.experimental.const_fold import split_const_subgraphs
 
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.tensors import Samples, as_sample
+from pte_foundry.upstream.torch_operators import mutates
 
 
 def reference(model: ModelModule) -> Samples:
     """Returns the evaluation inputs, the eager fp32 model's outputs for them, and the labels."""
     module = model.build()
+    reset = resetter(module)
     inputs, labels = model.evaluation()
-    return Samples(inputs, [model.run(module, sample) for sample in inputs], labels)
+    outputs = []
+    for sample in inputs:
+        reset()
+        outputs.append(model.run(module, sample))
+    return Samples(inputs, outputs, labels)
 
 
 def evaluate(program: ExportedProgram, reference: Samples) -> Samples:
@@ -20,8 +34,44 @@ def evaluate(program: ExportedProgram, reference: Samples) -> Samples:
 
     The result has no inputs: they are in the reference already.
     """
+    module = program.module()
     # Decompresses the weights once, not for every sample.
-    module = split_const_subgraphs(program.module())
-    with torch.no_grad():
-        outputs = [as_sample(module(*sample)) for sample in reference.inputs]
+    folded = split_const_subgraphs(module, skip_folding_node_fn=_reader_of_state(module))
+    reset = resetter(folded)
+    outputs = []
+    for sample in reference.inputs:
+        reset()
+        with torch.no_grad():
+            outputs.append(as_sample(folded(*sample)))
     return Samples([], outputs, reference.labels)
+
+
+def resetter(module: nn.Module, names: Container[str] | None = None) -> Callable[[], None]:
+    """Returns a function that gives buffers the values that they have now.
+
+    Args:
+        module: its buffers may be replaced meanwhile, but not reshaped.
+        names: which buffers, by name; None: all.
+    """
+    initial = {
+        name: buffer.detach().clone()
+        for name, buffer in module.named_buffers()
+        if names is None or name in names
+    }
+
+    def reset() -> None:
+        for name, buffer in module.named_buffers():
+            if name in initial:
+                buffer.detach().copy_(initial[name])
+
+    return reset
+
+
+def _reader_of_state(module: GraphModule) -> Callable[[Node], bool]:
+    """Returns a test for nodes that read a buffer which may change: they are not constant."""
+    if not any(mutates(node.target) for node in module.graph.nodes):
+        return lambda node: False
+    buffers = {name for name, _ in module.named_buffers()}
+    return lambda node: any(
+        given.op == "get_attr" and given.target in buffers for given in node.all_input_nodes
+    )

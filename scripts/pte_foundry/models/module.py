@@ -16,7 +16,10 @@ A model module defines functions; the loader calls them and checks what they ret
     task metrics against the labels
 ``agreement(outputs, reference, ...) -> dict[str, float]``, optional
     task metrics against the outputs of the fp32 model, in addition to those of every model; its
-    ``top1_agreement``, if it returns one, replaces the share of equal argmax of the first output
+    ``top1_agreement``, if it returns one, replaces the share of equal argmax, which is otherwise
+    only measured where integer labels show a class axis (``validate.agreement``)
+``output_names(...) -> list[str]``, optional
+    a name for each output of ``forward()``, for reports; by default ``output_0`` and so on
 ``train(...) -> dict[str, Tensor]``, optional
     a state dict, for a model that is trained by the rule ``train``
 
@@ -29,10 +32,9 @@ All samples have the dtypes and shapes of ``example_inputs()``, with ``dynamic_s
 """
 
 import inspect
+import math
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import islice
@@ -42,15 +44,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
-from pte_foundry.models.tensors import Sample
+from pte_foundry.models.tensors import Sample, as_sample, default_output_names
+from pte_foundry.models.user_code import model_errors
+from pte_foundry.models.weight_readers import obstacles
 from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
 from pte_foundry.upstream.torchvision_operators import declare_missing_operators
 
 REQUIRED = ("build", "example_inputs", "evaluation")
-OPTIONAL = ("calibration", "dynamic_shapes", "score", "agreement", "train")
+OPTIONAL = ("calibration", "dynamic_shapes", "score", "agreement", "output_names", "train")
 # Parameters that the loader passes itself; options must have other names.
 RESERVED = ("weights", "data", "outputs", "labels", "reference")
 
@@ -92,7 +97,7 @@ class ModelModule:
         spec = spec_from_file_location(f"models.{path.stem}", path)
         module = module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses and torch.export look classes up by name
-        with _model_errors(path, "import"):
+        with model_errors(path, "import"):
             spec.loader.exec_module(module)
         loaded = cls(path, module, weights, DataFiles(data), dict(options))
         loaded._check_functions()
@@ -107,27 +112,27 @@ class ModelModule:
         # Transformer layers have a fast path for inference that torch.export does not take. Its
         # outputs for padding are zeros, so no export would agree with such a reference.
         torch.backends.mha.set_fastpath_enabled(False)
-        with _model_errors(self.path, "build"):
+        with model_errors(self.path, "build"):
             model = self._call("build")
             check.check_model(model)
         return model
 
     def example_inputs(self) -> Sample:
         """Returns one sample, for ``torch.export``."""
-        with _model_errors(self.path, "example_inputs"):
+        with model_errors(self.path, "example_inputs"):
             sample = self._call("example_inputs")
             check.check_sample(sample)
         return sample
 
     def dynamic_shapes(self) -> Any:
         """Returns ``dynamic_shapes`` for ``torch.export.export``; None if all are static."""
-        with _model_errors(self.path, "dynamic_shapes"):
+        with model_errors(self.path, "dynamic_shapes"):
             return self._call("dynamic_shapes") if self.has("dynamic_shapes") else None
 
     def calibration(self, limit: int | None = None) -> list[Sample]:
         """Returns the calibration samples in their order, at most ``limit`` of them."""
         example = self.example_inputs()
-        with _model_errors(self.path, "calibration"):
+        with model_errors(self.path, "calibration"):
             if not self.has("calibration"):
                 raise ModelError("is missing, and this recipe needs samples; define it")
             samples = list(islice(self._call("calibration"), limit))
@@ -137,7 +142,7 @@ class ModelModule:
     def evaluation(self) -> tuple[list[Sample], Any]:
         """Returns the samples for validation, and their labels or None."""
         example = self.example_inputs()
-        with _model_errors(self.path, "evaluation"):
+        with model_errors(self.path, "evaluation"):
             returned = self._call("evaluation")
             if not isinstance(returned, tuple) or len(returned) != 2:
                 raise ModelError("must return two things: (samples, labels or None)")
@@ -146,21 +151,40 @@ class ModelModule:
             check.check_labels(labels, samples)
         return samples, labels
 
-    def score(self, outputs: list[Sample], labels: Any) -> dict[str, float]:
-        """Returns task metrics against the labels; empty without labels or without ``score``."""
+    def score(
+        self, outputs: list[Sample], labels: Any, *, finite: bool = True
+    ) -> dict[str, float | None]:
+        """Returns task metrics against the labels; empty without labels or without ``score``.
+
+        Args:
+            outputs: of a program, one tuple for each sample.
+            labels: one row for each sample, or None.
+            finite: refuse numbers that are not finite; otherwise they become None.
+        """
         if labels is None or not self.has("score"):
             return {}
-        return self._metrics("score", outputs=outputs, labels=labels)
+        return self._metrics("score", finite, outputs=outputs, labels=labels)
 
-    def agreement(self, outputs: list[Sample], reference: list[Sample]) -> dict[str, float]:
-        """Task metrics against the outputs of another program; empty without ``agreement``."""
+    def agreement(
+        self, outputs: list[Sample], reference: list[Sample], *, finite: bool = True
+    ) -> dict[str, float | None]:
+        """Task metrics against another program's outputs, like :meth:`score`; empty without it."""
         if not self.has("agreement"):
             return {}
-        return self._metrics("agreement", outputs=outputs, reference=reference)
+        return self._metrics("agreement", finite, outputs=outputs, reference=reference)
+
+    def output_names(self, count: int) -> list[str]:
+        """Returns the names of the ``count`` outputs of ``forward()``."""
+        if not self.has("output_names"):
+            return default_output_names(count)
+        with model_errors(self.path, "output_names"):
+            names = self._call("output_names")
+            check.check_output_names(names, count)
+        return names
 
     def train(self) -> dict[str, Tensor]:
         """Trains the model; returns its state dict, contiguous, finite, floating point in fp32."""
-        with _model_errors(self.path, "train"):
+        with model_errors(self.path, "train"):
             if not self.has("train"):
                 raise ModelError("is missing; define it, or give the model `weights`")
             state = self._call("train")
@@ -169,11 +193,10 @@ class ModelModule:
 
     def run(self, model: nn.Module, inputs: Sample) -> Sample:
         """Returns the outputs of the built model for one sample: a tuple of finite tensors."""
-        with _model_errors(self.path, "forward"), torch.no_grad():
+        with model_errors(self.path, "forward"), torch.no_grad():
             returned = model(*inputs)
-            outputs = tuple(returned) if isinstance(returned, tuple | list) else (returned,)
-            check.check_outputs(outputs)
-        return outputs
+            check.check_outputs(returned)
+        return as_sample(returned)
 
     def _check_functions(self) -> None:
         missing = [name for name in REQUIRED if not self.has(name)]
@@ -218,21 +241,25 @@ class ModelModule:
                 )
         return arguments
 
-    def _metrics(self, function: str, **given: Any) -> dict[str, float]:
-        with _model_errors(self.path, function):
+    def _metrics(self, function: str, finite: bool, **given: Any) -> dict[str, float | None]:
+        with model_errors(self.path, function):
             metrics = self._call(function, **given)
-            check.check_metrics(metrics)
-        return {name: float(value) for name, value in metrics.items()}
+            check.check_metrics(metrics, finite)
+        values = {name: float(value) for name, value in metrics.items()}
+        return {name: v if math.isfinite(v) else None for name, v in values.items()}
 
 
-def modules_table(model: nn.Module) -> list[dict[str, Any]]:
+def modules_table(model: nn.Module, program: ExportedProgram | None = None) -> list[dict[str, Any]]:
     """Returns the modules of a model as rows, to check a recipe's names and types against.
 
     Keys of a row: ``name`` (fully qualified), ``type`` (dotted), ``types`` (every public dotted
     name of the class and of its bases below ``torch.nn.Module``, such as ``torch.nn.Linear`` and
-    ``torch.nn.modules.linear.Linear``), ``weight`` (shape, or None).
+    ``torch.nn.modules.linear.Linear``), ``weight`` (shape, or None), ``obstacle`` (why the weight
+    cannot be replaced by a quantized one, or None; with ``program``, the model's exported program,
+    also if it is because of how the weight is read).
     """
     table = []
+    reasons = obstacles(model, program)
     for name, part in model.named_modules():
         classes = type(part).__mro__[: type(part).__mro__.index(nn.Module)]
         weight = getattr(part, "weight", None)
@@ -242,6 +269,7 @@ def modules_table(model: nn.Module) -> list[dict[str, Any]]:
                 "type": _dotted(type(part)),
                 "types": [public for each in classes for public in _public_names(each)],
                 "weight": list(weight.shape) if isinstance(weight, Tensor) else None,
+                "obstacle": reasons.get(name),
             }
         )
     return table
@@ -257,18 +285,3 @@ def _public_names(kind: type) -> list[str]:
     packages = [".".join(parts[:depth]) for depth in range(1, len(parts))]
     exporting = [p for p in packages if getattr(sys.modules.get(p), kind.__name__, None) is kind]
     return [*(f"{package}.{kind.__name__}" for package in exporting), _dotted(kind)]
-
-
-@contextmanager
-def _model_errors(path: Path, function: str) -> Iterator[None]:
-    """Turns any exception into a ModelError that names the file, the line and the function."""
-    try:
-        yield
-    except ModelError as error:
-        raise ModelError(f"{path}: {function}() {error}.") from error
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
-        line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
-        where = path if line is None else f"{path}:{line}"
-        raise ModelError(f"{where}: {function}() raised {type(error).__name__}: {error}") from error

@@ -4,6 +4,8 @@ from collections import Counter
 
 from torch.fx import Graph, Node
 
+from pte_foundry.upstream.torch_operators import mutates
+
 
 def labels(graph: Graph) -> dict[str, str]:
     """Returns a label for each operator of a graph, by the name of its node.
@@ -46,9 +48,21 @@ def original(node: Node) -> str | None:
 
 
 def varying(graph: Graph) -> set[Node]:
-    """Returns the nodes whose value depends on the inputs of the program; the rest is constant."""
-    found: set[Node] = set()
+    """Returns the nodes whose value depends on inputs or states of the program, not constants."""
+    found = states(graph)
     for node in graph.nodes:
         if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):
             found.add(node)
     return found
+
+
+def states(graph: Graph) -> set[Node]:
+    """Returns the buffers (``get_attr``) that the graph of a module writes to."""
+    return {
+        node.args[0]
+        for node in graph.nodes
+        if mutates(node.target)
+        and node.args
+        and isinstance(node.args[0], Node)
+        and node.args[0].op == "get_attr"
+    }

@@ -17,8 +17,26 @@ Sample = tuple[torch.Tensor, ...]
 
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Writes safetensors with a ``checksum`` (names, dtypes, shapes, values) in the metadata."""
-    save_file(dict(tensors), path, {"checksum": _checksum(tensors)})
+    """Writes safetensors with a ``checksum`` (names, dtypes, shapes, values) in the metadata.
+
+    Tensors that share memory (tied weights, views) are written once each: the format has no aliases
+    and refuses them. Whoever reads them gets equal values, and ties them again or not.
+    """
+    save_file(_separate(tensors), path, {"checksum": _checksum(tensors)})
+
+
+def _separate(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns contiguous tensors of which no two share memory; copies only those that need it."""
+    found: dict[str, torch.Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().contiguous()
+        storage = own.untyped_storage()
+        if storage.data_ptr() in taken or storage.nbytes() != own.nbytes:
+            own = own.clone(memory_format=torch.contiguous_format)
+        taken.add(own.untyped_storage().data_ptr())
+        found[name] = own
+    return found
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -89,6 +107,11 @@ class Samples:
             for kind in ("input", "output")
         )
         return cls(inputs, outputs, labels)
+
+
+def default_output_names(count: int) -> list[str]:
+    """Returns the names of outputs that the model module does not name."""
+    return [f"output_{position}" for position in range(count)]
 
 
 def as_sample(outputs: torch.Tensor | Sequence[torch.Tensor]) -> Sample:

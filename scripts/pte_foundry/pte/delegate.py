@@ -28,7 +28,10 @@ class Delegate:
         index: its number within the method.
         backend_id: for example ``CoreMLBackend``.
         compile_specs: the backend's options at lowering, undecoded, by key.
+        observe: called with the inputs of each call, by name, if it is set.
     """
+
+    observe: Callable[[Mapping[str, np.ndarray]], None] | None = None
 
     def __init__(
         self, file: PteFile, method: str, index: int, delegate: pte_schema.BackendDelegate
@@ -116,6 +119,8 @@ class Delegate:
                     f"input {name!r} of a Core ML model is unknown to it, or has no value"
                 )
             feed[name] = _converted(value, signature[name])
+        if self.observe is not None:
+            self.observe(feed)
         if self._state is None:
             self._state = self.program.make_state(self.function)
         try:

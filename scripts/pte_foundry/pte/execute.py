@@ -19,6 +19,7 @@ from pte_foundry.formats.pte_file import PteFile, read_pte
 from pte_foundry.pte.delegate import Delegate
 from pte_foundry.pte.kernels import Kernel, find_kernel
 from pte_foundry.pte.memory import Memory, Slot
+from pte_foundry.upstream.executorch_kernels import framework
 
 Tap = Callable[[Delegate, str, torch.Tensor], None]
 """Called with the delegate, name and tensor of a value inside of a Core ML delegate."""
@@ -181,7 +182,7 @@ class _Method:
 def _find_kernels(plan: pte_schema.ExecutionPlan, delegates: list[Delegate]) -> list[Kernel]:
     kernels = [find_kernel(operator) for operator in plan.operators]
     missing = [
-        f"operator {_name(operator)}"
+        f"operator {_name(operator)}{_why(_name(operator))}"
         for operator, kernel in zip(plan.operators, kernels, strict=True)
         if kernel is None
     ]
@@ -190,6 +191,10 @@ def _find_kernels(plan: pte_schema.ExecutionPlan, delegates: list[Delegate]) -> 
     if missing:
         raise ProgramError(f"method {plan.name!r} needs unsupported {', '.join(missing)}")
     return [kernel for kernel in kernels if kernel is not None]
+
+
+def _why(kernel: str) -> str:
+    return "" if framework(kernel) else ", which ExecuTorch's runtime lacks"
 
 
 def _name(operator: pte_schema.Operator) -> str:

@@ -4,8 +4,8 @@ ExecuTorch calls the ``out`` variants of ATen operators, a few in-place ones, an
 on shapes and scalars (executorch 1.5: ``exir/emit/_emitter.py`` for the order of arguments,
 ``kernels/prim_ops/register_prim_ops.cpp`` for its own operators).
 
-A program is untrusted, so the operators come from an allow-list: those that only compute. An
-operator that reads a file, or takes a device, storage or generator, is unsupported.
+A program is untrusted, so the operators come from an allow-list: those that ExecuTorch's runtime
+has, and that only compute. An operator that takes a device, storage or generator is unsupported.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pte_foundry.errors import ProgramError
 from pte_foundry.formats import pte_schema
 from pte_foundry.pte.scalar_types import DTYPES
 from pte_foundry.upstream import torch_operators, torch_quantized_operators
+from pte_foundry.upstream.executorch_kernels import framework
 from pte_foundry.upstream.torch_operators import OpOverload
 
 
@@ -54,7 +55,9 @@ _MEMORY_FORMATS = (torch.contiguous_format, torch.preserve_format, torch.channel
 
 
 def find_kernel(op: pte_schema.Operator) -> Kernel | None:
-    """Return the kernel of an operator, or None if the operator is unsupported."""
+    """Return the kernel of an operator, or None if ExecuTorch's runtime or this one lacks it."""
+    if framework(".".join(filter(None, (op.name, op.overload)))) is None:
+        return None
     namespace, _, name = op.name.partition("::")
     own = _OWN.get((op.name, op.overload))
     if own is not None:

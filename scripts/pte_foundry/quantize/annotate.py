@@ -7,6 +7,7 @@ per type and per name would be ignored silently. Here only the operator is teste
 follow it.
 """
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -19,10 +20,13 @@ from executorch.backends.apple.coreml.quantizer import CoreMLQuantizer
 from torch.fx import Graph, GraphModule, Node
 
 from pte_foundry.errors import ConfigError, ModelError
+from pte_foundry.quantize.float_tensors import data, forget_other_inputs, is_float, masked_scores
 from pte_foundry.quantize.settings import resolve
 from pte_foundry.upstream.executorch_annotators import annotate_patterns
 from pte_foundry.upstream.executorch_quantizer_patterns import fast_patterns
 from pte_foundry.upstream.executorch_source_partitions import partitions_per_call
+
+log = logging.getLogger(__name__)
 
 Owner = tuple[str, str]
 """Kind ("name", "type" or "global") and name of a configuration."""
@@ -119,12 +123,25 @@ class Settings:
             return "type", innermost
         return GLOBAL
 
-    def filter(self, owner: Owner) -> Callable[[Node], bool]:
-        """Returns a test whether a node belongs to ``owner``; parameters belong to all."""
-        return lambda node: node.op == "get_attr" or self.owner(node) == owner
+    def filter(self, owner: Owner, quantizable: set[Node]) -> Callable[[Node], bool]:
+        """Returns a test whether a node is quantizable and belongs to ``owner``.
 
-    def check_used(self, graph: Graph) -> None:
+        Parameters, constants and buffers belong to all; they are quantizable if they are fp32.
+        """
+
+        def applies(node: Node) -> bool:
+            if node.op == "get_attr":
+                return is_float(node)
+            return node in quantizable and self.owner(node) == owner
+
+        return applies
+
+    def check_used(self, graph: Graph, shared: bool) -> None:
         """Refuses settings for names and types that occur nowhere in ``graph``.
+
+        Args:
+            graph: the operators of a model.
+            shared: other models are built with the settings too, so that they are only logged.
 
         Raises:
             ModelError: naming all of them.
@@ -132,14 +149,20 @@ class Settings:
         owners = {self.owner(node) for node in graph.nodes if node.op == "call_function"}
         if unused := sorted(self.configs.keys() - owners - {GLOBAL}):
             keys = ", ".join(f"module_{kind}_configs.{name}" for kind, name in unused)
-            raise ModelError(
+            problem = (
                 f"{keys}: no operator of the model comes from there without having a more "
-                "specific setting; correct the name or remove the entry"
+                "specific setting"
             )
+            if not shared:
+                raise ModelError(f"{problem}; correct the name or remove the entry")
+            log.info("%s", problem)
 
 
 class Quantizer(CoreMLQuantizer):
-    """``CoreMLQuantizer`` with fast patterns and with filters that work on exported programs."""
+    """``CoreMLQuantizer`` with fast patterns and with filters that work on exported programs.
+
+    It quantizes fp32 data alone, and no masked attention scores (``float_tensors``).
+    """
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = Settings(settings)
@@ -148,6 +171,9 @@ class Quantizer(CoreMLQuantizer):
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotates every recognised pattern; see ``CoreMLQuantizer.annotate``."""
         with fast_patterns(model), partitions_per_call():
+            quantizable = data(model) - masked_scores(model.graph)
             for owner, config in self.settings.configs.items():
-                annotate_patterns(self, model, config, self.settings.filter(owner))
+                applies = self.settings.filter(owner, quantizable)
+                annotate_patterns(self, model, config, applies)
+        forget_other_inputs(model.graph)
         return model

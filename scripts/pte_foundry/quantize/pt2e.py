@@ -9,6 +9,7 @@ first, badly scaled samples out of the statistics.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,11 +22,16 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from pte_foundry.errors import ModelError
 from pte_foundry.models import operators
 from pte_foundry.models.programs import forget_history
+from pte_foundry.quantize import ranges
 from pte_foundry.quantize.annotate import Quantizer
 
 Statistics = dict[str, dict[str, str]]
-"""Ranges of activations by name: ``min`` and ``max`` as ``float.hex``, which keeps every bit."""
+"""Ranges of activations by name: ``min`` and ``max`` as ``float.hex``, which keeps every bit.
 
+Bounds can be infinite (masks); such activations are not quantized.
+"""
+
+_SHOWN = 8
 _WEIGHTED = ("conv1d", "conv2d", "conv3d", "linear")
 
 
@@ -35,15 +41,20 @@ def prepare(program: ExportedProgram, settings: dict[str, Any]) -> GraphModule:
     Args:
         program: a float program, fresh or loaded from a file.
         settings: ``global_config``, ``module_type_configs`` and ``module_name_configs`` with the
-            fields of coremltools' ``LinearQuantizerConfig``; see ``annotate.Settings``.
+            fields of coremltools' ``LinearQuantizerConfig``; see ``annotate.Settings``. With
+            ``shared: True``, names and types that occur nowhere are logged, not refused.
 
     Raises:
         ConfigError: upstream refuses a setting.
         ModelError: a name or type in the settings occurs nowhere in the program.
     """
     quantizer = Quantizer(settings)
-    quantizer.settings.check_used(program.graph)
-    return prepare_pt2e(program.module(), quantizer)
+    quantizer.settings.check_used(program.graph, settings.get("shared", False))
+    module = program.module()
+    for node in operators.states(module.graph):  # else running it would change the program's
+        owner, _, name = node.target.rpartition(".")
+        setattr(module.get_submodule(owner), name, module.get_buffer(node.target).clone())
+    return prepare_pt2e(module, quantizer)
 
 
 def calibrate(
@@ -52,6 +63,7 @@ def calibrate(
     """Observes the ranges of all activations that are going to be quantized.
 
     The default observer is a moving average, so the result depends on the order of the samples.
+    States are kept from one sample to the next, so that their ranges are observed.
 
     Args:
         program: a float program.
@@ -63,9 +75,10 @@ def calibrate(
         ``{activation: {"min": hex, "max": hex}}``, empty if no activation is quantized.
 
     Raises:
-        ModelError: there are no samples, the model does not take one, or a range is not finite.
+        ModelError: there are no samples, the model does not take one, or a range is nan.
     """
-    prepared = prepare(program, settings)
+    # Settings that apply nowhere are refused by convert, which knows whether others use them.
+    prepared = prepare(program, settings | {"shared": True})
     activations = _observers(prepared)
     if not activations:
         return {}
@@ -104,19 +117,31 @@ def convert(
     Raises:
         ConfigError: upstream refuses a setting.
         ModelError: the statistics are not those of this program and these settings, or a weight
-            that is computed from the model's inputs would have to be quantized, or is not finite.
+            that is computed from the model's inputs would have to be quantized, or is not finite;
+            or there is nothing to quantize.
     """
-    for name, value in program.state_dict.items():
+    for name, value in program.named_parameters():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ModelError(f"{name!r} holds values that are not finite")
     prepared = prepare(program, settings)
     activations = _observers(prepared)
+    if not any(isinstance(module, FakeQuantize) for module in prepared.modules()):
+        raise ModelError(_nothing_to_quantize(program))
     _load(activations, statistics or {})
     prepared.apply(disable_fake_quant)
     for observer in activations.values():
         observer.disable_observer()
+    states = {
+        n.target: prepared.get_buffer(n.target).clone() for n in operators.states(prepared.graph)
+    }
     with torch.no_grad():
         prepared(*example_inputs)  # shows weights and other constants to their observers
+    for name, value in states.items():
+        prepared.get_buffer(name).copy_(value)
+    constants = ranges.constants(prepared, activations)
+    left = ranges.unsuited(activations, constants)
+    ranges.warn(prepared, left)
+    ranges.leave_in_float(prepared, [(constants | activations)[name] for name in left])
     converted = convert_pt2e(prepared)
     _drop_unused_parameters(converted)
     result = torch.export.export(converted, example_inputs, dynamic_shapes=dynamic_shapes)
@@ -143,18 +168,19 @@ def _load(activations: Mapping[str, FakeQuantize], statistics: Statistics) -> No
             "calibrate again"
         )
     for name, observer in activations.items():
-        ranges = observer.activation_post_process
-        ranges.min_val.copy_(torch.tensor(float.fromhex(statistics[name]["min"])))
-        ranges.max_val.copy_(torch.tensor(float.fromhex(statistics[name]["max"])))
+        observed = observer.activation_post_process
+        observed.min_val.copy_(torch.tensor(float.fromhex(statistics[name]["min"])))
+        observed.max_val.copy_(torch.tensor(float.fromhex(statistics[name]["max"])))
 
 
 def _range(name: str, observer: FakeQuantize) -> dict[str, str]:
-    ranges = observer.activation_post_process
-    low, high = ranges.min_val.item(), ranges.max_val.item()
-    if not (math.isfinite(low) and math.isfinite(high)):
+    observed = observer.activation_post_process
+    low, high = observed.min_val.item(), observed.max_val.item()
+    if math.isnan(low) or math.isnan(high):
         raise ModelError(
             f"activation {name!r} ranges from {low} to {high} on the calibration samples; "
-            "only finite values can be quantized"
+            "only finite values can be quantized (a moving average of infinite values is nan; "
+            "`activation_observer: min_max` leaves infinite values in float)"
         )
     return {"min": low.hex(), "max": high.hex()}
 
@@ -190,6 +216,21 @@ def _observers(prepared: GraphModule) -> dict[str, FakeQuantize]:
     if shared := [name for name, observer in activations.items() if observer in constant]:
         raise ModelError(f"activations {shared} share their quantization with a constant")
     return activations
+
+
+def _nothing_to_quantize(program: ExportedProgram) -> str:
+    counts = Counter(
+        node.target.overloadpacket.__name__
+        for node in program.graph.nodes
+        if hasattr(node.target, "overloadpacket")
+    )
+    found = ", ".join(name for name, _ in counts.most_common(_SHOWN))
+    return (
+        "the recipe quantizes nothing in this model. PT2E quantizes convolutions, linears, matmul, "
+        "and add, mul and pools of fp32 activations that no setting by type or name excludes; "
+        f"the model's operators are {found or 'none'}. Leave the recipe out for this model, or use "
+        "a recipe with `scheme: quantize`"
+    )
 
 
 def _takes_as_weight(user: Node, observer: Node) -> bool:

@@ -34,7 +34,16 @@ class Problem(NamedTuple):
 
 
 def selected(step: Step, modules: Sequence[Module]) -> list[Module]:
-    """Returns the modules that a step selects: by type and name, less exclusions."""
+    """Returns the modules that a step selects: by type and name, less exclusions and obstacles."""
+    return [module for module in _matched(step, modules) if not module.get("obstacle")]
+
+
+def left_out(step: Step, modules: Sequence[Module]) -> dict[str, str]:
+    """Returns the modules that match a step but have an obstacle, each with that."""
+    return {m["name"]: m["obstacle"] for m in _matched(step, modules) if m.get("obstacle")}
+
+
+def _matched(step: Step, modules: Sequence[Module]) -> list[Module]:
     return [
         module
         for module in modules
@@ -53,6 +62,13 @@ def assigned(steps: Sequence[Step], modules: Sequence[Module]) -> list[list[Modu
         found.append([m for m in selected(step, modules) if m["name"] not in taken])
         taken |= {module["name"] for module in found[-1]}
     return found
+
+
+def why_nothing(step: Step, modules: Sequence[Module]) -> str:
+    """Returns why a step compresses nothing that an earlier step does not; empty: no match."""
+    if selected(step, modules):
+        return "earlier steps already compress all that it matches"
+    return "; ".join(f"{name!r}: {obstacle}" for name, obstacle in left_out(step, modules).items())
 
 
 def weight_problems(step: Step, module: Module) -> Iterator[Problem]:

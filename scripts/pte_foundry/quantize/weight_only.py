@@ -5,6 +5,7 @@ A step is what ``Step.slice`` returns (``pte_foundry.config``)::
     {"scheme": "affine",                      # IntxWeightOnlyConfig
      "types": ["torch.nn.Linear"],            # dotted names of module classes
      "names": ["*"], "exclude": [],           # fnmatch patterns of fully qualified module names
+     "optional": False,                       # whether the step may match nothing
      "weight_dtype": "int4",                  # or int8; Core ML has no others
      "granularity": {"group_size": 32},       # or {"axis": 0}
      "mapping_type": "symmetric",             # asymmetric, symmetric_no_clipping_err
@@ -21,6 +22,8 @@ modules and for their weights.
 """
 
 import contextlib
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,10 +38,18 @@ from torchao.quantization.quantize_.workflows import IntxChooseQParamsAlgorithm,
 from pte_foundry.errors import ConfigError, ModelError
 from pte_foundry.models.module import modules_table
 from pte_foundry.quantize.codebook import carrier, solver
-from pte_foundry.quantize.selection import assigned, selected, weight_problems
+from pte_foundry.quantize.selection import assigned, left_out, weight_problems, why_nothing
+
+_FILTERS = ("types", "names", "exclude")
+
+log = logging.getLogger(__name__)
 
 
-def quantize(module: nn.Module, steps: list[dict[str, Any]]) -> nn.Module:
+def quantize(
+    module: nn.Module,
+    steps: list[dict[str, Any]],
+    table: Sequence[Mapping[str, Any]] | None = None,
+) -> nn.Module:
     """Replaces the selected weights of ``module`` by quantized ones, and returns it.
 
     Modules that share one weight get one quantized weight, shared again. Each weight is released
@@ -47,14 +58,18 @@ def quantize(module: nn.Module, steps: list[dict[str, Any]]) -> nn.Module:
     Args:
         module: a float model. After an error, some of its weights may have been replaced.
         steps: see the head of this file; applied in this order.
+        table: ``models.module.modules_table(module, program)``; without it, modules that read
+            their weight in a way that torchao does not support are not left out.
 
     Raises:
         ConfigError: a step's options are wrong.
-        ModelError: a step matches no module, a selected weight cannot be quantized as asked, or
-            modules that share a weight belong to different steps.
+        ModelError: a step that is not optional matches no module, or all of them none; a selected
+            weight cannot be quantized as asked; or modules that share a weight belong to different
+            steps.
     """
     configs = [_config(step) for step in steps]
-    for step, config, names in zip(steps, configs, _assign(module, steps), strict=True):
+    chosen = _assign(module, steps, modules_table(module) if table is None else table)
+    for step, config, names in zip(steps, configs, chosen, strict=True):
         weights: dict[int, list[tuple[str, nn.Module]]] = {}
         for name in names:
             child = module.get_submodule(name)
@@ -80,17 +95,22 @@ def _quantize_weight(
         other.weight = first.weight
 
 
-def _assign(module: nn.Module, steps: list[dict[str, Any]]) -> list[list[str]]:
+def _assign(
+    module: nn.Module, steps: list[dict[str, Any]], table: Sequence[Mapping[str, Any]]
+) -> list[list[str]]:
     """Names of the modules that each step quantizes, checked."""
-    table = modules_table(module)
     found = assigned(steps, table)
+    if not any(found):
+        raise ModelError(f"no step quantizes a module: {_reasons(steps, table)}")
     by_weight: dict[int, tuple[str, int]] = {}
     for number, (step, rows) in enumerate(zip(steps, found, strict=True), start=1):
-        if not rows:
-            if selected(step, table):
-                raise ModelError(f"step {number}: earlier steps take all of its modules; remove it")
-            filters = ", ".join(f"{key} {step[key]}" for key in ("types", "names", "exclude"))
-            raise ModelError(f"step {number} matches no module: {filters}; widen types or names")
+        for name, obstacle in left_out(step, table).items():
+            log.warning("step %d leaves out %r: %s", number, name, obstacle)
+        if not rows and not step.get("optional"):
+            raise ModelError(
+                f"step {number} quantizes no module: {_reasons([step], table)}; "
+                "widen types or names, or set `optional: true`"
+            )
         for row in rows:
             name = row["name"]
             for _, problem, allowed, fix in weight_problems(step, row):
@@ -109,9 +129,17 @@ def _assign(module: nn.Module, steps: list[dict[str, Any]]) -> list[list[str]]:
     return [[row["name"] for row in rows] for rows in found]
 
 
+def _reasons(steps: list[dict[str, Any]], table: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(
+        why_nothing(step, table)
+        or "no module matches " + ", ".join(f"{key} {step[key]}" for key in _FILTERS)
+        for step in steps
+    )
+
+
 def _config(step: dict[str, Any]) -> AOBaseConfig:
     """Upstream's configuration of a step."""
-    options = {k: v for k, v in step.items() if k not in ("scheme", "types", "names", "exclude")}
+    options = {k: v for k, v in step.items() if k not in ("scheme", "optional", *_FILTERS)}
     try:
         if step["scheme"] == "codebook":
             _dtype(options["dtype"], [f"uint{n}" for n in range(1, 9)])

@@ -63,7 +63,7 @@ def size_against_sqnr(
     """
     import altair as alt
 
-    drawn = [(i, b) for i, b in builds if b["metrics"]["sqnr_db"] is not None]
+    drawn = [(i, b) for i, b in builds if b["metrics"].get("sqnr_db") is not None]
     if not drawn:
         return None
     front = pareto_front([(b["bytes"], b["metrics"]["sqnr_db"]) for _, b in drawn])
@@ -102,6 +102,7 @@ def size_against_sqnr(
                 ("scheme", "scheme"),
                 ("sizeText", "size"),
                 ("sqnrText", "SQNR"),
+                ("outputText", "worst output"),
                 ("worstText", "worst sample"),
                 ("task", "task"),
                 ("status", "status"),
@@ -154,6 +155,7 @@ def _point(index: int, build: SummaryRecord, scale: float) -> dict[str, Any]:
         "sizeText": text.size(build["bytes"]),
         "sqnr": metrics["sqnr_db"],
         "sqnrText": text.metric("sqnr_db", metrics["sqnr_db"]),
+        "outputText": text.worst_output(metrics, build.get("outputs") or []),
         "worstText": text.metric("sqnr_db", text.worst_sqnr_db(metrics)),
         "task": text.task(metrics),
         "status": build["status"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pte_foundry.report import charts, text
+from pte_foundry.report import charts, outputs, text
 from pte_foundry.report.schema import SummaryRecord
 from pte_foundry.validate.divergence_schema import DivergenceReport
 
@@ -20,9 +20,19 @@ FRAMES: tuple[dict[str, Any], ...] = (
         "kind": "rows",
         "note": "Quantization: the quantized PyTorch program against fp32. Lowering: the artifact "
         "against the quantized program. Both: the artifact against fp32.",
-        "head": ["stage", "SQNR dB", "worst dB", "cosine", "max. abs. error", "agreement"],
+        "head": [
+            "stage",
+            "SQNR dB",
+            "worst dB",
+            "cosine",
+            "max. abs. error",
+            "agreement",
+            "equal",
+            "worst output",
+        ],
         "wide": True,
     },
+    outputs.FRAME,
     {
         "title": "Gates",
         "kind": "rows",
@@ -32,10 +42,21 @@ FRAMES: tuple[dict[str, Any], ...] = (
     {
         "title": "Hazards",
         "kind": "rows",
-        "note": "Operations whose result is worse than all their inputs. The gate counts "
-        "executions with infinities, nans and fp16 overflows; fp16_near_overflow is a warning.",
-        "head": ["kind", "operation", "PyTorch operator", "executions"],
-        "none": "No infinities, nans or fp16 overflows.",
+        "note": "Operations whose result is worse than all their inputs, and outputs that are zero "
+        "or constant in all samples though the reference is not. The gate counts executions with "
+        "damaged values, and lost outputs; fp16_near_overflow, fp16_integer and constant_overflow "
+        "are warnings.",
+        "head": ["kind", "operation or output", "PyTorch operator", "executions"],
+        "none": "No infinities, nans or fp16 overflows, and no lost outputs.",
+    },
+    {
+        "title": "Known device issues",
+        "kind": "rows",
+        "note": "Public reports of failures on Apple's runtimes that this program matches. They "
+        "are warnings: nothing was executed on a device.",
+        "head": ["effect", "operation", "PyTorch operator", "condition", "units", "OS", "source"],
+        "none": "No known issue matches.",
+        "wide": True,
     },
     {"title": "Size by data type", "kind": "bars", "none": "Unknown."},
     {"title": "Operations", "kind": "bars", "none": "The program has no operations."},
@@ -119,8 +140,10 @@ def contents(build: SummaryRecord, inputs: Mapping[str, str] | None = None) -> l
     """
     return [
         _losses(build),
+        outputs.rows(build),
         _gates(build),
         _hazards(build),
+        _known_issues(build),
         _sizes(build),
         _operations(build),
         _program(build),
@@ -138,45 +161,60 @@ def _losses(build: SummaryRecord) -> list[list[str]]:
     return [
         [
             name,
-            text.decibel(metrics["sqnr_db"]),
+            text.decibel(metrics.get("sqnr_db")),
             text.decibel(text.worst_sqnr_db(metrics)),
-            text.MISSING if metrics["cosine"] is None else f"{metrics['cosine']:.6f}",
-            text.number(metrics["max_abs_error"]),
-            text.percent(metrics["top1_agreement"]),
+            text.cosine(metrics.get("cosine")),
+            text.number(metrics.get("max_abs_error")),
+            text.percent(metrics.get("top1_agreement")),
+            text.percent(metrics.get("equal_fraction")),
+            text.worst_output(metrics, build.get("outputs") or []),
         ]
         for name, metrics in stages
     ]
 
 
 def _gates(build: SummaryRecord) -> list[list[str]]:
-    return [
-        [
-            gate["metric"],
-            gate["limit"],
-            gate.get("reason") or text.metric(gate["metric"], gate["value"]),
-            gate["device"],
-            text.gate_status(gate),
-        ]
-        for gate in build["gates"]
-    ]
+    rows = []
+    for gate in build["gates"]:
+        value = gate.get("reason") or text.metric(gate["metric"], gate["value"])
+        output = f" (output `{gate['output']}`)" if gate.get("output") else ""
+        status = text.gate_status(gate)
+        rows.append([gate["metric"], gate["limit"], value + output, gate["device"], status])
+    return rows
 
 
 def _hazards(build: SummaryRecord) -> list[list[str]]:
     return [
         [
             hazard["kind"],
-            hazard["op"],
-            hazard["torch_source"] or text.MISSING,
+            f"output `{hazard['output']}`" if hazard.get("output") else hazard["op"],
+            ": ".join(filter(None, (hazard["torch_source"], hazard.get("constant"))))
+            or text.MISSING,
             str(hazard["count"]),
         ]
         for hazard in build["hazards"]
     ]
 
 
+def _known_issues(build: SummaryRecord) -> list[list[str]]:
+    return [
+        [
+            issue["effect"],
+            f"{issue['op']} × {issue['count']}" if issue["count"] > 1 else issue["op"],
+            issue["torch_source"] or text.MISSING,
+            issue["condition"],
+            issue["unit"],
+            issue["os"],
+            issue["source"],
+        ]
+        for issue in build.get("known_issues") or []
+    ]
+
+
 def _sizes(build: SummaryRecord) -> list[list[Any]]:
     weights = build["artifact"].get("weight_bytes") or {}
     sizes = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
-    rest = build["bytes"] - sum(weights.values())
+    rest = (build["bytes"] or 0) - sum(weights.values())
     if weights and rest > 0:
         sizes.append(("program and other data", rest))
     return [[name, count, text.size(count)] for name, count in sizes]

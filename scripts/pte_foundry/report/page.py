@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pte_foundry.report import charts, details, text
+from pte_foundry.report.failures import failures
 from pte_foundry.report.schema import Summary, SummaryRecord
 from pte_foundry.validate.divergence_schema import DivergenceReport
 from pte_foundry.validate.gates import warnings
@@ -31,6 +32,8 @@ _COLUMNS = (
     ("Status", "verdict", True),
 )
 
+_ERROR = {"title": "Why it failed", "kind": "facts", "wide": True}
+
 
 def render(
     summary: Summary,
@@ -42,7 +45,7 @@ def render(
     Args:
         summary: the summary of all builds.
         manifest: the manifest, for digests of the inputs and versions of the tools.
-        divergence: path of an artifact to its divergence report, for all builds or none.
+        divergence: path of an artifact to its divergence report; None: without such reports.
     """
     builds = summary["builds"]
     environment = Environment(
@@ -59,10 +62,11 @@ def render(
         totals=summary["totals"],
         warnings=sum(warnings(build["hazards"]) for build in builds),
         engines=text.engines(builds),
-        failures=_failures(builds),
+        failures=failures(builds),
+        missed=_missed(builds),
         figures=_figures(builds),
         versions=sorted(manifest["environment"]["versions"].items()) if manifest else [],
-        data=_data(builds, manifest, divergence or {}),
+        data=_data(builds, manifest, divergence),
         style=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
         vega=_script(_vega()),
         script=_script((ASSETS / "page.js").read_text(encoding="utf-8")),
@@ -83,19 +87,19 @@ def _vega() -> str:
     return vl_convert.javascript_bundle(vl_version=version)
 
 
-def _failures(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
-    failures = [
+def _missed(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
+    missed = [
         {
             "index": index,
             "build": text.build_name(build["build"]),
-            "text": text.failure(gate),
+            "text": text.failure(gate, build["hazards"]),
             "status": text.gate_status(gate),
         }
         for index, build in enumerate(builds)
         for gate in build["gates"]
         if not gate["passed"]
     ]
-    return sorted(failures, key=lambda failure: failure["status"])  # "fail" before "warn"
+    return sorted(missed, key=lambda gate: gate["status"])  # "fail" before "warn"
 
 
 def _figures(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
@@ -119,9 +123,11 @@ def _figures(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
 def _data(
     builds: Sequence[SummaryRecord],
     manifest: Mapping[str, Any] | None,
-    divergence: Mapping[str, DivergenceReport],
+    divergence: Mapping[str, DivergenceReport] | None,
 ) -> dict[str, Any]:
     rows = [_row(build) for build in builds]
+    errors = [_ERROR] if any(build.get("error") for build in builds) else []
+    layers = () if divergence is None else details.divergence_frames()
     # Columns that are empty for all builds are left out.
     kept = [i for i in range(len(_COLUMNS)) if any(row[i][0] is not None for row in rows)]
     return {
@@ -129,19 +135,38 @@ def _data(
             {"label": label, "kind": kind, "menu": menu}
             for label, kind, menu in (_COLUMNS[i] for i in kept)
         ],
-        "frames": _insert_second(details.FRAMES, details.divergence_frames() if divergence else ()),
+        "frames": errors + _insert_second(details.FRAMES, layers),
         "builds": [
             {
                 "name": text.build_name(build["build"]),
                 "cells": [row[i] for i in kept],
-                "details": _insert_second(
-                    details.contents(build, _inputs(build, manifest)),
-                    _divergence(divergence, build["paths"]["pte"]),
-                ),
+                "details": [_error(build)] * len(errors) + _details(build, manifest, divergence),
             }
             for build, row in zip(builds, rows, strict=True)
         ],
     }
+
+
+def _details(
+    build: SummaryRecord,
+    manifest: Mapping[str, Any] | None,
+    divergence: Mapping[str, DivergenceReport] | None,
+) -> list[list | None]:
+    """A build's content of all frames but the error; None for a frame that it does not have."""
+    count = 0 if divergence is None else len(details.divergence_frames())
+    if build["artifact"] is None:
+        return [None] * (len(details.FRAMES) + count)
+    report = (divergence or {}).get(build["paths"]["pte"])
+    layers = details.divergence_contents(report) if report else [None] * count
+    return _insert_second(details.contents(build, _inputs(build, manifest)), layers)
+
+
+def _error(build: SummaryRecord) -> list[list[str]] | None:
+    error = build.get("error")
+    if not error:
+        return None
+    facts = {"step": error["stage"], "message": error["message"], "log": error["log"]}
+    return [[name, value] for name, value in facts.items() if value]
 
 
 def _insert_second(frames: Sequence[Any], layers: Sequence[Any]) -> list[Any]:
@@ -149,13 +174,9 @@ def _insert_second(frames: Sequence[Any], layers: Sequence[Any]) -> list[Any]:
     return [frames[0], *layers, *frames[1:]]
 
 
-def _divergence(divergence: Mapping[str, DivergenceReport], pte: str) -> list[list]:
-    return details.divergence_contents(divergence[pte]) if divergence else []
-
-
 def _inputs(build: SummaryRecord, manifest: Mapping[str, Any] | None) -> dict[str, str]:
     """Name to sha256 of the inputs of a build."""
-    if not manifest:
+    if not manifest or build["paths"]["pte"] not in manifest["artifacts"]:
         return {}
     files = manifest["models"][build["build"]["model"]]["files"]
     return {
@@ -169,7 +190,7 @@ def _row(build: SummaryRecord) -> list[list[Any]]:
     """For each of ``_COLUMNS``, a pair of the value to sort by and the text to show."""
     metrics = build["metrics"]
     worst = text.worst_sqnr_db(metrics)
-    sqnr, agreement = metrics["sqnr_db"], metrics["top1_agreement"]
+    sqnr, agreement = metrics["sqnr_db"], metrics.get("top1_agreement")
     own = [v for v in text.task_metrics(metrics).values() if v is not None]
     status = text.build_status(build)
     words = [

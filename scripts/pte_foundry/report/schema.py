@@ -3,15 +3,21 @@
 It carries over what the validation reports contain; see :mod:`pte_foundry.validate.schema`.
 """
 
+from typing import NotRequired
+
 from typing_extensions import TypedDict
 
 from pte_foundry.validate.schema import (
+    Artifact,
     Build,
     Device,
     GateVerdict,
+    Hazard,
+    KnownIssue,
     LatencyMs,
-    Measurement,
     Metrics,
+    OutputMetrics,
+    Stages,
     Status,
     TargetDetails,
 )
@@ -40,21 +46,47 @@ class Paths(TypedDict):
     """The validation reports by device."""
 
 
-class SummaryRecord(Measurement):
-    """One build. Its measurement is that of the main device, the first of ``devices``."""
+class BuildError(TypedDict):
+    """Why a build has no artifact or no validation report, or what its report has as error."""
+
+    stage: str
+    """The step that failed, or the part of a validation."""
+    message: str
+    log: str
+    """Path of the failed step's log, relative to the folder of the build; empty if none."""
+    subject: NotRequired[str]
+    """What the failed step worked on: ``MODEL``, ``MODEL/RECIPE`` or more. It can stop several
+    builds."""
+
+
+class SummaryRecord(TypedDict):
+    """One build. Its measurement is that of the main device, the first of ``devices``.
+
+    A build without any report has an ``error``, no devices, no gates, ``null`` for every number,
+    and ``null`` for what describes its artifact.
+    """
 
     build: Build
     scheme: str | None
     minimum_os: str | None
     target_details: TargetDetails
     paths: Paths
-    sha256: str
-    bytes: int
+    sha256: str | None
+    bytes: int | None
+    artifact: Artifact | None
+    samples: int | None
+    metrics: Metrics
+    outputs: NotRequired[list[OutputMetrics]]
+    stages: Stages
+    hazards: list[Hazard]
+    known_issues: list[KnownIssue]
+    latency_ms: LatencyMs | None
     gates: list[DeviceGate]
     """Of all devices."""
     devices: list[DeviceResult]
     status: Status
-    """``fail`` if a report of any device is."""
+    """``fail`` if a report of any device is, or if there is an error."""
+    error: NotRequired[BuildError]
 
 
 class Totals(TypedDict):

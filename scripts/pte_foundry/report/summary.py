@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pte_foundry.errors import InputError
-from pte_foundry.report.schema import Summary, SummaryRecord, Totals
+from pte_foundry.report.schema import BuildError, Summary, SummaryRecord, Totals
 from pte_foundry.validate.check import problems
 from pte_foundry.validate.gates import damage
-from pte_foundry.validate.schema import ValidationReport
+from pte_foundry.validate.schema import Build, Metrics, TargetDetails, ValidationReport
 
 _MAIN_DEVICE = "host"
 
 _Devices = dict[str, tuple[str, ValidationReport]]
 """The reports of one build with their paths, by device."""
 
+_NULL: Metrics = {
+    "sqnr_db": None,
+    "cosine": None,
+    "max_abs_error": None,
+    "top1_agreement": None,
+}
 
-def summarize(reports: Mapping[str, Any]) -> Summary:
+
+@dataclass(frozen=True)
+class FailedBuild:
+    """A build that lacks the validation report of at least one device.
+
+    Attributes:
+        build: its names.
+        scheme: the recipe's compression scheme.
+        target: the settings of the target that are shown.
+        error: why the report is missing.
+    """
+
+    build: Build
+    scheme: str
+    target: TargetDetails
+    error: BuildError
+
+
+def summarize(reports: Mapping[str, Any], failed: Iterable[FailedBuild] = ()) -> Summary:
     """Aggregates validation reports.
 
     A build may have reports of several devices. Its metrics, stages, hazards and latency are those
@@ -25,6 +50,7 @@ def summarize(reports: Mapping[str, Any]) -> Summary:
 
     Args:
         reports: report path to its content (:class:`pte_foundry.validate.schema.ValidationReport`).
+        failed: builds that lack a report. They fail, with what the reports of other devices have.
 
     Raises:
         InputError: malformed reports, several reports of one build and device, or reports of one
@@ -55,7 +81,12 @@ def summarize(reports: Mapping[str, Any]) -> Summary:
     ]
     if findings:
         raise InputError("\n".join(findings))
-    builds = [_record(devices) for _, devices in sorted(grouped.items(), key=lambda item: item[0])]
+    records = {names: _record(devices) for names, devices in grouped.items()}
+    for one in failed:
+        names = one.build["model"], one.build["recipe"], one.build["target"]
+        record = records.get(names) or _record_without_reports(one)
+        records[names] = record | {"status": "fail", "error": one.error}
+    builds = [records[names] for names in sorted(records)]
     return {"builds": builds, "totals": _totals(builds)}
 
 
@@ -65,6 +96,9 @@ def _record(devices: _Devices) -> SummaryRecord:
     reports = [devices[name][1] for name in order]
     main = reports[0]
     details = main.get("target_details") or {}
+    optional = {"outputs": main.get("outputs")} | {
+        "error": next((report["error"] for report in reports if report.get("error")), None)
+    }
     return {
         "build": main["build"],
         "scheme": main.get("scheme"),
@@ -81,6 +115,7 @@ def _record(devices: _Devices) -> SummaryRecord:
         "metrics": main["metrics"],
         "stages": main["stages"],
         "hazards": main["hazards"],
+        "known_issues": main.get("known_issues") or [],
         "gates": [
             gate | {"device": name}
             for name, report in zip(order, reports, strict=True)
@@ -93,6 +128,24 @@ def _record(devices: _Devices) -> SummaryRecord:
             for report in reports
         ],
         "status": "fail" if any(report["status"] == "fail" for report in reports) else "pass",
+        **{key: value for key, value in optional.items() if value is not None},
+    }
+
+
+def _record_without_reports(one: FailedBuild) -> SummaryRecord:
+    pte = "results/pte/{model}/{recipe}/{target}.pte".format(**one.build)
+    absent = ("sha256", "bytes", "artifact", "samples", "latency_ms")
+    return {
+        "build": one.build,
+        "scheme": one.scheme,
+        "minimum_os": one.target.get("minimum_os"),
+        "target_details": one.target,
+        "paths": {"pte": pte, "validation": {}},
+        **dict.fromkeys(absent),
+        "metrics": dict(_NULL),
+        "stages": {"quantization": dict(_NULL), "lowering": dict(_NULL)},
+        **{key: [] for key in ("hazards", "known_issues", "gates", "devices")},
+        "status": "fail",
     }
 
 
@@ -107,7 +160,7 @@ def _totals(builds: list[SummaryRecord]) -> Totals:
             for build in builds
         ),
         "models": len({build["build"]["model"] for build in builds}),
-        "bytes": sum(build["bytes"] for build in builds),
+        "bytes": sum(build["bytes"] or 0 for build in builds),
         "hazards": sum(damage(build["hazards"]) for build in builds),
     }
 
@@ -115,9 +168,14 @@ def _totals(builds: list[SummaryRecord]) -> Totals:
 def report_paths(builds: Mapping[str, Mapping[str, list[str]]], devices: list[str]) -> list[str]:
     """Returns the paths of the validation reports of ``builds`` (model to recipe to targets)."""
     return [
-        f"results/validation/{model}/{recipe}/{target}/{device}.json"
+        report_path(model, recipe, target, device)
         for model, recipes in builds.items()
         for recipe, targets in recipes.items()
         for target in targets
         for device in devices
     ]
+
+
+def report_path(model: str, recipe: str, target: str, device: str) -> str:
+    """Returns the path of a validation report."""
+    return f"results/validation/{model}/{recipe}/{target}/{device}.json"

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pte_foundry.report import text
+from pte_foundry.report.failures import failures
 from pte_foundry.report.schema import DeviceGate, Summary, SummaryRecord, Totals
 
 _STYLES = {"pass": "green", "warn": "yellow", "FAIL": "bold red"}
@@ -22,10 +23,11 @@ _COLUMNS = (
     ("task", "left", 120),
     ("status", "left", 0),
 )
+_STAGE_WIDTH = 72  # from which a failed build's status names the stage
 
 
 def render(summary: Summary, console: Console, page: Path | None = None) -> None:
-    """Prints one row for each build, then the missed gates, the totals and the engines.
+    """Prints one row for each build, then failures, missed gates, the totals and the engines.
 
     Args:
         summary: the summary of all builds.
@@ -39,32 +41,40 @@ def render(summary: Summary, console: Console, page: Path | None = None) -> None
         folds = title in ("build", "task")
         table.add_column(title, justify=justify, overflow="fold", no_wrap=not folds)
     for build in builds:
-        cells = _cells(build)
+        cells = _cells(build, named=console.width >= _STAGE_WIDTH)
         table.add_row(*(cells[title] for title, _, _ in shown))
     console.print(table)
     console.print()
+    for failure in failures(builds):
+        print_failure(console, failure.line)
     for build in builds:
         for gate in build["gates"]:
             if not gate["passed"]:
-                _print_failure(console, build, gate)
+                _print_gate(console, build, gate)
     console.print(_totals(summary["totals"]))
+    if issues := text.known_issues(builds):
+        console.print(Text(issues, style="yellow"), soft_wrap=True)
     for line in text.engines(builds):
         console.print(Text(line, style="dim"), soft_wrap=True)
     if page:
         console.print(Text(f"page: {page}"), soft_wrap=True)
 
 
-def _cells(build: SummaryRecord) -> dict[str, Text]:
+def _cells(build: SummaryRecord, named: bool) -> dict[str, Text]:
+    """The cells of a row; ``named``: with the stage that failed."""
     metrics = build["metrics"]
     status = _upper_if_failed(text.build_status(build))
+    shown = Text(status, style=_STYLES[status])
+    if named and (error := build.get("error")):
+        shown.append(f" in {error['stage']}", style="default")
     return {
         "build": Text(text.build_name(build["build"])),
         "size": Text(text.size(build["bytes"])),
         "SQNR dB": Text(text.decibel(metrics["sqnr_db"])),
         "worst dB": Text(text.decibel(text.worst_sqnr_db(metrics))),
-        "agreement": Text(text.percent(metrics["top1_agreement"])),
+        "agreement": Text(text.percent(metrics.get("top1_agreement"))),
         "task": Text(text.task(metrics)),
-        "status": Text(status, style=_STYLES[status]),
+        "status": shown,
     }
 
 
@@ -72,10 +82,20 @@ def _upper_if_failed(status: str) -> str:
     return "FAIL" if status == "fail" else status
 
 
-def _print_failure(console: Console, build: SummaryRecord, gate: DeviceGate) -> None:
+def print_failure(console: Console, line: str) -> None:
+    """Prints a line about something that failed."""
+    console.print(
+        Text("FAIL ", style=_STYLES["FAIL"]).append(line, style="default"), soft_wrap=True
+    )
+
+
+def _print_gate(console: Console, build: SummaryRecord, gate: DeviceGate) -> None:
     status = _upper_if_failed(text.gate_status(gate))
     line = Text(f"{status} ", style=_STYLES[status])
-    line.append(f"{text.build_name(build['build'])}: {text.failure(gate)}", style="default")
+    line.append(
+        f"{text.build_name(build['build'])}: {text.failure(gate, build['hazards'])}",
+        style="default",
+    )
     if len(build["devices"]) > 1:
         line.append(f" (on {gate['device']})", style="dim")
     console.print(line, soft_wrap=True)

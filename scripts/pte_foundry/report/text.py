@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from pte_foundry.report.schema import DeviceResult, SummaryRecord
 from pte_foundry.validate.divergence_schema import ValueRange
-from pte_foundry.validate.schema import COMMON_METRICS, SQNR_CAP_DB, Build, GateVerdict, Metrics
+from pte_foundry.validate.metrics_schema import COMMON_METRICS, SQNR_CAP_DB, Metrics, OutputMetrics
+from pte_foundry.validate.schema import ISSUE_EFFECTS, WARNINGS, Build, GateVerdict, Hazard
 
 MISSING = "–"
 EXACT = "exact"
@@ -63,10 +64,14 @@ def layer(operators: Sequence[str]) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Formats a share from 0 to 1. A share below 1 is never rounded up to ``100.0 %``."""
+    """Formats a share from 0 to 1. A share below 1 is never rounded up to ``100.0 %``.
+
+    Sums of floats may miss 1 in the last digits: what is closer than 1e-9 is 1.
+    """
     if share is None:
         return MISSING
-    return f"{min(100 * share, 99.9) if share < 1 else 100 * share:.1f} %"
+    below = share < 1 - 1e-9
+    return f"{min(100 * share, 99.9) if below else 100 * share:.1f} %"
 
 
 def metric(name: str, value: float | None) -> str:
@@ -114,6 +119,16 @@ def task(metrics: Metrics) -> str:
     return ", ".join(parts) or MISSING
 
 
+def cosine(value: float | None) -> str:
+    """Formats a cosine similarity with six decimals."""
+    return MISSING if value is None else f"{value:.6f}".replace("-", "−")
+
+
+def worst_output(metrics: Metrics, outputs: Sequence[OutputMetrics]) -> str:
+    """Returns the name of the worst output; ``–`` if there are not several."""
+    return (metrics.get("worst_output") if len(outputs) > 1 else None) or MISSING
+
+
 def worst_sqnr_db(metrics: Metrics) -> float | None:
     """Returns the SQNR of the worst sample in dB, ``None`` if it is not defined or not measured."""
     worst = metrics.get("worst")
@@ -137,10 +152,29 @@ def build_name(build: Build) -> str:
     return "/".join(build[part] for part in ("model", "recipe", "target"))
 
 
-def failure(gate: GateVerdict) -> str:
-    """Formats a missed gate: ``sqnr_db 12.1, required >= 15``."""
+def failure(gate: GateVerdict, hazards: Sequence[Hazard] = ()) -> str:
+    """Formats a missed gate: ``sqnr_db 12.1, required >= 15``.
+
+    With several outputs it names the worst: ``output `scores`: 0.0 dB, required >= 45``. Of
+    ``hazards``, those of the build, it names the first that damages a value.
+    """
     measured = gate.get("reason") or f"{gate['metric']} {number(gate['value'], 4)}"
+    damage = next((hazard for hazard in hazards if hazard["kind"] not in WARNINGS), None)
+    if gate["metric"] == "hazards" and damage:
+        measured += f" ({hazard_text(damage)})"
+    if output := gate.get("output"):
+        if gate["metric"] == "sqnr_db" and "reason" not in gate:
+            measured = metric("sqnr_db", gate["value"])
+        measured = f"output `{output}`: {measured}"
     return f"{measured}, required {gate['limit']}"
+
+
+def hazard_text(hazard: Hazard) -> str:
+    """Formats a hazard: ``nan at aten.mul.Tensor @ mask: -3.4e+38 became -inf in fp16; use …``."""
+    if output := hazard.get("output"):
+        return f"{hazard['kind']}: `{output}`"
+    where = f"{hazard['kind']} at {hazard['torch_source'] or hazard['op']}"
+    return f"{where}: {hazard['constant']}" if hazard.get("constant") else where
 
 
 def engines(builds: Sequence[SummaryRecord]) -> list[str]:
@@ -156,3 +190,15 @@ def _engine(device: DeviceResult) -> str:
     if device["engine"] == "mil-reference":
         return "mil-reference interpreter of the shipped bytes, not an Apple device"
     return f"{device['engine']} ({device['kind']}, on {device['host']})"
+
+
+def known_issues(builds: Sequence[SummaryRecord]) -> str:
+    """Returns how many known device issues the builds match, and the worst effect; or ""."""
+    effects = [issue["effect"] for build in builds for issue in build.get("known_issues") or []]
+    affected = sum(bool(build.get("known_issues")) for build in builds)
+    if not effects:
+        return ""
+    counts = ", ".join(
+        f"{effects.count(effect)} {effect}" for effect in ISSUE_EFFECTS if effect in effects
+    )
+    return f"known device issues in {affected} of {len(builds)} builds: {counts} (see the page)"

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         program = programs.load(arguments.program)
         write_json(arguments.output, pt2e.calibrate(program, settings["activations"], samples))
 
-    return command.run(arguments, step, deterministic=True, fork=True)
+    return command.run(arguments, step, fork=command.BUILDING)
 
 
 if __name__ == "__main__":

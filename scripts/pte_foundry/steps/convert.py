@@ -1,5 +1,6 @@
 """Quantizes a model with a recipe; the result is a torch program."""
 
+import logging
 from pathlib import Path
 
 from pte_foundry.errors import ConfigError
@@ -7,6 +8,9 @@ from pte_foundry.files import read_json
 from pte_foundry.job import command
 from pte_foundry.job.arguments import add_model, model_of
 from pte_foundry.quantize import schemes
+
+_LITTLE = 0.5
+"""A smaller share of quantized weights than this is logged as a warning."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,16 +28,25 @@ def main(argv: list[str] | None = None) -> int:
         recipe = arguments.slice["recipe"]
         scheme = schemes.load(recipe["scheme"])
         name, modules = arguments.model.stem, read_json(arguments.modules)["modules"]
-        if findings := scheme.findings(arguments.recipe, recipe, name, modules):
+        findings = scheme.findings(arguments.recipe, recipe, name, modules)
+        if not recipe.get("shared"):
+            findings += scheme.unmatched(arguments.recipe, recipe, {name: modules})
+        if findings:
             raise ConfigError("\n".join(map(str, findings)))
 
         from pte_foundry.models import programs
+        from pte_foundry.quantize.coverage import coverage
 
         statistics = next(iter(arguments.statistics or []), None)
-        converted = scheme.convert(model_of(arguments), recipe, arguments.program, statistics)
+        converted = scheme.convert(
+            model_of(arguments), recipe, arguments.program, statistics, modules
+        )
+        found = coverage(converted)
+        level = logging.WARNING if found.share < _LITTLE else logging.INFO
+        logging.log(level, "%s", found)
         programs.save(converted, arguments.output)
 
-    return command.run(arguments, step, deterministic=True, fork=True)
+    return command.run(arguments, step, fork=command.BUILDING)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         artifact = {"path": arguments.pte.as_posix(), "sha256": digest}
         write_json(arguments.output, report | {"artifact": artifact})
 
-    return command.run(arguments, step, fork=True)
+    return command.run(arguments, step, fork=command.EXECUTING)
 
 
 if __name__ == "__main__":

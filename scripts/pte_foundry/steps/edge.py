@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         edge = edge_program.make(programs.load(arguments.program), skip)
         write_json(arguments.metadata, edge_program.save(edge, arguments.output))
 
-    return command.run(arguments, step, deterministic=True, fork=True)
+    return command.run(arguments, step, fork=command.BUILDING)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
         program = programs.load(arguments.program)
         evaluate(program, Samples.load(arguments.reference)).save(arguments.output)
 
-    return command.run(arguments, step, fork=True)
+    return command.run(arguments, step, fork=command.EXECUTING)
 
 
 if __name__ == "__main__":

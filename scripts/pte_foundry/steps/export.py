@@ -1,4 +1,4 @@
-"""Exports a model to a torch program, and lists its modules for checks of recipes."""
+"""Exports a model to a torch program, and lists its modules and inputs to check configs with."""
 
 from pathlib import Path
 
@@ -16,22 +16,28 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--program", type=Path, required=True, help="output: the program, .pt2")
     parser.add_argument(
-        "--modules", type=Path, required=True, help="output: the list of modules, .json"
+        "--modules", type=Path, required=True, help="output: modules and inputs, .json"
     )
     arguments = parser.parse_args(argv)
 
     def step() -> None:
         from pte_foundry.models import programs
         from pte_foundry.models.export import export
+        from pte_foundry.models.inputs import inputs_table
         from pte_foundry.models.module import modules_table
 
         model = model_of(arguments)
         module = model.build()
-        programs.save(export(model, module), arguments.program)
-        table = {"digest": arguments.digest, "modules": modules_table(module)}
+        program = export(model, module)
+        table = {
+            "digest": arguments.digest,
+            "modules": modules_table(module, program),
+            "inputs": inputs_table(program),
+        }
+        programs.save(program, arguments.program)
         write_json(arguments.modules, table)
 
-    return command.run(arguments, step, deterministic=True, fork=True)
+    return command.run(arguments, step, fork=command.BUILDING)
 
 
 if __name__ == "__main__":

@@ -33,10 +33,14 @@ def main(argv: list[str] | None = None) -> int:
             lower(edge_program.load(arguments.program, metadata), arguments.slice), "all"
         )
         digest = write_bytes(arguments.output, lowered)
-        handles = {"pte_sha256": digest, "operators": metadata["debug_handles"]}
+        handles = {
+            "pte_sha256": digest,
+            "operators": metadata["debug_handles"],
+            "beyond_fp16": metadata["beyond_fp16"],
+        }
         write_json(arguments.debug_handles, handles)
 
-    return command.run(arguments, step, deterministic=True, fork=True)
+    return command.run(arguments, step, fork=command.BUILDING)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ def main(argv: list[str] | None = None) -> int:
 
     # Only rewriting a program for other compute units needs executorch.
     rewritten = arguments.slice["compute_units"] != "all"
-    return command.run(arguments, step, deterministic=True, fork=rewritten)
+    fork = command.BUILDING if rewritten else None
+    return command.run(arguments, step, deterministic=True, fork=fork)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
 
         reference(model_of(arguments)).save(arguments.output)
 
-    return command.run(arguments, step, fork=True)
+    return command.run(arguments, step, fork=command.EXECUTING)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
 
         train(model_of(arguments, trained=False), arguments.slice["sha256"], arguments.output)
 
-    return command.run(arguments, step, deterministic=True, fork=True)
+    return command.run(arguments, step, fork=command.BUILDING)
 
 
 if __name__ == "__main__":

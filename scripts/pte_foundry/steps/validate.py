@@ -1,4 +1,7 @@
-"""Validates an artifact: executes it and compares it with the fp32 and the quantized model."""
+"""Validates an artifact: executes it and compares it with the fp32 and the quantized model.
+
+Writes a report whatever the artifact does, and succeeds if it has written one.
+"""
 
 import platform
 from pathlib import Path
@@ -30,18 +33,21 @@ def main(argv: list[str] | None = None) -> int:
     def step() -> None:
         from pte_foundry.models.tensors import Samples
         from pte_foundry.validate.check import checked
-        from pte_foundry.validate.gates import gate_values, judge
+        from pte_foundry.validate.gates import judge_measurement
         from pte_foundry.validate.report import validate
 
+        handles = read_json(arguments.debug_handles)
         measured = validate(
             arguments.pte,
             check_noted(arguments.pte, arguments.digest),
             model_of(arguments),
             Samples.load(arguments.reference),
             Samples.load(arguments.quantized),
-            read_json(arguments.debug_handles)["operators"],
+            handles["operators"],
+            handles.get("beyond_fp16"),
+            arguments.log.as_posix() if arguments.log else "",
         )
-        gates, status = judge(gate_values(measured), arguments.slice["gates"])
+        gates, status = judge_measurement(measured, arguments.slice["gates"])
         device = arguments.slice["device"]
         report = measured | {
             "build": {
@@ -62,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         }
         write_json(arguments.output, checked(report))
 
-    return command.run(arguments, step, fork=True)
+    return command.run(arguments, step, fork=command.EXECUTING)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ coremltools_default_arguments (coremltools 9.0)
     Fills in the arguments that a call leaves out. Such calls are refused otherwise.
 coremltools_division (coremltools 9.0)
     Divides integers as integers. Wrong numbers in float16 otherwise.
+coremltools_failing_operator (coremltools 9.0, executorch 1.5.1, torch 2.13.0)
+    The operator that an upstream error is about. Messages without operator and line otherwise.
 coremltools_imports (coremltools 9.0)
     Imports coremltools without the optional packages that it looks for. A third of a step's start.
 coremltools_int16_pass (coremltools 9.0)
@@ -22,6 +24,8 @@ coremltools_noop_pass (coremltools 9.0)
     Keeps the floor of a division by one. Wrong numbers otherwise.
 coremltools_operators (coremltools 9.0)
     The torch operators that coremltools' frontend can convert.
+coremltools_pair_elimination (coremltools 9.0)
+    Keeps a conversion between two types of integers. Layers whose range is zero fail otherwise.
 coremltools_program_checks (coremltools 9.0)
     Validates a program once per pipeline, not once per pass. 15 to 30 % of a lowering.
 coremltools_protobuf (coremltools 9.0)
@@ -38,6 +42,10 @@ executorch_edge_config (executorch 1.5.1)
     Accepts operators that are not core ATen but that Core ML or ExecuTorch has.
 executorch_edge_operators (executorch 1.5.1)
     Replaces ATen operators by edge operators and back, to save edge programs.
+executorch_kernels (executorch 1.5.1)
+    The kernels of ExecuTorch's runtime. A program that calls another cannot be loaded.
+executorch_partitioner (executorch 1.5.1)
+    Leaves operators outside of Core ML by more than the name of the edge operator.
 executorch_pte_format (executorch 1.5.1)
     Reads and writes whole ``.pte`` files.
 executorch_quantizer_patterns (executorch 1.5.1, torchao 0.18.0)
@@ -48,8 +56,16 @@ executorch_to_edge (executorch 1.5.1)
     Skips a decomposition that would change nothing. A quarter of an edge program's time.
 snakemake_execution (snakemake 9.27.1)
     Where the jobs of a run are executed.
+snakemake_failed_records (snakemake 9.27.1)
+    Keeps a failed job from passing for a success. Artifacts of an old config pass otherwise.
+snakemake_messages (snakemake 9.27.1)
+    Names the changed file in a job's reason, and tells a failed step in four lines.
+snakemake_outcome (snakemake 9.27.1)
+    Which jobs of a run failed, and what was not made because of that.
 snakemake_rate_limiter (snakemake 9.27.1)
     Removes the limit of job starts per second. It takes a core after some hundred jobs.
+snakemake_targets (snakemake 9.27.1)
+    Checks what is asked for by path before planning. Riddles or wasted work otherwise.
 torch_caches (torch 2.13.0)
     Empties a cache that keeps programs in memory.
 torch_decompositions (torch 2.13.0)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 
-__all__ = ["OpOverload", "find", "operator", "schema"]
+__all__ = ["OpOverload", "find", "mutates", "operator", "schema"]
 
 
 def operator(name: str) -> OpOverload:
@@ -34,3 +34,8 @@ def find(namespace: str, name: str, overload: str) -> OpOverload | None:
 def schema(operator: OpOverload) -> torch.FunctionSchema:
     """Return an operator's signature: its arguments and returns."""
     return operator._schema
+
+
+def mutates(target: Any) -> bool:
+    """Whether the target of a graph's node is an operator that writes into an argument."""
+    return isinstance(target, OpOverload) and schema(target).is_mutable

@@ -31,12 +31,14 @@ import torch
 
 from pte_foundry.errors import InputError
 from pte_foundry.models import operators
+from pte_foundry.models.inference import resetter
 from pte_foundry.pte import Pte
 from pte_foundry.validate.dataflow import Dataflow
 from pte_foundry.validate.dual_interpreter import DualInterpreter, Substitute
 from pte_foundry.validate.hazards import Hazards, operators_of
 from pte_foundry.validate.layer_error import LayerError
-from pte_foundry.validate.schema import SQNR_CAP_DB, HazardKind
+from pte_foundry.validate.metrics_schema import SQNR_CAP_DB
+from pte_foundry.validate.schema import HazardKind
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -59,7 +61,7 @@ def diverge(
     """Runs the artifact and the fp32 program on the samples and compares them layer by layer.
 
     Args:
-        pte: the artifact, freshly loaded: the first sample starts from its initial states.
+        pte: the artifact. Every sample starts from the initial states of both programs.
         program: the exported fp32 program.
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
         samples: the inputs of each call.
@@ -73,8 +75,11 @@ def diverge(
     module = program.module(check_guards=False)
     layers = _Layers(pte, module, debug_handles)
     hazards = {delegate: Hazards() for delegate in pte.delegates if delegate.method == METHOD}
-    buffers = {name: value.detach().clone() for name, value in module.named_buffers()}
+    initial = {name: value.detach().clone() for name, value in module.named_buffers()}
+    reset = resetter(module)
     for sample in samples:
+        pte.reset()
+        reset()
         values: dict[tuple[Delegate, str], torch.Tensor] = {}
 
         def tap(delegate: Delegate, name: str, value: torch.Tensor, values: dict = values) -> None:
@@ -86,6 +91,7 @@ def diverge(
         with torch.no_grad():
             # Clones, because operators in place may write into them.
             inputs = [value.clone() for value in sample]
+            buffers = {name: value.clone() for name, value in initial.items()}
             DualInterpreter(module, buffers, layers.comparing(values)).run(*inputs)
     for delegate, collected in hazards.items():
         for hazard in collected.findings(delegate.program):

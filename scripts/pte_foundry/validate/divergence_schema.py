@@ -32,7 +32,7 @@ class ValueRange(TypedDict):
 class LayerDivergence(TypedDict):
     """The error of one layer, as SQNR over the power of its fp32 result.
 
-    SQNRs are in dB, within ± ``schema.SQNR_CAP_DB``; null stands for infinite noise.
+    SQNRs are in dB, within ± ``metrics_schema.SQNR_CAP_DB``; null stands for infinite noise.
     """
 
     layer: list[str]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 import torch
 
-from pte_foundry.validate.metrics import as_vector, sqnr_db
+from pte_foundry.validate.output_metrics import as_vector, sqnr_db
 
 if TYPE_CHECKING:
     from pte_foundry.validate.divergence_schema import ValueRange

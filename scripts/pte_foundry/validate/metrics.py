@@ -1,142 +1,100 @@
-"""Distances between two sets of outputs, in float64, with the same digits on every machine.
+"""Distances between two sets of outputs: every output is judged by itself, and the worst decides.
 
-Sums run in numpy's pairwise order on one thread and are joined by ``math.fsum``. torch's own
-reductions depend on the number of threads and on the instruction set, so a metric's last digit
-would change although the program did not.
+The rules for a single output are in :mod:`pte_foundry.validate.output_metrics`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from pte_foundry.errors import InputError
-from pte_foundry.models.tensors import Sample
-from pte_foundry.validate.schema import SQNR_CAP_DB, Metrics
+from pte_foundry.models.tensors import Sample, default_output_names
+from pte_foundry.validate.agreement import class_axis, top1_agreement
+from pte_foundry.validate.metrics_schema import Metrics, OutputMetrics, WorstSample
+from pte_foundry.validate.output_metrics import compare_output, is_floating, lowest_first
+
+DISTANCES = {"sqnr_db": min, "cosine": min, "max_abs_error": max, "equal_fraction": min}
+"""The metrics of an output, each with what chooses the worst of two outputs."""
 
 
-def compare(outputs: Sequence[Sample], reference: Sequence[Sample]) -> Metrics:
-    """Compares outputs with reference outputs, both as float64.
+class Comparison(NamedTuple):
+    """The metrics over all outputs, and those of each output, in order."""
 
-    A nan on either side, or an infinity on one side only, makes ``sqnr_db``, ``cosine`` and
-    ``max_abs_error`` ``None``: such outputs have no distance. Infinities common to both sides
-    (masks) count as equal.
+    metrics: Metrics
+    outputs: list[OutputMetrics]
+
+
+def compare(
+    outputs: Sequence[Sample],
+    reference: Sequence[Sample],
+    names: Sequence[str] | None = None,
+    labels: torch.Tensor | None = None,
+) -> Comparison:
+    """Compares outputs with reference outputs.
 
     Args:
         outputs: one tuple of tensors for each sample, of any shapes and dtypes.
-        reference: as many samples, each with as many tensors of the same shapes.
-
-    Returns:
-        ``sqnr_db``: ``10 log10(sum(ref^2) / sum((ref - out)^2))`` over all samples and outputs, in
-        dB, within ±``SQNR_CAP_DB``.
-        ``cosine``: cosine similarity of a sample's outputs, concatenated to one vector; the mean
-        over samples.
-        ``max_abs_error``: the largest absolute difference, in the unit of the outputs.
-        ``top1_agreement``: the share of equal argmax along the last axis of the first output;
-        ``None`` where that axis has fewer than two elements or does not exist.
-        ``worst``: ``{"sample", "sqnr_db", "cosine"}`` of the sample with the lowest SQNR.
+        reference: as many samples, each with as many tensors.
+        names: of the outputs; ``output_0`` and so on by default.
+        labels: of the evaluation samples, which show the class axis
+            (:mod:`pte_foundry.validate.agreement`).
 
     Raises:
-        InputError: there are no samples, or the samples, outputs or shapes do not correspond.
+        InputError: there are no samples, or the numbers of samples or outputs differ.
     """
     _check(outputs, reference)
-    samples = [_SampleSums.of(out, ref) for out, ref in zip(outputs, reference, strict=True)]
-    scores = [(sample.sqnr_db, sample.cosine) for sample in samples]
-    worst = min(range(len(samples)), key=lambda i: _lowest_first(scores[i]))
-    cosines = [cosine for _, cosine in scores]
-    finite = None not in cosines
+    names = names or default_output_names(len(reference[0]))
+    columns = [
+        [(out[at], ref[at]) for out, ref in zip(outputs, reference, strict=True)]
+        for at in range(len(reference[0]))
+    ]
+    found = [compare_output(name, pairs) for name, pairs in zip(names, columns, strict=True)]
+    if at := class_axis(reference, labels):
+        agreement = top1_agreement(columns[at.output], at.axis, labels)
+        found[at.output]["top1_agreement"] = agreement
+    floating = [one for one, ref in zip(found, reference[0], strict=True) if is_floating(ref)]
+    return Comparison(_worst(found, floating), found)
+
+
+def _worst(outputs: list[OutputMetrics], floating: list[OutputMetrics]) -> Metrics:
+    """Every metric of the output where it is worst; ``floating`` are the outputs with an SQNR."""
+    exact = [one for one in outputs if one not in floating]
+    agreements = [one["top1_agreement"] for one in outputs if one["top1_agreement"] is not None]
+    decisive = min(
+        floating or exact, key=lambda one: lowest_first(one["sqnr_db"], one["equal_fraction"])
+    )
     return {
-        "sqnr_db": sqnr_db(
-            math.fsum(sample.signal for sample in samples),
-            math.fsum(sample.noise for sample in samples),
-        ),
-        "cosine": math.fsum(cosines) / len(cosines) if finite else None,
-        "max_abs_error": max(sample.largest for sample in samples) if finite else None,
-        "top1_agreement": _top1_agreement(outputs, reference),
-        "worst": {"sample": worst, "sqnr_db": scores[worst][0], "cosine": scores[worst][1]},
+        "sqnr_db": _lowest(floating, "sqnr_db"),
+        # An output without a direction (reference all zero) has an SQNR, but no cosine.
+        "cosine": _lowest([one for one in floating if _has_direction(one)], "cosine"),
+        "max_abs_error": _lowest(floating or exact, "max_abs_error"),
+        "top1_agreement": min(agreements, default=None),
+        "equal_fraction": _lowest(exact, "equal_fraction"),
+        "worst_output": decisive["name"],
+        "worst": _worst_sample(floating or exact),
     }
 
 
-class _SampleSums:
-    """The sums of one sample. ``noise`` is nan where the two sides have no distance."""
-
-    def __init__(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
-        errors = [_error(out, ref) for out, ref in pairs]
-        # An infinity on both sides is equal (error 0) and would drown every other value.
-        outs = [np.where(np.isfinite(out), out, 0.0) for out, _ in pairs]
-        refs = [np.where(np.isfinite(ref), ref, 0.0) for _, ref in pairs]
-        self.signal = math.fsum(float(np.sum(ref * ref)) for ref in refs)
-        self.noise = math.fsum(float(np.sum(error * error)) for error in errors)
-        self.largest = max((float(np.max(np.abs(e), initial=0.0)) for e in errors), default=0.0)
-        self._power = math.fsum(float(np.sum(out * out)) for out in outs)
-        self._inner = math.fsum(
-            float(np.sum(out * ref)) for out, ref in zip(outs, refs, strict=True)
-        )
-
-    @classmethod
-    def of(cls, out: Sample, ref: Sample) -> _SampleSums:
-        return cls([(as_vector(o), as_vector(r)) for o, r in zip(out, ref, strict=True)])
-
-    @property
-    def sqnr_db(self) -> float | None:
-        return sqnr_db(self.signal, self.noise)
-
-    @property
-    def cosine(self) -> float | None:
-        if not math.isfinite(self.noise):
-            return None
-        if not self.signal or not self._power:
-            return 1.0 if self.signal == self._power else 0.0
-        cosine = self._inner / (math.sqrt(self.signal) * math.sqrt(self._power))
-        return max(-1.0, min(1.0, cosine))
+def _lowest(outputs: list[OutputMetrics], metric: str) -> float | None:
+    """The worst value of a metric; ``None`` if an output has none, or there are no outputs."""
+    values = [one[metric] for one in outputs]
+    return DISTANCES[metric](values) if values and None not in values else None
 
 
-def as_vector(tensor: torch.Tensor) -> np.ndarray:
-    """Returns a tensor's elements in row-major order, as a float64 array of shape (N,)."""
-    return tensor.detach().to("cpu", torch.float64).contiguous().reshape(-1).numpy()
+def _has_direction(output: OutputMetrics) -> bool:
+    return output["sqnr_db"] is None or output["cosine"] is not None
 
 
-def _error(out: np.ndarray, ref: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # inf - inf is nan: replaced where the two are equal
-        error = np.where(out == ref, 0.0, ref - out)
-    return np.where(np.isfinite(error), error, np.nan)
+def _worst_sample(outputs: list[OutputMetrics]) -> WorstSample:
+    def score(output: OutputMetrics) -> tuple[float, ...]:
+        worst = output["worst"]
+        return lowest_first(worst["sqnr_db"], worst["cosine"], worst.get("equal_fraction"))
 
-
-def sqnr_db(signal: float, noise: float) -> float | None:
-    """Returns signal power over noise power in dB, within ±``SQNR_CAP_DB``.
-
-    ``None`` if the noise is not finite; the cap if there is none.
-    """
-    if not math.isfinite(noise):
-        return None
-    if noise == 0.0:
-        return SQNR_CAP_DB
-    if signal == 0.0:
-        return -SQNR_CAP_DB
-    value = 10.0 * (math.log10(signal) - math.log10(noise))
-    return max(-SQNR_CAP_DB, min(SQNR_CAP_DB, value))
-
-
-def _lowest_first(score: tuple[float | None, float | None]) -> tuple[float, float]:
-    """Sort key: a sample without a score is the worst."""
-    return tuple(-math.inf if value is None else value for value in score)
-
-
-def _top1_agreement(outputs: Sequence[Sample], reference: Sequence[Sample]) -> float | None:
-    equal = total = 0
-    for out, ref in zip(outputs, reference, strict=True):
-        if ref[0].dim() == 0 or ref[0].shape[-1] <= 1:
-            return None
-        classes = ref[0].shape[-1]
-        a, b = (as_vector(side[0]).reshape(-1, classes) for side in (out, ref))
-        # numpy's argmax takes the first of equal values; a row with a nan has no top class.
-        same = (a.argmax(-1) == b.argmax(-1)) & ~np.isnan(a).any(-1) & ~np.isnan(b).any(-1)
-        equal += int(same.sum())
-        total += len(same)
-    return equal / total if total else None
+    lowest = min(outputs, key=score)
+    return lowest["worst"] | {"output": lowest["name"]}
 
 
 def _check(outputs: Sequence[Sample], reference: Sequence[Sample]) -> None:
@@ -147,11 +105,12 @@ def _check(outputs: Sequence[Sample], reference: Sequence[Sample]) -> None:
             f"{len(outputs)} samples of outputs against {len(reference)} of the reference; "
             "compute both from the same evaluation samples."
         )
+    expected = len(reference[0])
     for index, (out, ref) in enumerate(zip(outputs, reference, strict=True)):
         if not ref:
             raise InputError(f"Sample {index}: the reference has no outputs to compare.")
-        ours, theirs = ([tuple(tensor.shape) for tensor in side] for side in (out, ref))
-        if ours != theirs:
+        if not len(out) == len(ref) == expected:
             raise InputError(
-                f"Sample {index}: outputs of shapes {ours} do not match the reference's {theirs}."
+                f"Sample {index}: {len(out)} outputs, but the reference has {len(ref)}, and "
+                f"{expected} in sample 0."
             )

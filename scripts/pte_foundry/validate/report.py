@@ -3,57 +3,97 @@
 Three comparisons on the same samples attribute the loss to its stages: the artifact against the
 fp32 reference (``metrics``), the quantized torch program against the reference
 (``stages.quantization``), and the artifact against the quantized program (``stages.lowering``).
+
+What the artifact does is a result, whatever it is: if it cannot be loaded or executed, or if the
+model's ``score()`` or ``agreement()`` fail on its outputs, the measurement has an ``error``. Only
+what would fail on the fp32 reference as well is the user's error, and raised.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-from pte_foundry.formats.inspect_pte import describe
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from pte_foundry.errors import FoundryError, ModelError
+from pte_foundry.formats.inspect_pte import Description, describe
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.tensors import Sample, Samples
 from pte_foundry.pte import Pte
 from pte_foundry.pte.delegate import Delegate
-from pte_foundry.validate.hazards import Hazards, torch_sources
-from pte_foundry.validate.metrics import compare
-from pte_foundry.validate.schema import Hazard, Measurement, Metrics
+from pte_foundry.validate import known_issues
+from pte_foundry.validate.hazards import Hazards, constants_beyond_fp16, torch_sources
+from pte_foundry.validate.metrics import Comparison, compare
+from pte_foundry.validate.metrics_schema import COMMON_METRICS, Metrics, OutputMetrics
+from pte_foundry.validate.output_hazards import FP16_STEP, FP32_STEP, output_hazards
+from pte_foundry.validate.rounding import rounded
+from pte_foundry.validate.schema import Artifact, Failure, Hazard, KnownIssue, Measurement
+from pte_foundry.validate.task_metrics import TaskMetrics
+
+
+@dataclass
+class Execution:
+    """What running an artifact gave, up to where it failed.
+
+    Attributes:
+        outputs: of each sample.
+        hazards: of all samples.
+        error: why it failed.
+    """
+
+    outputs: list[Sample] = field(default_factory=list)
+    hazards: list[Hazard] = field(default_factory=list)
+    error: Exception | None = None
 
 
 def execute(
-    pte: Pte, inputs: Sequence[Sample], debug_handles: Mapping[str, str]
-) -> tuple[list[Sample], list[Hazard]]:
-    """Runs the artifact once for each sample; returns its outputs and the hazards that arise.
+    pte: Pte,
+    inputs: Sequence[Sample],
+    debug_handles: Mapping[str, str],
+    beyond_fp16: Mapping[str, float] | None = None,
+) -> Execution:
+    """Runs the artifact once for each sample.
+
+    States and buffers have their initial values at the start of every sample.
 
     Args:
         pte: the artifact.
         inputs: the inputs of each sample.
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
+        beyond_fp16: debug handle to a constant that fp16 does not have, from the same step.
+
+    Raises:
+        OSError: the machine fails, not the artifact.
     """
-    seen: dict[Delegate, Hazards] = {delegate: Hazards() for delegate in pte.delegates}
-    outputs = [pte.run(s, tap=lambda d, name, value: seen[d].tap(name, value)) for s in inputs]
-    hazards = [
-        hazard
-        for delegate, collected in seen.items()
-        for hazard in collected.findings(
-            delegate.program, torch_sources(delegate.model.debug_info, debug_handles)
+    done = Execution()
+    seen = {delegate: Hazards() for delegate in pte.delegates}
+    ran: set[Delegate] = set()
+    for delegate, collected in seen.items():
+        delegate.observe = collected.observe
+
+    def tap(delegate: Delegate, name: str, value: torch.Tensor) -> None:
+        ran.add(delegate)
+        seen[delegate].tap(name, value)
+
+    try:
+        for sample in inputs:
+            pte.reset()
+            done.outputs.append(pte.run(sample, tap=tap))
+    except OSError:
+        raise
+    except Exception as error:
+        done.error = error
+    for delegate in filter(ran.__contains__, pte.delegates):
+        symbols = delegate.model.debug_info
+        done.hazards += seen[delegate].findings(
+            delegate.program,
+            torch_sources(symbols, debug_handles),
+            constants_beyond_fp16(symbols, beyond_fp16 or {}),
         )
-    ]
-    return outputs, hazards
-
-
-def measure(
-    model: ModelModule, outputs: Sequence[Sample], reference: Sequence[Sample], labels: Any
-) -> Metrics:
-    """Returns all metrics of ``outputs`` against ``reference``, task metrics included.
-
-    A score against the labels comes with ``<name>_change``, its difference from the score of
-    ``reference``. Metrics of the module's ``agreement()`` replace common ones of the same name.
-    """
-    metrics = compare(outputs, reference) | model.agreement(outputs, reference)
-    expected = model.score(reference, labels)
-    for name, value in model.score(outputs, labels).items():
-        metrics |= {name: value, f"{name}_change": value - expected[name]}
-    return metrics
+    return done
 
 
 def validate(
@@ -63,42 +103,125 @@ def validate(
     reference: Samples,
     quantized: Samples,
     debug_handles: Mapping[str, str],
+    beyond_fp16: Mapping[str, float] | None = None,
+    log: str = "",
 ) -> Measurement:
     """Executes an artifact and compares it with the reference and the quantized torch program.
 
     Args:
         pte: the artifact.
         sha256: its digest, for the report.
-        model: the model module, for its task metrics.
+        model: the model module, for the names of the outputs and for task metrics.
         reference: evaluation samples with the outputs of the fp32 eager model.
         quantized: the same samples with the outputs of the quantized torch program.
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
+        beyond_fp16: debug handle to a constant that fp16 does not have, from the same step.
+        log: path of the log, for an error in the report.
+
+    Returns:
+        The measurement, with an ``error`` if a part of it failed; its traceback is logged. All
+        numbers are rounded.
 
     Raises:
-        ProgramError: the artifact is malformed or cannot be executed.
-        ModelError: a task metric of the module fails, or is not a finite number.
+        ModelError: a function of the module fails on the fp32 reference as well, or ``score()``
+            returns a number for it that is not finite.
+        OSError: the machine fails, not the artifact.
     """
-    outputs, hazards = execute(Pte.load(pte), reference.inputs, debug_handles)
-    program = describe(pte)
-    labels = reference.labels
-    return {
-        "artifact": {
-            "path": pte.as_posix(),
-            "sha256": sha256,
-            "bytes": program.bytes,
-            "specification_version": program.specification_version,
-            "delegated_fraction": program.delegated_fraction,
-            "kernels": program.kernels,
-            "ops": program.ops,
-            "states": list(program.states),
-            "weight_bytes": program.weight_bytes,
-        },
-        "samples": len(outputs),
-        "metrics": measure(model, outputs, reference.outputs, labels),
-        "stages": {
-            "quantization": measure(model, quantized.outputs, reference.outputs, labels),
-            "lowering": measure(model, outputs, quantized.outputs, labels),
-        },
+    names = model.output_names(len(reference.outputs[0]))
+    tasks = TaskMetrics(model, reference.outputs, reference.labels)
+    failures: list[Failure] = []
+
+    def failed(stage: str, error: Exception) -> None:
+        logging.error("%s failed", stage, exc_info=error)
+        known = isinstance(error, FoundryError)
+        message = str(error) if known else f"{type(error).__name__}: {error}"
+        failures.append({"stage": stage, "message": message, "log": log})
+
+    def compared(ours: list[Sample], theirs: list[Sample]) -> Comparison:
+        found = compare(ours, theirs, names, reference.labels)
+        return Comparison(found.metrics | tasks.measure(ours, theirs), found.outputs)
+
+    unknown: Metrics = dict.fromkeys([*COMMON_METRICS, *tasks.names])
+    total, lowering = Comparison(unknown, []), Comparison(unknown, [])
+    quantization = compared(quantized.outputs, reference.outputs)
+    artifact = _artifact(pte, sha256)
+    hazards: list[Hazard] = []
+    issues: list[KnownIssue] = []
+    stage = "load"
+    try:
+        program = describe(pte)
+        artifact = _artifact(pte, sha256, program)
+        loaded = Pte.load(pte)
+        issues = known_issues.of(loaded, program, debug_handles)
+        stage = "run"
+        done = execute(loaded, reference.inputs, debug_handles, beyond_fp16)
+        hazards = done.hazards
+        if done.error is not None:
+            raise done.error
+        stage = "compare"
+        total = compared(done.outputs, reference.outputs)
+        lowering = compared(done.outputs, quantized.outputs)
+        hazards += output_hazards(names, done.outputs, reference.outputs, _step(program))
+        for function, error in tasks.errors(done.outputs):
+            failed(function, error)
+    except (OSError, ModelError):
+        raise
+    except Exception as error:
+        failed(stage, error)
+    stages = {"quantization": quantization, "lowering": lowering}
+    measured: Measurement = {
+        "artifact": artifact,
+        "samples": len(reference.inputs),
+        "metrics": rounded(total.metrics),
+        "outputs": rounded(_with_stages(total.outputs, stages)),
+        "stages": {name: rounded(stage.metrics) for name, stage in stages.items()},
         "hazards": hazards,
+        "known_issues": issues,
         "latency_ms": None,
     }
+    return measured | ({"error": failures[0]} if failures else {})
+
+
+def _artifact(pte: Path, sha256: str, program: Description | None = None) -> Artifact:
+    """The facts about the file; without a description those that a malformed file has too."""
+    artifact: Artifact = {
+        "path": pte.as_posix(),
+        "sha256": sha256,
+        "bytes": pte.stat().st_size,
+        "specification_version": None,
+        "delegated_fraction": None,
+        "ops": {},
+        "states": [],
+    }
+    if program is None:
+        return artifact
+    return artifact | {
+        "specification_version": program.specification_version,
+        "delegated_fraction": program.delegated_fraction,
+        "kernels": program.kernels,
+        "ops": program.ops,
+        "states": list(program.states),
+        "weight_bytes": program.weight_bytes,
+    }
+
+
+def _step(program: Description) -> float:
+    """Relative distance of neighbouring numbers of the least precise dtype that it computes in."""
+    half = any("float16" in delegate.compute_dtypes for delegate in program.delegates)
+    return FP16_STEP if half else FP32_STEP
+
+
+def _with_stages(
+    outputs: list[OutputMetrics], stages: Mapping[str, Comparison]
+) -> list[OutputMetrics]:
+    """The outputs, each with its loss by stage."""
+    return [
+        output
+        | {
+            "stages": {
+                name: {key: stage.outputs[at][key] for key in ("sqnr_db", "equal_fraction")}
+                for name, stage in stages.items()
+            }
+        }
+        for at, output in enumerate(outputs)
+    ]

@@ -7,16 +7,11 @@ keys that are not listed are allowed in every object and ignored. ``None`` (``nu
 for a number that is not defined, because JSON has neither nan nor infinity.
 """
 
-from typing import Any, Literal, NotRequired
+from typing import Literal, NotRequired
 
-from annotated_types import IsFinite
 from typing_extensions import TypedDict
 
-SQNR_CAP_DB = 200.0
-"""SQNR in dB of equal outputs, whose true value is infinite. Every SQNR is within ± this value."""
-
-Number = IsFinite[float]
-"""A finite number; whole numbers stay integers in JSON."""
+from pte_foundry.validate.metrics_schema import Metrics, Number, OutputMetrics
 
 Status = Literal["pass", "fail"]
 
@@ -40,8 +35,9 @@ class Artifact(TypedDict):
     """Size of the file in bytes."""
     specification_version: int | None
     """Core ML's, the newest that a delegate needs (9: iOS 18); null without a Core ML delegate."""
-    delegated_fraction: Number
-    """Share of the program's torch operators that Core ML computes, from 0 to 1."""
+    delegated_fraction: Number | None
+    """Share of the program's torch operators that Core ML computes, from 0 to 1; null if the file
+    is malformed."""
     ops: dict[str, int]
     """Number of MIL operations by type, over all delegates; constants are left out."""
     states: list[str]
@@ -67,46 +63,6 @@ class Device(TypedDict):
     """The machine: its architecture, for example ``x86_64``."""
 
 
-class WorstSample(TypedDict):
-    """The evaluation sample with the lowest SQNR."""
-
-    sample: int
-    """Its index, from 0."""
-    sqnr_db: Number | None
-    """In dB, within ± ``SQNR_CAP_DB``; null if an output is nan, or infinite on one side only."""
-    cosine: Number | None
-    """Cosine similarity, from -1 to 1; null under the same conditions."""
-
-
-class Metrics(TypedDict, extra_items=Number | None):
-    """Outputs of one program compared with those of another (``validate.metrics.compare``).
-
-    Every other key is a task metric: a number that ``score()`` or ``agreement()`` of the model
-    module returned, or ``<name>_change``, its difference from the same score of the other program.
-    """
-
-    sqnr_db: Number | None
-    """Signal-to-quantization-noise ratio over all samples and outputs, in dB, within ±
-    ``SQNR_CAP_DB``; null if an output is nan, or infinite on one side only."""
-    cosine: Number | None
-    """Cosine similarity of a sample's outputs, mean over samples, from -1 to 1; null likewise."""
-    max_abs_error: Number | None
-    """Largest absolute difference, in the unit of the outputs; null likewise."""
-    top1_agreement: Number | None
-    """Share of equal argmax along the last axis of the first output, from 0 to 1; null if that
-    axis has fewer than two elements."""
-    worst: NotRequired[WorstSample | None]
-
-
-class OutputMetrics(TypedDict):
-    """One output of the program compared with the reference; see :class:`Metrics`."""
-
-    name: str
-    sqnr_db: Number | None
-    cosine: Number | None
-    max_abs_error: Number | None
-
-
 class Stages(TypedDict):
     """The same metrics between the programs of successive stages: where the loss arises."""
 
@@ -118,19 +74,36 @@ class Stages(TypedDict):
     """A real device against the interpreter, for the same bytes."""
 
 
-HazardKind = Literal["nan", "inf", "fp16_overflow", "fp16_near_overflow"]
+HazardKind = Literal[
+    "nan",
+    "inf",
+    "fp16_overflow",
+    "fp16_near_overflow",
+    "output is all zeros",
+    "output is constant",
+    "integer_rounded",
+    "fp16_integer",
+    "integer_wrap",
+    "constant_overflow",
+]
 """``inf``: at a pole such as log(0), or in fp32. ``fp16_overflow``: any other infinity in fp16.
-``fp16_near_overflow``: a finite fp16 value beyond half of the largest one, 65504."""
+``fp16_near_overflow``: a finite fp16 value beyond half of the largest one, 65504. ``output is …``:
+in all samples, though the reference is not (:mod:`pte_foundry.validate.output_hazards`).
+``integer_rounded``: an integer that fp16 does not have is cast to fp16 and becomes an integer again
+later. ``fp16_integer``: an integer that fp16 does not have is used as a float, or integers are
+computed in fp16 beyond 2048, up to which it has all of them. ``integer_wrap``: integers are cast to
+8 or 16 bits that do not hold them. ``constant_overflow``: a finite constant of the model is
+infinite in fp16; what that damages is a hazard of its own."""
 
-WARNINGS = ("fp16_near_overflow",)
-"""Kinds of hazards that do not change a value. All other kinds are damage."""
+WARNINGS = ("fp16_near_overflow", "fp16_integer", "constant_overflow")
+"""Kinds of hazards that need not change a value. All other kinds are damage."""
 
 
 class Hazard(TypedDict):
-    """Non-finite or nearly overflowing values at the operation where they arise."""
+    """Non-finite or nearly overflowing values, at the operation where they arise; lost outputs."""
 
     op: str
-    """Type of the MIL operation."""
+    """Type of the MIL operation; ``output`` for an output of the program."""
     torch_source: str | None
     """The torch operators it comes from, each ``operator @ module``; null if unknown."""
     kind: HazardKind
@@ -138,6 +111,38 @@ class Hazard(TypedDict):
     """Number of executions of the operation in which it arises, over all samples."""
     name: NotRequired[str]
     """The value that the operation computes."""
+    output: NotRequired[str]
+    """Name of the output that is lost."""
+    constant: NotRequired[str]
+    """The constant of a ``constant_overflow``, in words, with the fix."""
+
+
+IssueEffect = Literal["crash", "wrong", "refused", "slow"]
+ISSUE_EFFECTS: tuple[IssueEffect, ...] = ("crash", "wrong", "refused", "slow")
+"""Worst first: the process dies, the numbers are wrong, the program does not load, or the unit is
+not used or compiles for minutes."""
+
+
+class KnownIssue(TypedDict):
+    """A public report of a failure on Apple's runtimes that this build matches: a warning."""
+
+    op: str
+    """Type of the MIL operation, ``*`` for the whole program, or a namespace of kernels outside of
+    the delegate."""
+    torch_source: str | None
+    """Its torch operators, each ``operator @ module``, at most three; null if unknown."""
+    unit: str
+    """The affected compute units that the target allows: ``cpu``, ``gpu``, ``ne``."""
+    os: str
+    """The affected systems, for example ``iOS 26 and later``."""
+    effect: IssueEffect
+    """One of ``ISSUE_EFFECTS``."""
+    source: str
+    """The report, with its date."""
+    condition: str
+    """What the report is about."""
+    count: int
+    """Number of operations that match."""
 
 
 class LatencyMs(TypedDict):
@@ -164,6 +169,8 @@ class GateVerdict(TypedDict):
     """Whether a missed limit fails the build (the default) or only warns."""
     reason: NotRequired[str]
     """Why there is no value."""
+    output: NotRequired[str]
+    """Name of the output whose value it is, if there are several."""
 
 
 class TargetDetails(TypedDict, total=False):
@@ -181,13 +188,26 @@ class Measurement(TypedDict):
     samples: int
     """Number of evaluation samples."""
     metrics: Metrics
-    """The artifact against the fp32 reference."""
+    """The artifact against the fp32 reference; all numbers are null if it could not be executed."""
     outputs: NotRequired[list[OutputMetrics]]
-    """The same, output by output."""
+    """The same, output by output; empty if it could not be executed."""
     stages: Stages
     hazards: list[Hazard]
+    known_issues: NotRequired[list[KnownIssue]]
+    """Reported failures on Apple's runtimes that the build matches. They only warn."""
     latency_ms: LatencyMs | None
     """Null for the interpreter, whose time does not predict a device's."""
+
+
+class Failure(TypedDict):
+    """Why a build could not be validated."""
+
+    stage: str
+    """``load``, ``run``, ``compare``, ``score`` or ``agreement`` of a validation, or the step of
+    the workflow that failed."""
+    message: str
+    log: str
+    """Path of the log with the traceback, relative to the folder of the build."""
 
 
 class ValidationReport(Measurement):
@@ -197,9 +217,9 @@ class ValidationReport(Measurement):
     device: Device
     gates: list[GateVerdict]
     status: Status
-    """``fail`` if a gate whose ``on_fail`` is ``fail`` is not met."""
-    error: NotRequired[dict[str, Any]]
-    """Why the artifact could not be validated."""
+    """``fail`` if a gate whose ``on_fail`` is ``fail`` is not met, or if there is an error."""
+    error: NotRequired[Failure]
+    """The metrics that depend on what failed are null, and have no gates."""
     scheme: NotRequired[str | None]
     """The recipe's compression scheme."""
     target_details: NotRequired[TargetDetails]
@@ -215,19 +235,17 @@ class GateValues(TypedDict, extra_items=Number | None):
     cosine: Number | None
     max_abs_error: Number | None
     top1_agreement: Number | None
+    equal_fraction: Number | None
     worst_sqnr_db: Number | None
-    """Lowest SQNR of a sample, in dB."""
+    """Lowest SQNR of a sample in any output, in dB."""
     bytes: int
     """Size of the artifact in bytes."""
-    delegated_fraction: Number
+    delegated_fraction: Number | None
     """See :class:`Artifact`."""
     hazards: int
     """Executions of operations in which damage arises: ``count`` of all hazards but
     ``WARNINGS``."""
 
-
-COMMON_METRICS = tuple(Metrics.__annotations__)
-"""Keys of :class:`Metrics` that are measured for every model; others are task metrics."""
 
 GATE_METRICS = tuple(GateValues.__annotations__)
 """Metrics that a gate can name for every model, besides the task metrics of the model."""

@@ -1,7 +1,7 @@
-"""The source files a stage depends on, and the digest that changes when their meaning does.
+"""The source files a stage depends on, and fingerprints that change when their meaning does.
 
-A stage's code is an input like any other. Its files come from the import graph of the library; the
-digest covers their syntax trees without docstrings, so comments and formatting do not count.
+A stage's code is an input like any other. Its files come from the import graph of the library; a
+fingerprint covers a syntax tree without docstrings, so comments and formatting do not count.
 """
 
 import ast
@@ -79,16 +79,21 @@ def _drop_docstrings(block: ast.AST) -> None:
             _drop_docstrings(statement)
 
 
-def digest(sources: Iterable[Path], lock: Path) -> str:
-    """Returns a digest that changes with code or a locked version, not with a comment or folder.
+@cache
+def _fingerprint(path: Path) -> str:
+    return hashlib.sha256(_meaning(path).encode()).hexdigest()
+
+
+def contents(sources: Iterable[Path], lock: Path) -> dict[str, str]:
+    """Returns what a stage's code consists of: fingerprints of files, and locked versions.
 
     Args:
         sources: files of the library, and of models, which count by their file name.
         lock: the lock file; only names and versions count, because the two Linux builds of torch
             differ in their digests and give the same bytes.
     """
-    total = hashlib.sha256(repr(sorted(locked_versions(lock).items())).encode())
+    found = {f"{name} in the lock": version for name, version in locked_versions(lock).items()}
     for source in sources:
         name = source.relative_to(ROOT).as_posix() if source.is_relative_to(ROOT) else source.name
-        total.update(f"\n{name}\n{_meaning(source)}".encode())
-    return total.hexdigest()
+        found[name] = _fingerprint(source)
+    return found

@@ -4,18 +4,20 @@ Thousands of jobs share few answers, so each is computed once.
 """
 
 import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pte_foundry.canonical_json import canonical, encoded
+from pte_foundry.canonical_json import canonical, digest, encoded
 from pte_foundry.config.config import Config
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import read_json
 from pte_foundry.lock import lock_file
 from pte_foundry.quantize import schemes
 from pte_foundry.workflow import slices
-from pte_foundry.workflow.code import closure, command_of, digest
+from pte_foundry.workflow.code import closure, command_of, contents
 from pte_foundry.workflow.stages import STAGES
 
 
@@ -24,20 +26,17 @@ class Jobs:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.code_contents: dict[str, dict[str, str]] = {}
+        """What the digests stand for that :meth:`code` has returned."""
         self.code = cache(self._code)
         self.part = cache(self._part)
         self.slice = cache(self._slice)
         self.activation_key = cache(self._activation_key)
         self.edge_key = cache(self._edge_key)
         self.lowering_key = cache(self._lowering_key)
-        pairs = dict.fromkeys((build.model, build.recipe) for build in config.builds)
-        self._recipes = {
-            (model, self.activation_key(model, recipe)): recipe
-            for model, recipe in pairs
-            if config.recipes[recipe].calibrates
-        }
-        self._edges = {self.edge_key(name): name for name in config.targets}
-        self._lowered = {self.lowering_key(name): name for name in config.targets}
+        self.activations = cache(self._activations)
+        self.edges = {self.edge_key(name): name for name in config.targets}
+        self.lowered = {self.lowering_key(name): name for name in config.targets}
 
     def _code(self, stage: str, model: str | None = None, scheme: str | None = None) -> str:
         """Returns the digest of a stage's code and of the model and scheme that it runs.
@@ -50,7 +49,10 @@ class Jobs:
         files = closure(command_of(stage), *([schemes.name_of(scheme)] if scheme else []))
         if model is not None:
             files.append(self.config.root / self.config.models[model].module)
-        return digest(files, lock_file())
+        found = contents(files, lock_file())
+        made = digest(found)
+        self.code_contents[made] = found
+        return made
 
     def _part(self, stage: str, **names: str) -> dict[str, Any]:
         entry = STAGES[stage]
@@ -85,17 +87,36 @@ class Jobs:
         readable = f"{entry.oldest_ios.lower()}-{entry.compute_precision}"
         return slices.key(readable, self.part("lower", target=target))
 
+    def _activations(self, model: str) -> dict[str, str]:
+        """Returns a recipe for each activation key of a model."""
+        recipes = self.config.recipes.items()
+        names = [name for name, recipe in recipes if recipe.calibrates]
+        return {self.activation_key(model, name): name for name in names}
+
     def recipe_of(self, model: str, activation_key: str) -> str:
         """Returns a recipe with this activation key; any will do, their slices are equal."""
-        return self._recipes[model, activation_key]
+        return self.activations(model)[activation_key]
 
     def target_of(self, lowering_key: str) -> str:
         """Returns a target with this lowering key; any will do, their slices are equal."""
-        return self._lowered[lowering_key]
+        return self.lowered[lowering_key]
 
     def edge_target_of(self, edge_key: str) -> str:
         """Returns a target with this edge key; any will do, their slices are equal."""
-        return self._edges[edge_key]
+        return self.edges[edge_key]
+
+    def known_inputs(self, results: Path) -> dict[str, list[Any]]:
+        """Returns the current tables of inputs of the built models, by model.
+
+        ``results`` is the folder of results; see ``Config.check_inputs``.
+        """
+        known = {}
+        for model in self.config.built_models:
+            with suppress(DamagedError):  # missing, or the step that reads it will report it
+                found = read_json(results / f"export/{model}.json")
+                if found["digest"] == self.structure_digest(model):
+                    known[model] = found["inputs"]
+        return known
 
     def structure_digest(self, model: str) -> str:
         """Returns a digest that tells a current table of modules from an outdated one."""
@@ -103,13 +124,17 @@ class Jobs:
         parts = [self.code("export", model), self.slice("export", model=model), sources]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
-    def known_modules(self, results: Path) -> dict[str, list[Any]]:
-        """Returns the current tables of modules of the built models, by model.
+    def known_modules(
+        self, results: Path, models: Iterable[str] | None = None
+    ) -> dict[str, list[Any]]:
+        """Returns the current tables of modules of models, by model.
 
-        ``results`` is the folder of results; see ``Config.check_structure``.
+        Args:
+            results: the folder of results.
+            models: names of models; None: those that are built.
         """
         known = {}
-        for model in self.config.built_models:
+        for model in self.config.built_models if models is None else models:
             try:
                 found = read_json(results / f"export/{model}.json")
             except DamagedError:

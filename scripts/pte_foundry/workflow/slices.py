@@ -56,7 +56,11 @@ def calibrate(config: Config, model: str, recipe: str) -> dict[str, Any]:
 
 
 def convert(config: Config, model: str, recipe: str) -> dict[str, Any]:
-    return {"recipe": config.recipe(recipe)}
+    """The recipe; ``shared: true`` if it names modules that only other models need to have."""
+    found: dict[str, Any] = {"recipe": config.recipe(recipe)}
+    if config.recipes[recipe].names_modules and len(config.models_of(recipe)) > 1:
+        found["recipe"] = found["recipe"] | {"shared": True}
+    return found
 
 
 def edge(config: Config, target: str) -> dict[str, Any]:
@@ -92,13 +96,18 @@ def validate(config: Config, model: str, recipe: str, target: str, device: str) 
             f"{model}/{recipe}/{target} is not among the builds, so it has no gates to be "
             "validated by; add it to `builds`"
         )
-    shown = ("minimum_os", "compute_precision", "compute_units")
     return {
         "gates": {metric: plain(gate) for metric, gate in build.gates.items()},
         "scheme": config.recipes[recipe].scheme,
-        "target": {name: getattr(config.targets[target], name) for name in shown},
+        "target": shown_settings(config, target),
         "device": plain(config.devices[device]),
     }
+
+
+def shown_settings(config: Config, target: str) -> dict[str, Any]:
+    """The settings of a target that a validation report carries, for the page."""
+    shown = ("minimum_os", "compute_precision", "compute_units")
+    return {name: getattr(config.targets[target], name) for name in shown}
 
 
 def sources(config: Config, model: str) -> dict[str, Any]:

@@ -116,13 +116,14 @@ STAGES: dict[str, Stage] = {
         slices.validate,
         {"": Need(500, 2.9)},
         minutes=60,
-        functions=(*_SAMPLES, "evaluation", "score", "agreement"),
+        functions=(*_SAMPLES, "evaluation", "score", "agreement", "output_names"),
     ),
     "diverge": Stage(slices.nothing, {"": Need(500, 3.6)}, minutes=60),
     "plan": Stage(slices.plan, {"": Need(100)}, minutes=10),
     "summary": Stage(slices.summary, {"": Need(100)}, minutes=10),
     "manifest": Stage(slices.nothing, {"": Need(100)}, minutes=10),
     "report": Stage(slices.report, {"": Need(FLOOR)}, minutes=10),
+    "gates": Stage(slices.nothing, {"": Need(100)}, minutes=10),
 }
 
 FEEDING_BYTES = tuple(name for name, stage in STAGES.items() if stage.feeds_bytes)

@@ -331,9 +331,9 @@ def test_every_benchmark_says_how_it_is_measured():
 def test_a_job_is_measured_in_a_fork_and_in_a_process_of_its_own(monkeypatch):
     """Otherwise the benchmark itself fails. Without fork servers nothing is measured."""
     monkeypatch.setattr(jobs, "ROUNDS", 1)
-    monkeypatch.setattr(jobs, "KINDS", ("native",))
+    monkeypatch.setattr(jobs, "KINDS", ("executing",))
     measured = list(jobs.comparisons())
-    assert [one.case for one in measured] == (["native"] if sys.platform == "linux" else [])
+    assert [one.case for one in measured] == (["executing"] if sys.platform == "linux" else [])
     for one in measured:
         assert len(one.ours.seconds) == len(one.baseline.seconds) == 1
         assert one.facts["once_a_build_s"] > 0

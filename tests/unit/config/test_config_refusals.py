@@ -118,6 +118,35 @@ REFUSED = {
         'weights.file = "../x"',
         "leaves the package",
     ),
+    "weights as an address": (
+        "models/net/weights",
+        "https://h/w",
+        "net.weights",
+        "write .url: https",
+    ),
+    "weights as a path": (
+        "models/net/weights",
+        "w.bin",
+        "net.weights",
+        "write .file: w.bin, sha256",
+    ),
+    "weights of a hub": (
+        "models/net/weights",
+        "hf://a/b",
+        "net.weights",
+        "the file's https address",
+    ),
+    "data as a path": ("models/net/data/d", "w.bin", "net.data.d", "{file: w.bin, sha"),
+    "no weights": ("models/net/weights", ..., "net.weights", "a web address.*`train: true`"),
+    "no digest": ("models/net/weights/sha256", ..., "weights.sha256", "`sha256sum samples.bin`"),
+    "no digest of an address": (
+        "models/net/weights",
+        {"url": "https://h/w.pth"},
+        "weights.sha256",
+        r"`curl -sL https://h/w.pth \| sha256sum`",
+    ),
+    "space in the name of data": ("models/net/data/a b", SOURCE, 'data."a b"', "file name"),
+    "data named ..": ("models/net/data/..", SOURCE, 'data.".."', "file name"),
     "data from training": ("models/net/data/d", {"train": True}, "data.d", "file, url, package"),
     "no train()": ("models/net/weights", {"train": True}, "models.net.module", "`train`"),
     "no module": ("models/net/module", "nett.py", "models.net.module", "did you mean net.py?"),
@@ -190,8 +219,21 @@ REFUSED = {
     "impossible gate": ("gates/sqnr_db", {"min": 3, "max": 1}, "gates.sqnr_db", "min is greater"),
     "infinite gate": ("gates/x", {"min": float("inf")}, "gates.x.min", "finite"),
     "metric": ("builds/0/gates", {"a b": {"min": 1}}, 'gates."a b"', "not the name of a metric"),
+    "unknown metric": ("gates/sqnr_dB2", {"min": 1}, "gates.sqnr_dB2", "did you mean sqnr_db?"),
+    "unknown metric of a recipe": (
+        "recipes/rows/gates",
+        {"top2_agreement": {"min": 1}},
+        "recipes.rows.gates.top2_agreement",
+        "did you mean top1_agreement?",
+    ),
+    "unknown metric of builds": (
+        "builds/0/gates",
+        {"accuracy": {"min": 1, "optional": True}},
+        "builds[0].gates.accuracy",
+        "or return it from score",
+    ),
     "divergence": ("divergence", "always", "divergence", "expected true or false"),
-    "no device": ("devices", {}, "devices = {}", "the section is empty"),
+    "no device": ("devices", {}, "devices = {}", "no build would be validated"),
     "no recipe": ("recipes", {}, "recipes = {}", "define at least one entry under `recipes:`"),
     "no section": ("targets", ..., "targets", "required key is missing"),
     "data name": (
@@ -269,7 +311,12 @@ REFUSED = {
     "same build twice": ("builds/1", SOUND["builds"][0], "builds[1]", "is in builds.0. too"),
     "same build, other gates": (
         "builds/1",
-        {"models": ["net"], "recipes": ["plain"], "targets": ["ios17"], "gates": {"a": {"min": 1}}},
+        {
+            "models": ["net"],
+            "recipes": ["plain"],
+            "targets": ["ios17"],
+            "gates": {"cosine": {"min": 1}},
+        },
         "builds[1]",
         "with other gates",
     ),
@@ -310,6 +357,48 @@ def test_refused_with_key_and_fix(case, project):
 def test_the_sound_configuration_is_sound(project):
     assert found(SOUND, project) == []
     assert len(Config.parse(SOUND, [], project).builds) == 6
+
+
+LOCAL_DATA = [
+    'def words():\n    data = {"a": 1}\n    return data["words"]',
+    'def words(data): return data["words"]',
+    'def score(outputs, labels):\n    data = dict(labels)\n    return data["words"]',
+    'def train(data):\n    data = dict(data)\n    return data["words"]',
+    'def train(data):\n    with open("f") as data:\n        return data["words"]',
+    'def train(data): return (lambda data: data["words"])({"words": 1})',
+    'class Reader:\n    def evaluation(self, data): return data["words"]',
+    'data = {"words": 1}\nWORDS = data["words"]',
+]
+
+
+@pytest.mark.parametrize("code", LOCAL_DATA)
+def test_a_variable_called_data_is_no_data_file(code, project):
+    """Only the parameter of the functions that the stages call has the files of the config."""
+    (project / "net.py").write_text(f"{MODULE}\n{code}\n")
+    assert found(SOUND, project) == []
+
+
+def test_the_parameter_data_is_read_wherever_it_is_used_in_its_function(project):
+    code = 'def train(*, data):\n    if data:\n        return [data["words"] for _ in "ab"]\n'
+    (project / "net.py").write_text(f"{MODULE}\n{code}")
+    assert any("models.net.data.words" in text for text in found(SOUND, project))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("recipes/static/module_name_configs", {"dynamic_head": {"activation_dtype": "float32"}}),
+        ("recipes/static/module_name_configs", {"a.dynamic": None}),
+        ("recipes/static/module_type_configs", {"my.DynamicConv": None}),
+        ("recipes/static/gates", {"dynamic_range": {"min": 1}}),
+        ("recipes/rows/steps/0/exclude", ["dynamic_head*"]),
+        ("models/net/options/width", "dynamic"),
+    ],
+)
+def test_a_name_with_dynamic_in_it_is_no_dynamic_quantization(path, value, project):
+    assert not any(
+        "no dynamic quantization" in text for text in found(with_change(path, value), project)
+    )
 
 
 def test_a_mac_may_compile(project):

@@ -1,9 +1,11 @@
 """Recipes against a model's modules: groups, blocks and filters that do not fit are refused."""
 
 import pytest
+from pte_foundry.config.config import Config
 from pte_foundry.config.recipes import Recipe
+from pte_foundry.errors import ConfigError
 from pte_foundry.quantize import schemes
-from pte_foundry.quantize.schemes.quantize import selected
+from pte_foundry.quantize.selection import selected
 from pydantic import TypeAdapter
 
 
@@ -32,7 +34,10 @@ def step(scheme="affine", types=("torch.nn.Linear",), names=("*",), exclude=(), 
 
 
 def structure_findings(name, recipe, model, modules):
-    return schemes.load(recipe["scheme"]).findings(name, recipe, model, modules)
+    """What is found for a recipe that is built with one model."""
+    scheme = schemes.load(recipe["scheme"])
+    own = scheme.findings(name, recipe, model, modules)
+    return own + scheme.unmatched(name, recipe, {model: modules})
 
 
 def errors(*steps):
@@ -71,7 +76,7 @@ def test_selection_by_type_name_and_exclusion():
         (step("codebook", block_size=[128, -1]), ["128 does not divide the 64 rows"]),
         (step(types=["torch.nn.LSTM"]), ["matches no module of net", "Conv2d"]),
         (step(names=["layer.0", "leyer.1"]), ["leyer.1", "did you mean layer.1?"]),
-        (step(exclude=["head.*"]), ["exclude[0]", "no module of net"]),
+        (step(exclude=["head.*"]), ["modules.exclude[0]", "no module of net"]),
         (step(exclude=["layer.*"]), ["matches no module of net"]),
         (step(types=["torch.nn.Conv2d"]), ["features.0 [8, 3, 3, 3]", "not 2-D"]),
         (step(types=["torch.nn.ReLU"]), ["features.1", "has no weight"]),
@@ -88,6 +93,55 @@ def test_the_first_step_that_chooses_a_module_has_it():
     """Later steps leave it alone, so its shape does not concern them."""
     assert errors(step(names=["layer.0"]), step(granularity={"group_size": 32})) == ""
     assert "earlier steps" in errors(step(), step(names=["layer.0"]))
+
+
+def test_an_optional_step_may_match_nothing_if_another_matches():
+    """So that a recipe with a step for embeddings also fits models without any."""
+    lstm = step(types=["torch.nn.LSTM"], optional=True)
+    assert errors(lstm, step()) == ""
+    assert errors(step(), step(names=["layer.0"], optional=True)) == ""
+    assert "no step of the recipe compresses anything in net" in errors(lstm)
+    assert "matches no module of net" in errors(step(types=["torch.nn.LSTM"]), step(optional=True))
+
+
+def test_a_module_that_reads_its_weight_itself_is_not_selected():
+    """Its class is derived from Linear, but torchao's weights cannot be indexed."""
+    obstacle = "its weight is read by aten.index.Tensor"
+    odd = module("table", LINEAR, [64, 48]) | {"obstacle": obstacle}
+    assert selected(step(), [odd, MODULES[4] | {"obstacle": None}]) == [
+        MODULES[4] | {"obstacle": None}
+    ]
+    recipe = {"scheme": "quantize", "steps": [step()]}
+    (finding,) = structure_findings("r", recipe, "net", [odd])
+    assert f"compresses nothing in net: 'table': {obstacle}" in finding.problem
+
+
+PT2E = {"scheme": "pt2e", "module_name_configs": {}, "module_type_configs": {}}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "place"),
+    [
+        ({"scheme": "quantize", "steps": [step(exclude=["lm_head"])]}, "steps[0].modules.exclude"),
+        (
+            {"scheme": "quantize", "steps": [step(names=["layer.*", "lm_head"])]},
+            "steps[0].modules.names[1]",
+        ),
+        (PT2E | {"module_name_configs": {"lm_head": None}}, "module_name_configs.lm_head"),
+        (
+            PT2E | {"module_type_configs": {"torch.nn.Bilinear": None}},
+            'module_type_configs."torch.nn.Bilinear"',
+        ),
+    ],
+)
+def test_one_model_with_the_name_is_enough(recipe, place):
+    """Recipes are shared by models with other module names; only what none has is a typo."""
+    scheme = schemes.load(recipe["scheme"])
+    (finding,) = scheme.unmatched("r", recipe, {"a": MODULES, "b": MODULES})
+    assert place in str(finding)
+    assert "a, b" in finding.problem
+    other = [*MODULES, module("lm_head", "torch.nn.modules.linear.Bilinear", [8, 8])]
+    assert scheme.unmatched("r", recipe, {"a": MODULES, "b": other}) == []
 
 
 def test_many_modules_make_one_finding():
@@ -122,3 +176,33 @@ def test_names_and_types_of_pt2e_recipes():
     assert 'module_name_configs."layers.1"' in found[0]
     assert "did you mean layer.1?" in found[0]
     assert 'module_type_configs."torch.nn.LSTM"' in found[1]
+
+
+def test_enumerated_shapes_are_checked_against_the_inputs_that_are_known(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "def build(): ...\ndef example_inputs(): ...\ndef evaluation(): ...\n"
+    )
+    (tmp_path / "w.bin").touch()
+    data = {
+        "models": {"net": {"module": "net.py", "weights": {"file": "w.bin", "sha256": "0" * 64}}},
+        "recipes": {"plain": {"scheme": "none"}},
+        "targets": {
+            "sizes": {
+                "minimum_os": "iOS18",
+                "partitioner": {"lower_full_graph": True},
+                "enumerated_shapes": {"input_ids": [[1, 8], [1, 16]]},
+            }
+        },
+        "builds": [{"models": "*", "recipes": "*", "targets": "*"}],
+    }
+    config = Config.parse(data, [], tmp_path)
+    config.check_inputs({})
+    row = {"name": "input_ids", "dtype": "int32", "shape": [1, [2, None]]}
+    config.check_inputs({"net": [row]})
+    with pytest.raises(ConfigError) as caught:
+        config.check_inputs({"net": [row | {"name": "ids"}]})
+    assert "targets.sizes.enumerated_shapes.input_ids" in str(caught.value)
+    assert "net has no such input" in str(caught.value)
+    with pytest.raises(ConfigError, match="input of net is int64") as caught:
+        config.check_inputs({"net": [row | {"dtype": "int64"}]})
+    assert "return int32 in example_inputs()" in str(caught.value)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 from pte_foundry.bench.jobs import HOLDER
-from pte_foundry.job.fork_server import NATIVE, VARIABLE, socket_address
+from pte_foundry.job.fork_server import EXECUTING, VARIABLE, socket_address
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -23,13 +23,13 @@ from pte_foundry.job import command
 def main(argv=None):
     parser = command.parser("")
     parser.add_argument("--body")
-    parser.add_argument("--deterministic", action="store_true")
+    parser.add_argument("--kind", default=command.EXECUTING)
     arguments = parser.parse_args(argv)
     loaded = "torch" in sys.modules
     def step():
         print("loaded", loaded, "parent", os.getppid())
         exec(arguments.body, globals())
-    return command.run(arguments, step, deterministic=arguments.deterministic, fork=True)
+    return command.run(arguments, step, fork=arguments.kind)
 
 if __name__ == "__main__":
     raise SystemExit(main())
@@ -79,7 +79,7 @@ class Build:
     def server(self, kind: str) -> psutil.Process:
         return next(process for process in self.servers if kind in process.cmdline())
 
-    def log(self, kind: str = NATIVE) -> str:
+    def log(self, kind: str = EXECUTING) -> str:
         return (self.folder / "logs" / "fork_server" / f"{kind}.log").read_text()
 
     def left(self) -> list[psutil.Process]:
@@ -93,7 +93,7 @@ class Build:
 
 
 @contextmanager
-def connected(folder: Path, kind: str = NATIVE):
+def connected(folder: Path, kind: str = EXECUTING):
     """A step that has connected, and is stopped before it sends anything."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)

@@ -76,8 +76,22 @@ def test_what_is_no_exception_is_an_error_as_well(run):
     assert "Traceback" in log
 
 
-def test_the_code_of_an_exit_is_kept(run):
-    assert run("sys.exit(7)")[0].returncode == 7
+@pytest.mark.parametrize(
+    ("body", "code"), [("sys.exit(7)", 7), ("sys.exit()", 1), ("sys.exit(0)", 1), ("exit('no')", 1)]
+)
+def test_an_exit_is_an_error_with_a_traceback(run, body, code):
+    """argparse in a library ends the process; without a word nobody finds it."""
+    done, log = run(body)
+    assert done.returncode == code
+    assert done.stderr.startswith("error: the step was ended by sys.exit(")
+    assert "Traceback" in log
+    assert "in step" in log
+
+
+def test_an_exception_without_a_message_is_named(run):
+    done, log = run("assert not 'a library talks'")
+    assert done.stderr.startswith("error: AssertionError (traceback in ")
+    assert "assert not 'a library talks'" in log
 
 
 def test_an_error_of_ours_names_the_log_that_holds_its_traceback(run):

@@ -6,6 +6,7 @@ import time
 
 import psutil
 import pytest
+from pte_foundry.job.fork_server import KINDS
 from pte_foundry.job.fork_server.start import imported
 
 from tests.unit.job.build import Build, eventually, pids
@@ -34,14 +35,15 @@ def test_a_step_has_its_own_folder_arguments_files_and_environment(build, tmp_pa
 
 def test_what_libraries_say_while_they_are_loaded_goes_to_a_log(build):
     """coremltools misses Apple's frameworks, and torchao what it has for other processors."""
-    build.run("", "--deterministic")
-    assert "libcoremlpython" in build.log("deterministic")
+    build.run("", "--kind=building")
+    assert "libcoremlpython" in build.log("building")
     assert (build.folder / "terminal").read_text() == ""
 
 
-def test_a_deterministic_step_runs_in_the_fixed_environment(build):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_runs_in_the_fixed_environment(build, kind):
     code, out, _ = build.run(
-        "import math; print(os.environ['GLIBC_TUNABLES'], math.exp(0.1))", "--deterministic"
+        "import math; print(os.environ['GLIBC_TUNABLES'], math.exp(0.1))", f"--kind={kind}"
     )
     assert code == 0
     assert pids(out)[0] == "True"
@@ -69,7 +71,7 @@ def test_a_step_that_cannot_be_imported_shows_its_traceback(build):
     (build.folder / "broken_step.py").write_text(
         "import sys\nif __name__ != '__main__': raise GeneratorExit('in the child')\n"
         "from pte_foundry.job import command\n"
-        "sys.exit(command.run(command.parser('').parse_args([]), print, fork=True))\n"
+        "sys.exit(command.run(command.parser('').parse_args([]), print, fork=command.EXECUTING))\n"
     )
     code, out, err = build.run("", module="broken_step")
     assert (code, out) == (1, "")
@@ -119,11 +121,11 @@ def test_steps_run_at_the_same_time(build):
 
 def test_a_step_of_another_environment_is_run_by_itself(build):
     """Libraries have read the environment when they were loaded."""
-    code, out, _ = build.run("print(os.environ['OMP_NUM_THREADS'])", OMP_NUM_THREADS="3")
+    code, out, _ = build.run("print(os.environ['OMP_PROC_BIND'])", OMP_PROC_BIND="3")
     assert code == 0
     assert pids(out)[0] == "False"
     assert out.endswith("3\n")
-    assert "declined a_step: its environment differs in OMP_NUM_THREADS" in build.log()
+    assert "declined a_step: its environment differs in OMP_PROC_BIND" in build.log()
 
 
 @pytest.mark.parametrize("end", [Build.end, lambda build: build.process.kill()])

@@ -15,7 +15,7 @@ from unittest import mock
 
 import psutil
 import pytest
-from pte_foundry.job.fork_server import KINDS, NATIVE, VARIABLE, client, socket_address
+from pte_foundry.job.fork_server import EXECUTING, KINDS, VARIABLE, client, socket_address
 from pte_foundry.job.fork_server import start as starting
 from pte_foundry.job.fork_server.protocol import TAKEN, send_request
 from pte_foundry.job.fork_server.server import Server
@@ -29,7 +29,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forking is safe
 def test_steps_run_by_themselves_where_there_is_no_fork_server(build, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "stale").mkdir()
-    with socket.socket(socket.AF_UNIX) as listener, socket_address(tmp_path / "stale", NATIVE) as a:
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        socket_address(tmp_path / "stale", EXECUTING) as a,
+    ):
         listener.bind(a)  # nobody listens
     for value in ("off", tmp_path, tmp_path / "none", tmp_path / "file", tmp_path / "stale"):
         code, out, err = build.run("pass", **{VARIABLE: str(value)})
@@ -39,7 +42,7 @@ def test_steps_run_by_themselves_where_there_is_no_fork_server(build, tmp_path):
 
 def test_steps_that_stop_in_the_middle_of_a_request_stop_no_other(build):
     """As by Ctrl-Z, or by a cgroup that is frozen. Children are reaped meanwhile."""
-    before = build.server(NATIVE).num_fds()
+    before = build.server(EXECUTING).num_fds()
     with connected(build.sockets) as nothing, connected(build.sockets) as half:
         socket.send_fds(half, [(1000).to_bytes(4, "little")], [0, 1, 2])
         half.sendall(b'{"module": "a_st')
@@ -48,7 +51,7 @@ def test_steps_that_stop_in_the_middle_of_a_request_stop_no_other(build):
             assert (code, pids(out)[0]) == (0, "True")
         assert build.run("os.kill(os.getpid(), 9)")[0] == 128 + 9
         nothing.close()
-    eventually(lambda: build.server(NATIVE).num_fds() == before)
+    eventually(lambda: build.server(EXECUTING).num_fds() == before)
     assert "declined a request: the step closed its end after 20 bytes" in build.log()
 
 
@@ -75,7 +78,7 @@ def message(**changes) -> bytes:
 )
 def test_a_malformed_request_is_declined_and_leaves_nothing_open(build, length, content, files):
     build.run("pass")  # so that the server has no other work
-    before = build.server(NATIVE).num_fds()
+    before = build.server(EXECUTING).num_fds()
     with connected(build.sockets) as connection:
         header = (len(content) if length is None else length).to_bytes(4, "little")
         if files:
@@ -87,7 +90,7 @@ def test_a_malformed_request_is_declined_and_leaves_nothing_open(build, length, 
             assert connection.recv(1) == b""
         except (BrokenPipeError, ConnectionResetError):
             pass  # closed with unread bytes
-    eventually(lambda: build.server(NATIVE).num_fds() == before)
+    eventually(lambda: build.server(EXECUTING).num_fds() == before)
     assert "declined a" in build.log().splitlines()[-1]
     assert pids(build.run("pass")[1])[0] == "True"
 
@@ -102,7 +105,7 @@ def idle(tmp_path):
 
 
 def test_a_server_that_dies_leaves_the_work_to_the_step(idle):
-    server = idle.server(NATIVE)
+    server = idle.server(EXECUTING)
     server.suspend()
     running = idle.start("pass")
     time.sleep(0.3)
@@ -122,11 +125,11 @@ def test_a_server_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(client, "PATIENCE", 0.1)
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", types.SimpleNamespace(name="a_step"))
-    with socket.socket(socket.AF_UNIX) as listener, socket_address(tmp_path, NATIVE) as address:
+    with socket.socket(socket.AF_UNIX) as listener, socket_address(tmp_path, EXECUTING) as address:
         listener.bind(address)
         listener.listen()
         began = time.monotonic()
-        assert client.run_in_fork(NATIVE) is None
+        assert client.run_in_fork(EXECUTING) is None
         assert 0.1 <= time.monotonic() - began < 10
 
 
@@ -143,11 +146,12 @@ def server(tmp_path):
     """A server in a thread of this process, so that calls of the system can be made to fail."""
     reading, writing = os.pipe()
     with socket.socket(socket.AF_UNIX) as listener:
-        with socket_address(tmp_path, NATIVE) as address:
+        with socket_address(tmp_path, EXECUTING) as address:
             listener.bind(address)
         listener.listen()
         with without_name_of_test():
-            made = Server(NATIVE, listener, reading, Server.fork)
+            made = Server(listener, reading, Server.fork)
+            made.fixed = {}  # it is in the environment of this process
         thread = threading.Thread(target=made.serve)
         thread.start()
         yield tmp_path

@@ -241,3 +241,10 @@ def test_antialiasing_of_a_dynamic_size_is_refused_with_the_fix():
     program = exported(CASES["antialias, bilinear"][0], (IMAGE,), ((size,),))
     with pytest.raises(edge_program.EdgeError, match="static height and width"):
         edge_program.make(program, [])
+
+
+@pytest.mark.parametrize("specification", [7, 9])
+@pytest.mark.parametrize("name", ["gqa", "gqa, causal, scale", "gqa, bool mask", "gqa, rank 5"])
+def test_grouped_attention_is_right_on_every_target(name, specification):
+    """iOS18 has an operator for attention, iOS16 has not."""
+    assert decibels(ours, *CASES[name], target("float16", specification)) > 50

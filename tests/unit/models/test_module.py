@@ -245,8 +245,58 @@ def test_other_outputs_than_tensors_are_refused(load):
         def forward(self, x):
             return {"logits": x}
 
-    with pytest.raises(ModelError, match="a tuple of dict; return a tensor or a tuple of tensors"):
+    with pytest.raises(ModelError, match=r"returned a dict of Tensor; .*tuple\(d\.values\(\)\)"):
         load().run(Odd().eval(), (torch.ones(1),))
+
+
+@pytest.mark.parametrize(
+    "line", ["sys.exit(2)", "argparse.ArgumentParser().parse_args(['--epochs'])"]
+)
+@pytest.mark.parametrize("where", ["import", "build"])
+def test_a_module_that_ends_the_process_is_an_error_with_its_line(load, line, where):
+    """Its log was empty, and with exit code 0 the step counted as done."""
+    changed = {
+        "import": {"append": f"import sys, argparse\n{line}\n"},
+        "build": {"append": f"import sys, argparse\ndef build(weights):\n    {line}\n"},
+    }
+    with pytest.raises(ModelError, match=rf"tiny\.py:\d+: {where}\(\) ended the process") as caught:
+        load(**changed[where]).build()
+    assert isinstance(caught.value.__cause__, SystemExit)
+
+
+def test_ctrl_c_stays_ctrl_c(load):
+    with pytest.raises(KeyboardInterrupt):
+        load((BUILD, "raise KeyboardInterrupt")).build()
+
+
+def test_an_exception_without_a_message_is_named(load):
+    with pytest.raises(ModelError, match=r"build\(\) raised AssertionError: without a message"):
+        load((BUILD, "assert weights is None")).build()
+
+
+def test_a_missing_package_says_how_to_get_it(load, tmp_path):
+    with pytest.raises(
+        ModelError, match=r"no_such_package to envs/models\.in, then run `make lock`"
+    ):
+        load(append="import no_such_package.layers\n")
+    (tmp_path / "layers_beside.py").touch()
+    with pytest.raises(
+        ModelError, match=r"does not look beside the model's file; install layers_b"
+    ):
+        load(append="import layers_beside\n")
+
+
+def test_complex_weights_are_refused(load):
+    rotary = (
+        "m = nn.Linear(width, 3).eval(); m.register_buffer('cis', torch.ones(2) * 1j); return m"
+    )
+    with pytest.raises(ModelError, match=r"gave cis as torch\.complex64.*two fp32 tensors"):
+        load((BUILD, rotary)).build()
+
+
+def test_an_optional_input_is_left_out(load):
+    with pytest.raises(ModelError, match=r"a tuple of None, Tensor; .*leave optional inputs out"):
+        load((EXAMPLE, "return (torch.zeros(1, width), None)")).example_inputs()
 
 
 @pytest.mark.parametrize("function", ["build", "example_inputs", "evaluation"])

@@ -1,17 +1,25 @@
 """Tests the selection of modules, and that torchao's options arrive unchanged."""
 
 import io
+import logging
 import weakref
 
 import pytest
 import torch
 from pte_foundry.errors import ConfigError, ModelError
+from pte_foundry.lowering import edge_program
+from pte_foundry.lowering.coreml import lower
+from pte_foundry.models.module import modules_table
+from pte_foundry.pte.execute import Pte
+from pte_foundry.quantize.coverage import coverage
 from pte_foundry.quantize.weight_only import quantize
 from torch import nn
 from torchao.prototype.quantization.codebook_coreml import CodebookQuantizedTensor
 from torchao.quantization import IntxWeightOnlyConfig, quantize_
 from torchao.quantization.granularity import PerGroup
 from torchao.quantization.quant_primitives import MappingType
+
+from tests.unit.lowering.test_lowering import TARGET
 
 EMBEDDING, LINEAR = "torch.nn.Embedding", "torch.nn.Linear"
 ALL = {"types": [LINEAR], "names": ["*"], "exclude": []}
@@ -111,15 +119,16 @@ def test_the_first_step_wins():
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ([INT8 | {"names": ["hed"]}], r"step 1 matches no module: .*names \['hed'\]"),
-        ([INT8, INT4 | {"types": ["torch.nn.Conv2d"]}], "step 2 matches no module"),
-        ([INT8, INT4], "step 2: earlier steps take all"),
+        ([INT8 | {"names": ["hed"]}], r"no step .*no module matches .*names \['hed'\]"),
+        ([INT8, INT4 | {"types": ["torch.nn.Conv2d"]}], "step 2 quantizes no module: no module"),
+        ([INT8, INT4], "step 2 quantizes no module: earlier steps already"),
+        ([INT8 | {"types": ["torch.nn.LSTM"], "optional": True}], "no step quantizes a module"),
         (
             [INT4 | {"granularity": {"group_size": 24}}],
             r"'layers.0' \[32, 32\]: 24 does not divide",
         ),
         ([LUT3 | {"block_size": [24, -1]}], "does not divide"),
-        ([INT8 | {"types": ["torch.relu"]}], "step 1 matches no module: types"),
+        ([INT8 | {"types": ["torch.relu"]}], "no module matches types"),
         ([LUT3 | {"block_size": [16, 16]}], "both rows and columns"),
     ],
 )
@@ -161,7 +170,7 @@ def test_weights_that_core_ml_cannot_take_are_named(step):
 def test_attention_keeps_its_inner_projection():
     """It reads that linear's weight without calling it; upstream's filter spares it too."""
     attention = nn.MultiheadAttention(32, 4)
-    with pytest.raises(ModelError, match="matches no module"):
+    with pytest.raises(ModelError, match="no module matches"):
         quantize(attention, [INT8])
 
 
@@ -198,3 +207,110 @@ def test_every_width_restores_what_its_table_says(bits):
     assert weight.code_dtype == getattr(torch, f"uint{carrier}")
     assert weight.codebook.shape == (1, 1, 1 << carrier, 1)
     assert len(weight.dequantize().unique()) == 1 << bits
+
+
+def test_an_optional_step_may_match_nothing():
+    steps = [INT8 | {"types": ["torch.nn.Conv2d"], "optional": True}, INT4]
+    assert kinds(quantize(Net(), steps))["head"] == torch.int4
+
+
+class Positions(nn.Embedding):
+    """Indexes its weight, as Whisper's decoder."""
+
+    def forward(self, tokens):
+        return self.weight[torch.arange(tokens.shape[1]) + 1]
+
+
+class ScaledEmbedding(nn.Embedding):
+    """Overrides forward, but calls it, as BART and T5."""
+
+    def forward(self, tokens):
+        return super().forward(tokens) * 4
+
+
+class Transposed(nn.Linear):
+    def forward(self, x):
+        return x @ self.weight.t()
+
+
+class Functional(nn.Linear):
+    """Calls the function itself, as adapters do."""
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight, self.bias) + x
+
+
+class Odd(nn.Module):
+    """Subclasses of linears and embeddings, in every way of reading the weight."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.positions = ScaledEmbedding(64, 32), Positions(16, 32)
+        self.called, self.transposed = Functional(32, 32), Transposed(32, 32)
+        self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(32, 32))
+        self.spectral = nn.utils.parametrizations.spectral_norm(nn.Linear(32, 32))
+        self.borrowed = nn.Linear(32, 32)  # never called, but read by forward
+        self.attention = nn.MultiheadAttention(32, 4, batch_first=True)
+
+    def forward(self, tokens):
+        x = self.words(tokens) + self.positions(tokens)
+        x = self.spectral(self.normed(self.transposed(self.called(x))))
+        x = self.attention(x, x, x)[0] + torch.matmul(x, self.borrowed.weight)
+        return nn.functional.linear(x, self.words.weight)
+
+
+LEFT_OUT = {
+    "positions": "its weight is read by aten.index.Tensor",
+    "transposed": "its weight is read by aten.t.default",
+    "normed": "its weight is no parameter",
+    "spectral": "its weight is no parameter",
+    "borrowed": "its weight is read by aten.matmul.default",
+}
+
+
+@pytest.mark.parametrize("step", [INT8, INT4, LUT3], ids=["int8", "int4", "lut3"])
+def test_modules_that_read_their_weight_themselves_are_left_out(step, caplog):
+    """torchao's tensors have linear and embedding alone; the exported program shows who needs more.
+
+    What is left can be exported, lowered and run.
+    """
+    tokens = (torch.arange(8)[None],)
+    module = Odd().eval()
+    table = modules_table(module, torch.export.export(module, tokens))
+    obstacles = {row["name"]: row["obstacle"] for row in table if row["obstacle"]}
+    assert obstacles.keys() == LEFT_OUT.keys()
+    assert all(obstacles[name].startswith(start) for name, start in LEFT_OUT.items())
+    expected = module(*tokens)
+    with caplog.at_level(logging.WARNING):
+        quantized = quantize(module, [step | {"types": [EMBEDDING, LINEAR]}], table)
+    assert "step 1 leaves out 'positions': its weight is read by aten.index.Tensor" in caplog.text
+    program = torch.export.export(quantized, tokens)
+    assert 0.2 < coverage(program).share < 0.5
+    (output,) = Pte.load(lower(edge_program.make(program, []), TARGET)).run(tokens)
+    assert (output - expected).square().sum() < expected.square().sum() * 0.2
+
+
+def test_coverage_counts_elements():
+    """Scales, zero points and tables do not count; a shared weight counts once."""
+    tokens = (torch.arange(8)[None],)
+    for steps in ([INT8], [LUT3], [INT4]):
+        program = torch.export.export(quantize(Net(), steps), tokens)
+        found = coverage(program)
+        assert found.quantized == 32 * 32 * 2 + 64 * 32
+        assert found.floats == {"embed.weight": 64 * 32, "layers.0.bias": 32}
+    steps = [INT8 | {"types": [EMBEDDING, LINEAR]}]
+    found = coverage(torch.export.export(quantize(Net(tied=True), steps), tokens))
+    assert found.quantized == 32 * 32 * 2 + 64 * 32
+
+
+@pytest.mark.parametrize("dtype", ["int4", "int8"])
+def test_a_tied_weight_can_be_quantized_after_conversion(dtype):
+    """The linear's settings apply to the embedding too (executorch#21856)."""
+    tokens = (torch.arange(8)[None],)
+    module = Net(tied=True).eval()
+    target = TARGET | {"op_linear_quantizer_config": {"dtype": dtype}}
+    program = torch.export.export(module, tokens)
+    (output,) = Pte.load(lower(edge_program.make(program, []), target)).run(tokens)
+    expected = module(*tokens)
+    assert (output - expected).square().sum() < expected.square().sum() * 0.1

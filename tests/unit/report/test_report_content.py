@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pte_foundry.files import write_json
-from pte_foundry.report import charts, details
+from pte_foundry.report import charts, details, text
 from pte_foundry.report.page import render
 from pte_foundry.report.summary import summarize
 from pte_foundry.steps.report import main
 
-from tests.made_up_reports import divergence, path_of, report, reports
+from tests.made_up_reports import detector, divergence, path_of, report, reports, unmeasured
 
 
 def summary_of(*made: dict) -> dict:
@@ -107,7 +107,8 @@ def test_empty_columns_are_left_out():
 
 
 def details_of(one: dict, inputs: dict | None = None) -> dict[str, list]:
-    contents = details.contents(summary_of(one)["builds"][0], inputs)
+    build = summary_of(one)["builds"][0] | {"outputs": one["outputs"]}
+    contents = details.contents(build, inputs)
     titles = [frame["title"] for frame in details.FRAMES]
     return dict(zip(titles, contents, strict=True))
 
@@ -134,10 +135,46 @@ def test_details_say_everything():
 
 def test_frames_fit_what_is_put_into_them():
     """A row has a cell for every head; whatever can be empty says so."""
-    found = details_of(report("mobilenet_v2", "int4_per_axis", "ios18"))
+    found = details_of(detector())
     for frame in details.FRAMES:
         if frame["kind"] == "rows":
             assert {len(row) for row in found[frame["title"]]} == {len(frame["head"])}
+
+
+def test_every_output_is_a_row_and_the_worst_is_named():
+    found = details_of(detector())
+    boxes, scores, classes = found["Outputs"]
+    assert boxes[:3] == ["boxes", "float32 [1, 10]", "62.7"]
+    assert scores[2:6] == ["0.0", "0.0", "3", "0.000000"]
+    assert classes[:2] == ["classes", "int64 [1, 10]"]
+    assert classes[2:] == [*["–"] * 4, "7", "50.0 %", "–", "100.0 %", "50.0 %"]
+    assert [row[-1] for row in found["Where the loss comes from"]] == ["–", "–", "scores"]
+    assert found["Gates"][0][2] == "0.0 dB (output `scores`)"
+    assert found["Hazards"] == [["output is all zeros", "output `scores`", "–", "64"]]
+    assert details_of(report("minilm", "fp16", "ios18"))["Outputs"] == [], "no table of one row"
+
+
+def test_an_output_without_numbers_has_its_reason():
+    one = detector()
+    one["outputs"][0] |= {"problem": "sample 2 has a nan", "sqnr_db": None, "shape": [None, 4]}
+    one["outputs"][1] |= {"constant": True, "shape": None}
+    del one["outputs"][2]["stages"], one["outputs"][2]["dtype"]
+    rows = details_of(one)["Outputs"]
+    assert rows[0][1:3] == ["float32 [?, 4]", "sample 2 has a nan"]
+    assert rows[1][1] == "float32 constant"
+    assert rows[2][-2:] == ["–", "–"]
+
+
+def test_a_build_that_could_not_be_executed_is_shown_without_numbers():
+    """Every cell without a measurement is a dash."""
+    summary = summary_of(unmeasured(), detector())
+    found = details_of(unmeasured())
+    assert found["Where the loss comes from"][2] == ["both", *["–"] * 7]
+    assert ["delegated to Core ML", "–"] in found["Program"]
+    own = [(i, b) for i, b in enumerate(summary["builds"])]
+    spec = charts.size_against_sqnr(own, charts.colours(summary["builds"]))
+    assert [value["recipe"] for value in spec["data"]["values"]] == ["fp16"]
+    assert "detector/lut4/ios18" in render(summary)
 
 
 def test_hazards_are_damage_and_overflow_warnings_are_counted_apart():
@@ -149,17 +186,35 @@ def test_hazards_are_damage_and_overflow_warnings_are_counted_apart():
     ]
     page = render(summary_of(one))
     assert "<dt>hazards</dt><dd>5</dd>" in page
-    assert "<dt>overflow warnings</dt><dd>4</dd>" in page
-    assert "overflow warnings</dt>" not in render(summary_of(report("minilm", "fp16", "ios18")))
+    assert "<dt>hazard warnings</dt><dd>4</dd>" in page
+    assert "hazard warnings</dt>" not in render(summary_of(report("minilm", "fp16", "ios18")))
+
+
+def test_known_issues_are_on_the_page_and_counted_in_the_table():
+    one = report("minilm", "int4_per_axis", "ios18")
+    (row,) = details_of(one)["Known device issues"]
+    assert row[:2] == ["wrong", "scaled_dot_product_attention × 2"]
+    assert row[-1] == "CT #2650 (2026-02-12)"
+    builds = summary_of(one, report("minilm", "fp16", "ios18"))["builds"]
+    assert (
+        text.known_issues(builds) == "known device issues in 1 of 2 builds: 1 wrong (see the page)"
+    )
+    assert text.known_issues(builds[:1]) == ""
 
 
 def test_no_operations_no_weights_no_hazards():
     one = report("minilm", "fp16", "ios18")
     one["artifact"] |= {"ops": {}, "weight_bytes": {}, "states": ["cache"]}
-    one["gates"], one["hazards"] = [], []
+    one["gates"], one["hazards"], one["known_issues"] = [], [], []
     found = details_of(one)
     empty = [frame for frame in details.FRAMES if not found[frame["title"]]]
-    assert len(empty) == 4
+    assert [frame["title"] for frame in empty][:4] == [
+        "Outputs",
+        "Gates",
+        "Hazards",
+        "Known device issues",
+    ]
+    assert len(empty) == 6
     assert all(frame["none"] for frame in empty)
     assert ["states", "cache"] in found["Program"]
 

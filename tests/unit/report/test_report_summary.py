@@ -9,7 +9,7 @@ import pytest
 from pte_foundry.errors import InputError
 from pte_foundry.files import write_json
 from pte_foundry.report.schema import Summary
-from pte_foundry.report.summary import summarize
+from pte_foundry.report.summary import FailedBuild, summarize
 from pte_foundry.steps import summary
 from pydantic import TypeAdapter
 
@@ -106,13 +106,44 @@ def test_wrong_values_are_findings(part, key, value, says):
 def test_more_keys_and_absent_optional_ones_are_allowed():
     """The keys that are fixed are enough, whoever writes the report."""
     one = report("minilm", "fp16", "ios18")
-    one |= {"error": {"type": "ProgramError"}, "seconds": 1.5}
+    one |= {"error": {"stage": "run", "message": "m", "log": "l", "more": 1}, "seconds": 1.5}
     one["outputs"] = [{"name": "y", "sqnr_db": 60, "cosine": 1, "max_abs_error": None}]
     one["stages"]["device"] = one["metrics"]
     one["artifact"] |= {"methods": ["forward"], "date": "today"}
     del one["artifact"]["weight_bytes"], one["metrics"]["worst"], one["gates"][0]["on_fail"]
     (build,) = summarize({path_of(one): one})["builds"]
     assert build["stages"]["device"] == one["metrics"]
+    assert (build["error"], build["outputs"]) == (one["error"], one["outputs"])
+
+
+def failed(model: str, recipe: str, target: str, **error: str) -> FailedBuild:
+    names = {"model": model, "recipe": recipe, "target": target}
+    reason = {"stage": "lower", "message": "no luck", "log": "lower.log"} | error
+    return FailedBuild(names, "float", {"minimum_os": "iOS18"}, reason)
+
+
+def test_a_build_without_a_report_is_a_record_with_its_error():
+    good = report("minilm", "fp16", "ios18")
+    made = summarize({path_of(good): good}, [failed("minilm", "lut4", "ios18")])
+    assert TypeAdapter(Summary).validate_python(made, strict=True) == made
+    first, second = made["builds"]
+    assert first == summarize({path_of(good): good})["builds"][0]
+    assert (second["status"], second["error"]["stage"]) == ("fail", "lower")
+    assert second["paths"] == {"pte": "results/pte/minilm/lut4/ios18.pte", "validation": {}}
+    assert (second["bytes"], second["artifact"], second["devices"]) == (None, None, [])
+    assert set(second["metrics"].values()) == {None}
+    totals = made["totals"]
+    assert (totals["builds"], totals["passed"], totals["failed"]) == (2, 1, 1)
+    assert totals["bytes"] == good["artifact"]["bytes"]
+    json.dumps(made, allow_nan=False)
+
+
+def test_a_build_that_lacks_the_report_of_one_device_fails_with_those_of_the_others():
+    good = report("minilm", "fp16", "ios18")
+    made = summarize({path_of(good): good}, [failed("minilm", "fp16", "ios18", stage="validate")])
+    (build,) = made["builds"]
+    assert (build["status"], build["error"]["stage"]) == ("fail", "validate")
+    assert (build["metrics"], build["bytes"]) == (good["metrics"], good["artifact"]["bytes"])
 
 
 def test_hazards_in_the_totals_are_what_the_gate_counts():

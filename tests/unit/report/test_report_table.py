@@ -11,7 +11,7 @@ from pte_foundry.report import table, text
 from pte_foundry.report.summary import summarize
 from rich.console import Console
 
-from tests.made_up_reports import path_of, report, reports
+from tests.made_up_reports import detector, path_of, report, reports
 
 
 def printed(summary: dict, width: int, terminal: bool = False) -> str:
@@ -65,6 +65,11 @@ def test_names_are_not_markup():
     assert "minilm/[red]x[/red]/ios18" in printed(summary_of(odd), 200)
 
 
+def test_a_missed_gate_names_the_output():
+    shown = printed(summary_of(detector()), 200)
+    assert "FAIL detector/fp16/ios18: output `scores`: 0.0 dB, required >= 45\n" in shown
+
+
 def test_unmeasured_values_and_reasons():
     """A nan in the outputs leaves null metrics: the table has to survive its worst case."""
     broken = report("minilm", "fp16", "ios18")
@@ -105,6 +110,11 @@ def test_command_in_a_pipe(tmp_path):
         (text.size(None), "–"),
         (text.percent(0.99999), "99.9 %"),
         (text.percent(1.0), "100.0 %"),
+        (text.percent(0.9999999999999999), "100.0 %"),
+        (text.percent(1.0000000000000002), "100.0 %"),
+        (text.percent(0.99949), "99.9 %"),
+        (text.cosine(None), "–"),
+        (text.cosine(-0.5), "−0.500000"),
         (text.metric("top1_change", -0.0028), "−0.3 pp"),
         (text.metric("perplexity_change", 0.0), "±0"),
         (text.metric("delegated_fraction", 0.5), "50.0 %"),

@@ -6,7 +6,7 @@ import sys
 import pytest
 from pte_foundry.errors import InputError
 from pte_foundry.validate.check import checked, problems
-from pte_foundry.validate.schema import COMMON_METRICS
+from pte_foundry.validate.metrics_schema import COMMON_METRICS
 
 from tests.made_up_reports import report, reports
 
@@ -42,7 +42,14 @@ def test_common_metrics_are_those_that_compare_measures():
     from pte_foundry.validate.metrics import compare
 
     sample = [(torch.ones(1, 3),)]
-    assert tuple(compare(sample, sample)) == COMMON_METRICS
+    assert set(compare(sample, sample).metrics) == set(COMMON_METRICS)
+
+
+def test_an_error_has_a_stage_a_message_and_a_log():
+    made = report("minilm", "lut4", "ios18") | {"error": {"stage": "run", "message": "no kernel"}}
+    assert problems(made) == ["lacks error.log"]
+    made["error"]["log"] = "logs/a.log"
+    assert problems(made) == []
 
 
 def test_the_schema_and_the_gates_do_not_import_torch():

@@ -182,6 +182,9 @@ class FakePte:
         self.delegates = [FakeDelegate(FakeProgram(*ops, outputs=["s"]), symbols)]
         self._runs = iter(runs)
 
+    def reset(self):
+        """Has no states."""
+
     def run(self, sample, method, tap):
         for name, values in next(self._runs).items():
             tap(self.delegates[0], name, torch.tensor(values))

@@ -65,10 +65,46 @@ class Averaging(nn.Module):
         self.inner, self.head = nn.Linear(16, 32), nn.Linear(32, 8)
         self.register_buffer("mean", torch.zeros(1, 32, dtype=torch.float16))
 
+    def float_state(self):
+        self.mean = self.mean.float()
+        return self
+
     def forward(self, x):
-        mean = 0.75 * self.mean + 0.25 * torch.relu(self.inner(x)).half()
+        mean = 0.75 * self.mean + 0.25 * torch.relu(self.inner(x)).to(self.mean.dtype)
         self.mean.copy_(mean)
         return self.head(mean.float())
+
+
+class TwoHeads(nn.Module):
+    """A large output that is always right, and a small one."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.small = nn.Linear(16, 32), nn.Linear(32, 4)
+
+    def forward(self, x):
+        return x * 100, self.small(torch.relu(self.body(x)))
+
+
+class Language(nn.Module):
+    """Two layers of causal attention over tokens, with tied embedding and output."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Embedding(64, 32)
+        layers = [nn.TransformerEncoderLayer(32, 4, 64, batch_first=True) for _ in range(2)]
+        self.layers = nn.ModuleList(layers)
+        self.head = nn.Linear(32, 64, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        mask = torch.full((ids.shape[1],) * 2, -1e4).triu(1)
+        for layer in self.layers:
+            x = layer(x, src_mask=mask)
+        return self.head(x)
 
 
 def samples(*shape):
@@ -124,7 +160,7 @@ def test_in_fp32_no_layer_introduces_anything(residual):
 
 
 def test_a_stateful_program_is_compared_and_its_state_kept():
-    """A state that one of the two programs lost would show from the second sample on."""
+    """The new value of the state is a layer's result as any other."""
     inputs = samples(1, 16)
     program = exported(Averaging(), inputs[0])
     pte, handles = lowered(program, {})
@@ -199,3 +235,42 @@ def test_what_is_not_delegated_is_said_and_blamed_for_nothing(residual):
     assert covered.count("aten.linear.default @ head") == 1
     assert set(report["uncovered"]) <= {"aten.relu.default", "aten.relu.default #2"}
     assert min(layer["introduced_sqnr_db"] for layer in report["layers"]) > 50
+
+
+def test_a_scale_that_saturates_a_state_is_found():
+    inputs = samples(1, 16)
+    program = exported(Averaging().float_state(), inputs[0])
+    settings = {"global_config": {"activation_observer": "min_max"}}
+    ranges = pt2e.calibrate(program, settings, inputs)
+    for end, value in ranges["relu"].items():
+        ranges["relu"][end] = (float.fromhex(value) * 0.05).hex()
+    edited = pt2e.convert(program, settings, ranges, inputs[0])
+    report = found(program, edited, {}, inputs)
+    assert "aten.relu.default" in report["layers"][0]["layer"]
+    assert report["layers"][0]["introduced_sqnr_db"] < report["layers"][1]["introduced_sqnr_db"] - 5
+
+
+def test_the_ruined_one_of_several_outputs_is_found():
+    inputs = samples(1, 16)
+    model = TwoHeads().eval()
+    reference = exported(model, inputs[0])
+    steps = [{"scheme": "affine", "weight_dtype": "int4", "granularity": {"axis": 0}}]
+    steps[0] |= {"types": ["torch.nn.Linear"], "names": ["small"], "exclude": []}
+    report = found(reference, exported(quantize(model, steps), inputs[0]), {}, inputs)
+    worst, second = report["layers"][:2]
+    assert worst["layer"] == ["aten.linear.default @ small"]
+    assert worst["introduced_sqnr_db"] < second["introduced_sqnr_db"] - 20
+
+
+def test_a_wrong_weight_deep_in_a_language_model_is_found():
+    generator = torch.Generator().manual_seed(1)
+    inputs = [(torch.randint(0, 64, (1, 8), generator=generator),) for _ in range(2)]
+    reference = exported(Language(), inputs[0])
+    model = Language().eval()
+    with torch.no_grad():
+        model.layers[1].linear1.weight[5, 3] += 2
+    report = found(reference, exported(model, inputs[0]), {}, inputs)
+    worst, second = report["layers"][:2]
+    assert worst["layer"][-1] == "aten.linear.default @ layers.1.linear1"
+    assert worst["introduced_sqnr_db"] < second["introduced_sqnr_db"] - 10
+    assert not any("layers.0" in name for name in report["uncovered"])

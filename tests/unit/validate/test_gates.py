@@ -3,11 +3,12 @@
 import math
 
 import pytest
+from pte_foundry.config.gates import COMMON_METRICS as CONFIGURED
 from pte_foundry.errors import ConfigError
-from pte_foundry.validate.gates import gate_values, judge
+from pte_foundry.validate.gates import gate_values, judge, judge_measurement
 from pte_foundry.validate.schema import GATE_METRICS
 
-from tests.made_up_reports import report
+from tests.made_up_reports import detector, output, report, unmeasured
 
 
 def test_limits_are_inclusive_and_both_are_judged():
@@ -92,7 +93,61 @@ def test_gate_values_are_the_declared_ones_and_the_task_metrics():
         for kind, count in (("nan", 1), ("inf", 2), ("fp16_overflow", 4), ("fp16_near_overflow", 8))
     ]
     values = gate_values(made)
-    assert set(values) == {*GATE_METRICS, "top1", "top1_change"}
+    assert set(values) == {*GATE_METRICS, "top1", "top1_change"} - {"equal_fraction"}
     assert values["hazards"] == 7, "a value near an overflow is a warning"
     assert values["worst_sqnr_db"] == made["metrics"]["worst"]["sqnr_db"]
     assert values["bytes"] == made["artifact"]["bytes"]
+
+
+def test_the_config_knows_the_metrics_that_are_measured():
+    """The config is checked without the library that measures."""
+    assert set(CONFIGURED) == set(GATE_METRICS)
+
+
+SQNR = {"sqnr_db": {"min": 45, "optional": True}}
+EQUAL = {"equal_fraction": {"min": 0.9, "optional": True}}
+
+
+def test_a_verdict_names_the_output_that_decides():
+    verdicts, status = judge_measurement(detector(), SQNR | EQUAL)
+    assert [(v["metric"], v["output"], v["passed"]) for v in verdicts] == [
+        ("sqnr_db", "scores", False),
+        ("equal_fraction", "classes", False),
+    ]
+    assert status == "fail"
+    (single,), _ = judge_measurement(report("minilm", "fp16", "ios18"), SQNR)
+    assert "output" not in single, "there is only one"
+
+
+def test_an_optional_gate_is_for_models_that_have_the_metric():
+    """Integers have no SQNR, and floats no share of equal values; both are no failure."""
+    floating = report("minilm", "fp16", "ios18")
+    assert [v["metric"] for v in judge_measurement(floating, SQNR | EQUAL)[0]] == ["sqnr_db"]
+    whole = report("minilm", "fp16", "ios18")
+    whole["outputs"] = [output("ids", {"equal_fraction": 1.0, "max_abs_error": 0}, "int64")]
+    whole["metrics"] |= {"sqnr_db": None, "cosine": None, "equal_fraction": 1.0, "worst": None}
+    assert [v["metric"] for v in judge_measurement(whole, SQNR | EQUAL)[0]] == ["equal_fraction"]
+
+
+def test_an_optional_gate_on_outputs_that_are_not_finite_fails():
+    broken = report("minilm", "fp16", "ios18")
+    broken["metrics"] |= {"sqnr_db": None, "worst": {"sample": 2, "sqnr_db": None, "cosine": None}}
+    broken["outputs"][0] |= {"sqnr_db": None, "problem": "sample 2 has a nan"}
+    (verdict,), status = judge_measurement(broken, SQNR)
+    assert (verdict["reason"], status) == ("sqnr_db is null, as sample 2 has a nan", "fail")
+
+
+def test_a_gate_that_is_asked_for_fails_where_the_metric_means_nothing():
+    encoder = report("minilm", "fp16", "ios18")
+    encoder["metrics"]["top1_agreement"] = None
+    (verdict,), status = judge_measurement(encoder, {"top1_agreement": {"min": 0.9}})
+    assert status == "fail"
+    assert verdict["reason"].startswith("top1_agreement was not measured: no output is known to")
+
+
+def test_an_error_fails_and_is_not_told_again_by_gates():
+    verdicts, status = judge_measurement(
+        unmeasured(), SQNR | {"bytes": {"max": 1}, "top1": {"min": 1}}
+    )
+    assert ([v["metric"] for v in verdicts], status) == (["bytes"], "fail")
+    assert judge_measurement(unmeasured(), {})[1] == "fail"

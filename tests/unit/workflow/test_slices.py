@@ -220,14 +220,15 @@ def gates_of(jobs, recipe, target="phone"):
 
 def test_later_gates_win_and_null_removes(parsed):
     def edit(data):
-        data["gates"] = {"sqnr_db": {"min": 1}, "hazards": None, "a": {"min": 1}, "b": {"min": 1}}
-        data["recipes"]["plain"]["gates"] = {"sqnr_db": {"min": 2}, "a": None}
-        data["builds"][0]["gates"] = {"b": {"max": 3, "on_fail": "warn"}}
+        one = {"min": 1}
+        data["gates"] = {"sqnr_db": one, "hazards": None, "cosine": one, "bytes": one}
+        data["recipes"]["plain"]["gates"] = {"sqnr_db": {"min": 2}, "cosine": None}
+        data["builds"][0]["gates"] = {"bytes": {"max": 3, "on_fail": "warn"}}
 
     gates = gates_of(parsed(edit), "plain")
-    assert sorted(gates) == ["b", "delegated_fraction", "sqnr_db"]
-    assert gates["sqnr_db"] == {"min": 2, "max": None, "on_fail": "fail"}
-    assert gates["b"] == {"min": None, "max": 3, "on_fail": "warn"}
+    assert sorted(gates) == ["bytes", "delegated_fraction", "equal_fraction", "sqnr_db"]
+    assert gates["sqnr_db"] == {"min": 2, "max": None, "on_fail": "fail", "optional": False}
+    assert gates["bytes"] == {"min": None, "max": 3, "on_fail": "warn", "optional": False}
 
 
 def test_default_gates_come_from_the_scheme(parsed):
@@ -301,3 +302,38 @@ def test_every_scheme_has_a_module_of_its_name():
     for name, kind in SCHEMES.items():
         assert kind.model_fields["scheme"].annotation == Literal[name]
         assert callable(schemes.load(name).findings)
+
+
+def test_a_recipe_knows_that_other_models_use_its_names(parsed):
+    """Then a name that a model lacks is for another one; the conversion must not refuse it."""
+
+    def two(data):
+        data["models"]["other"] = copy.deepcopy(data["models"]["net"])
+
+    def only_net(data):
+        two(data)
+        data["builds"][0]["models"] = ["net"]
+
+    shared, alone = parsed(two), parsed(only_net)
+    assert shared.part("convert", model="net", recipe="static")["recipe"]["shared"]
+    assert "shared" not in alone.part("convert", model="net", recipe="static")["recipe"]
+    for recipe in ("plain", "weights", "rows"):  # no names: another model rebuilds nothing
+        slices = [jobs.part("convert", model="net", recipe=recipe) for jobs in (shared, alone)]
+        assert slices[0] == slices[1]
+
+
+def test_a_name_must_be_in_one_of_the_models_that_use_it(parsed):
+    """And it is refused once, when the modules of all of them are known."""
+
+    def two(data):
+        data["models"]["other"] = copy.deepcopy(data["models"]["net"])
+
+    config = parsed(two).config
+    row = {"name": "", "type": "t.Net", "types": ["t.Net"], "weight": None}
+    linear = "torch.nn.modules.linear.Linear"
+    has = {"name": "a", "type": linear, "types": ["torch.nn.Linear", linear], "weight": [8, 8]}
+    lacks = has | {"name": "ab"}
+    config.check_structure({"net": [row, has], "other": [row, lacks]})
+    config.check_structure({"net": [row, lacks]})  # the other may have it
+    with pytest.raises(ConfigError, match=r"(?s)1 error:.*module_name_configs\.a.*net, other"):
+        config.check_structure({"net": [row, lacks], "other": [row, lacks]})

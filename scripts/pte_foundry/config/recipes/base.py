@@ -41,6 +41,11 @@ class BaseRecipe(Strict):
         """Whether activations are quantized, so that their ranges must be calibrated."""
         return False
 
+    @property
+    def names_modules(self) -> bool:
+        """Whether the recipe has settings for modules that a model may lack."""
+        return False
+
     def oldest_version(self) -> tuple[int, str]:
         """Return the lowest specification version that can express it, and what requires that."""
         return IOS16, "an uncompressed program"
@@ -63,6 +68,10 @@ class BaseRecipe(Strict):
         """Check the recipe against the modules of a model; ``name`` is the recipe's name."""
         yield from schemes.load(self.scheme).findings(name, self.slice(), model, modules)
 
+    def unmatched_findings(self, name: str, tables: schemes.Tables) -> Iterator[Finding]:
+        """Find names and patterns that match no module of any of the recipe's models."""
+        yield from schemes.load(self.scheme).unmatched(name, self.slice(), tables)
+
 
 def check_dotted(path: KeyPath, kind: str) -> Iterator[Finding]:
     """Find names of classes or functions that do not start with a package."""
@@ -76,6 +85,7 @@ def dynamic_requests(value: Any, path: KeyPath) -> Iterator[Finding]:
     """Find every request for dynamic activation quantization, under whatever key it is made.
 
     It searches unvalidated data, because users may use keys and values that do not exist here.
+    Names of modules, types and metrics are no requests.
     """
     problem = "Core ML has no dynamic quantization of activations"
     allowed = "static quantization, or weight-only"
@@ -83,10 +93,12 @@ def dynamic_requests(value: Any, path: KeyPath) -> Iterator[Finding]:
         for index, item in enumerate(value):
             if isinstance(item, dict):
                 yield from dynamic_requests(item, (*path, index))
+    holds_names = bool(path) and str(path[-1]).endswith("_configs")
     for key, inner in value.items() if isinstance(value, dict) else ():
         below = (*path, str(key))
-        requested = "dynamic" in str(key).lower() and inner not in (False, None)
+        named = not holds_names and "dynamic" in str(key).lower()
+        requested = named and inner not in (False, None)
         if requested or (isinstance(inner, str) and "dynamic" in inner.lower()):
             yield Finding(below, problem, allowed, _DYNAMIC_FIX, inner)
-        elif key != "modules":
+        elif key not in ("modules", "gates"):
             yield from dynamic_requests(inner, below)

@@ -143,6 +143,11 @@ class Pt2eRecipe(BaseRecipe):
         """Whether any activation is quantized."""
         return any(p.quantizes and p.activation_dtype != "float32" for p in self.parts)
 
+    @property
+    def names_modules(self) -> bool:
+        """Whether the recipe has settings by name or type."""
+        return bool(self.module_name_configs or self.module_type_configs)
+
     def calibration(self) -> dict[str, Any]:
         """Return what calibration reads: the activation settings and the number of samples."""
         named = {

@@ -110,14 +110,16 @@ class ModuleFilter(Strict):
     types: list[str] = Field(
         default=["torch.nn.Linear", "torch.nn.Embedding"],
         min_length=1,
-        description="Full dotted names of module classes; subclasses match too.",
+        description="Full dotted names of module classes; subclasses match too, unless they read "
+        "their weight other than by a linear or an embedding.",
     )
     names: list[str] = Field(
         default=["*"],
         min_length=1,
-        description="Patterns (`*`, `?`, `[…]`) for fully qualified names.",
+        description="Patterns (`*`, `?`, `[…]`) for fully qualified names; each must match a "
+        "module of at least one of the models that are built with the recipe.",
     )
-    exclude: list[str] = Field(default=[], description="Name patterns to exclude.")
+    exclude: list[str] = Field(default=[], description="Name patterns to exclude, as in `names`.")
 
 
 class Step(Strict):
@@ -125,7 +127,12 @@ class Step(Strict):
 
     modules: ModuleFilter = Field(
         default=ModuleFilter(),
-        description="Which modules to compress. Each step must match at least one.",
+        description="Which modules to compress.",
+    )
+    optional: bool = Field(
+        default=False,
+        description="Whether the step may match no module, in models without modules of its types. "
+        "At least one step must match.",
     )
     affine: Affine | None = Field(default=None, description="Linear quantization.")
     codebook: Codebook | None = Field(default=None, description="Palettization.")
@@ -136,6 +143,7 @@ class Step(Strict):
         config = getattr(self, scheme)
         return {
             "scheme": scheme,
+            "optional": self.optional,
             **self.modules.model_dump(mode="json"),
             **config.model_dump(mode="json"),
         }
@@ -185,6 +193,11 @@ class QuantizeRecipe(BaseRecipe):
         min_length=1,
         description="Run in this order. The first step that matches a module compresses it.",
     )
+
+    @property
+    def names_modules(self) -> bool:
+        """Whether a step selects or excludes modules by name."""
+        return any(step.modules.exclude or step.modules.names != ["*"] for step in self.steps)
 
     def slice(self) -> dict[str, Any]:
         """Return what the scheme's conversion reads: plain data, defaults included, no gates."""

@@ -1,7 +1,7 @@
 """Steps without the seconds that torch, torchao, executorch and coremltools take to import.
 
 Most of what a small step costs is the import of these libraries. While Snakemake works on one
-machine, two fork servers have them loaded, one for each environment that steps run in
+machine, two fork servers have them loaded, one for steps that build and one for steps that execute
 (:data:`KINDS`). A step that Snakemake starts (``python -P -m pte_foundry.steps.<step>``, a few
 hundredths of a second) sends its arguments, folder, environment and open files to the server of its
 kind, which forks. The child runs the step and exits. Steps cannot affect each other, because each
@@ -23,10 +23,10 @@ from pathlib import Path
 VARIABLE = "FOUNDRY_FORK_SERVER"
 OFF = "off"
 
-# Whether the environment is that of pte_foundry.job.deterministic_env, which is decided when a
-# process starts.
-DETERMINISTIC, NATIVE = "deterministic", "native"
-KINDS = (DETERMINISTIC, NATIVE)
+# Steps that compute the bytes of artifacts, with all that lowers them; and steps that run programs,
+# which need a third of the memory. Both in the environment of pte_foundry.job.deterministic_env.
+BUILDING, EXECUTING = "building", "executing"
+KINDS = (BUILDING, EXECUTING)
 
 
 @contextmanager

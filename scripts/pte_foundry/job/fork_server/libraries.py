@@ -8,13 +8,13 @@ import importlib
 import json
 
 from pte_foundry.errors import FoundryError
-from pte_foundry.job.fork_server import DETERMINISTIC, NATIVE
+from pte_foundry.job.fork_server import BUILDING, EXECUTING
 from pte_foundry.upstream.coremltools_imports import load_coremltools
 from pte_foundry.upstream.versions import assert_pinned
 
 # What the steps of a kind import; whatever else one of them needs it imports itself.
 LOADED = {
-    DETERMINISTIC: (
+    BUILDING: (
         "pte_foundry.lowering.edge_program",
         "pte_foundry.lowering.coreml",
         "pte_foundry.models.module",
@@ -24,7 +24,7 @@ LOADED = {
         "pte_foundry.quantize.weight_only",
         "pte_foundry.models.tensors",
     ),
-    NATIVE: (
+    EXECUTING: (
         "pte_foundry.mil",
         "pte_foundry.models.module",
         "pte_foundry.models.programs",
@@ -32,14 +32,14 @@ LOADED = {
         "pte_foundry.formats.inspect_pte",
         "pte_foundry.models.tensors",
         "pte_foundry.validate.check",
-        "pte_foundry.validate.metrics",
+        "pte_foundry.validate.report",
     ),
 }
 
 
 def load_kind(kind: str) -> None:
     """Imports what steps of a kind need."""
-    if kind == DETERMINISTIC:
+    if kind == BUILDING:
         load_coremltools()
     for name in LOADED[kind]:
         importlib.import_module(name)

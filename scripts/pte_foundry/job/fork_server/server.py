@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pte_foundry.job import deterministic_env
-from pte_foundry.job.fork_server import DETERMINISTIC, VARIABLE
+from pte_foundry.job.fork_server import VARIABLE
 from pte_foundry.job.fork_server.libraries import load
 from pte_foundry.job.fork_server.protocol import REPLY, TAKEN, Request, environment_of
 
@@ -37,12 +37,11 @@ class Server:
 
     def __init__(
         self,
-        kind: str,
         listener: socket.socket,
         build: int,
         take: Callable[[Server, Request], None],
     ) -> None:
-        self.fixed = deterministic_env.ENVIRONMENT if kind == DETERMINISTIC else {}
+        self.fixed = deterministic_env.ENVIRONMENT
         # As it is before anything is imported: some libraries write into it.
         self._environment = environment_of(dict(os.environ))
         self._take = take
@@ -214,11 +213,11 @@ def main(*arguments: str) -> None:
         listener = socket.socket(fileno=int(listening))
         listener.setblocking(False)  # a client that gives up before accept() must not block it
         if not kept:
-            Server(kind, listener, build, partial(restart, [*arguments])).serve()
+            Server(listener, build, partial(restart, [*arguments])).serve()
             return
         os.set_inheritable(listener.fileno(), False)
         request = Request.restore(*map(int, kept))
-        server = Server(kind, listener, build, Server.fork)
+        server = Server(listener, build, Server.fork)
         load(kind, libraries)
         try:
             server.fork(request)

@@ -6,9 +6,11 @@ Importing this package registers them. To add an operation or a version of one:
    (:func:`pte_foundry.mil.registry.op`). A new family is a new module, imported below.
 2. Take MIL's parameters as keyword-only arguments, with MIL's names and defaults; the annotations
    are the types of :mod:`pte_foundry.mil.parameters`. Return tensors.
-3. Leave dtypes and shapes of results to the loop, which checks them. Add a comment where Core ML
-   differs from torch, with the source.
-4. Add one row per behaviour to the table in ``tests/mil/test_mil_<family>.py``.
+3. Leave dtypes and shapes of results to the loop, which checks them. Follow Core ML where it
+   differs from torch: first what was measured on devices, then the documentation. Add a comment
+   with the source.
+4. Add one row per behaviour to the table in ``tests/mil/test_mil_<family>.py``, and valid arguments
+   to ``tests/mil/mil_arguments.py``, which run the operation in every dtype.
 """
 
 from pte_foundry.mil.ops import (

@@ -86,7 +86,8 @@ def logical_not(*, x: Tensor) -> Tensor:
 
 @op("round")
 def round_half_to_even(*, x: Tensor) -> Tensor:
-    # "0.5 is rounded to 0" (iOS15/elementwise_unary.py); torch and numpy round half to even too.
+    # "0.5 is rounded to 0" (iOS15/elementwise_unary.py): half to even, as numpy in coremltools'
+    # value_inference. On devices halves depend on the compute unit (webmachinelearning/webnn#817).
     return x.round()
 
 

@@ -179,6 +179,19 @@ def _corners(boxes: Tensor, mode: str) -> tuple[Tensor, Tensor]:
     return (first.flip(1), second.flip(1)) if "WIDTH_FIRST" in mode else (first, second)
 
 
+def _within(boxes: Tensor, mode: str) -> Tensor:
+    """Normalized boxes ``[N, 4]``, the whole image where they begin beyond it.
+
+    coremltools' test against Core ML with UNALIGN_CORNERS expects that of the corners 2, 2, 1, 1
+    (``ops/tests/iOS15/test_image_resizing.py``, ``TestCropResize``).
+    """
+    if "CORNERS_" not in mode:
+        return boxes
+    beyond = boxes[:, :2] > 1
+    parts = boxes[:, :2].masked_fill(beyond, 0), boxes[:, 2:].masked_fill(beyond, 1)
+    return torch.cat(parts, 1)
+
+
 @op("crop_resize", since="iOS17")
 def crop_resize_17(
     *,
@@ -206,9 +219,7 @@ def crop_resize_17(
     rows, columns = torch.broadcast_tensors(rows.unsqueeze(2), columns.unsqueeze(1))
     inside = (rows >= 0) & (rows <= ends[0]) & (columns >= 0) & (columns <= ends[1])
     # Pixels are not blended with the padding: at row 3.9 of an image with rows 0 to 3, the test for
-    # iOS16 expects pad_value, which is the extrapolation_value of tf.image.crop_and_resize. (The
-    # test for iOS15 with UNALIGN_CORNERS has a box outside of the documented interval and expects
-    # the grid of the whole image. That contradicts the documentation, so it is not followed.)
+    # iOS16 expects pad_value, which is the extrapolation_value of tf.image.crop_and_resize.
     return torch.where(inside.unsqueeze(1), _blend(x, which, rows, columns, None), pad_value)
 
 
@@ -237,6 +248,8 @@ def crop_resize_16(
             values.repeat_interleave(images, 0),
             images,
         )
+    if (normalized_coordinates, sampling_mode) == (True, "UNALIGN_CORNERS"):
+        boxes = _within(boxes, box_coordinate_mode)
     crops = crop_resize_17(
         x=x,
         boxes=boxes,

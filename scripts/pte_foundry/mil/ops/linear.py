@@ -7,19 +7,31 @@ from torch import Tensor
 from pte_foundry.mil.parameters import Upcast, UpcastTensors
 from pte_foundry.mil.registry import op
 
+# From iOS17 on a constant operand may have another dtype than the rest; the result has the dtype of
+# the operand that is no constant (iOS17/linear.py).
 
-@op("linear")
+
+def _mixed(*operands: Tensor | None) -> list[Tensor | None]:
+    """Integers as fp32 where an operand is a float; torch multiplies equal dtypes only."""
+    return [o if o is None or o.is_floating_point() else o.float() for o in operands]
+
+
+@op("linear", casts=True)
 def linear(*, x: Upcast, weight: Upcast, bias: Upcast | None = None) -> Tensor:
+    if x.dtype != weight.dtype:
+        x, weight, bias = _mixed(x, weight, bias)
     return F.linear(x, weight, bias)
 
 
-@op("matmul")
+@op("matmul", casts=True)
 def matmul(*, x: Upcast, y: Upcast, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
     # Transposing has no effect on a vector.
     if transpose_x and x.ndim > 1:
         x = x.mT
     if transpose_y and y.ndim > 1:
         y = y.mT
+    if x.dtype != y.dtype:
+        x, y = _mixed(x, y)
     return torch.matmul(x, y)
 
 

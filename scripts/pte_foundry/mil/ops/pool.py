@@ -68,11 +68,14 @@ def avg_pool(
     strides = strides or [1] * len(kernel_sizes)
     pads, beyond = _windows(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
     pool = _AVG_POOL[x.ndim - 2]
-    # Padding counts as zeros unless it is excluded; elements beyond it never count, as in torch.
-    counted = torch.ones_like(x[:1, :1])
-    counted = pad_spatial(counted, pads, 0.0 if exclude_padding_from_average else 1.0)
-    share = pool(pad_spatial(counted, beyond), kernel_sizes, strides)
-    return pool(pad_spatial(pad_spatial(x, pads), beyond), kernel_sizes, strides) / share
+    average = pool(pad_spatial(pad_spatial(x, pads), beyond), kernel_sizes, strides)
+    if not exclude_padding_from_average:
+        # Zeros beyond the input count, also those that only ceil mode adds: torch does not count
+        # them. Measured on a Mac by the reporter of apple/coremltools#2772 and its repair #2844:
+        # the last window of arange(3) with kernel and stride 2 is 2 / 2.
+        return average
+    inside = pad_spatial(pad_spatial(torch.ones_like(x[:1, :1]), pads), beyond)
+    return average / pool(inside, kernel_sizes, strides)
 
 
 @op("l2_pool")

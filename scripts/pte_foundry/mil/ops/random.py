@@ -73,6 +73,6 @@ def random_uniform(
     if high < low:
         raise ValueError(f"the interval [{low.item()}, {high.item()}) is undefined")
     drawn = _generator(seed).random(shape)
-    values = _tensor(low.item() + (high.item() - low.item()) * drawn, low)
-    # Rounding can reach `high`, mostly in fp16; the interval excludes it, unless it is empty.
-    return torch.where(values >= high, torch.nextafter(high, low), values)
+    # The documented interval excludes `high`, but rounding reaches it, mostly in fp16. It does in
+    # Core ML too: in apple/coremltools#2568 a 100 is among integers drawn below 100.
+    return _tensor(low.item() + (high.item() - low.item()) * drawn, low)

@@ -17,13 +17,16 @@ from torch import Tensor
 from pte_foundry.mil.parameters import Upcast
 from pte_foundry.mil.registry import op
 
-# The constants are those of Core ML's specification (``NeuralNetwork.proto``, "Recurrent Layers").
-# `lstm` and `rnn` have different names for the hard sigmoid.
+# The constants of the hard sigmoid are those of Core ML's specification (``NeuralNetwork.proto``,
+# "Recurrent Layers"); `lstm` and `rnn` have different names for it. An ML program has no parameter
+# for the constants of scaled_tanh, and Core ML takes 1 for both, not the 1.7159 and 2 / 3 of the
+# older format: coremltools' test against Core ML (``ops/tests/iOS14/test_recurrent.py``,
+# ``test_numpy_numerical``) expects tanh.
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0, 1),
     "linear": lambda x: x,
     "relu": torch.relu,
-    "scaled_tanh": lambda x: 1.7159 * torch.tanh(2 / 3 * x),
+    "scaled_tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
 }

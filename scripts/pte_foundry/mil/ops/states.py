@@ -2,16 +2,17 @@
 
 from torch import Tensor
 
+from pte_foundry.mil.parameters import Buffer
 from pte_foundry.mil.registry import op
 
 
 @op("read_state", since="iOS18")
-def read_state(*, input: Tensor) -> Tensor:
+def read_state(*, input: Buffer) -> Tensor:
     return input.clone()
 
 
 @op("write_state", since="iOS18")
-def write_state(*, input: Tensor, data: Tensor) -> tuple[()]:
+def write_state(*, input: Buffer, data: Buffer) -> tuple[()]:
     if data.shape != input.shape or data.dtype != input.dtype:
         raise ValueError(
             f"{data.dtype}{list(data.shape)} written to a state of {input.dtype}{list(input.shape)}"

@@ -5,17 +5,16 @@ line shows the running jobs; in a file or in CI there is none.
 """
 
 import logging
-import re
-import signal
 import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 
 @dataclass(frozen=True)
@@ -77,27 +76,26 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def killed_by(message: str) -> str:
-    """Returns an error message if a signal killed a step, else an empty string.
+@dataclass
+class LogHandlerSettings(LogHandlerSettingsBase):
+    """The plugin's options; Snakemake requires this name."""
 
-    Args:
-        message: the message of the ``subprocess.CalledProcessError``.
-    """
-    found = re.search(r"died with <Signals\.(\w+)|non-zero exit status (\d+)", message)
-    if found is None:
-        return ""
-    name, status = found.groups()
-    if status and int(status) > 128:  # how a shell reports a signal
-        name = signal.Signals(int(status) - 128).name
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
-    return f"error: the step was killed by {name}{hint}" if name else ""
+    progress_only: bool = field(
+        default=False,
+        metadata={
+            "help": "Print finished jobs to stdout and no failures, for a run after which another "
+            "one fails for the same reasons."
+        },
+    )
 
 
 class LogHandler(LogHandlerBase):
     """The plugin's entry point; Snakemake requires this name."""
 
     def __post_init__(self) -> None:
-        self.console = Console(stderr=not self.common_settings.stdout, highlight=False)
+        self.silent = bool(self.settings and self.settings.progress_only)
+        stdout = self.common_settings.stdout or self.silent
+        self.console = Console(stderr=not stdout, highlight=False)
         self.jobs: dict[int, Job] = {}
         self.pace: Pace | None = None
         self.status: Status | None = None
@@ -119,11 +117,12 @@ class LogHandler(LogHandlerBase):
             self.jobs[record.jobid] = Job(record.rule_name, message, log, time.monotonic())
             if self.common_settings.dryrun and record.rule_name != "all":
                 self.console.print(f"would run: {escape(message)}", soft_wrap=True)
+                self.console.print(f"  reason: {escape(record.reason)}", soft_wrap=True)
         elif event == LogEvent.JOB_FINISHED:
             self._finished(record.job_id)
         elif event == LogEvent.JOB_ERROR:
             job = self.jobs.pop(record.jobid, None)
-            if job:
+            if job and not self.silent:
                 failed = f"[red]FAILED[/]  {escape(job.message)}: see {escape(job.log)}"
                 self.console.print(failed, soft_wrap=True)
         elif event == LogEvent.ERROR or (event is None and record.levelno >= logging.WARNING):
@@ -134,12 +133,11 @@ class LogHandler(LogHandlerBase):
 
     def _print_problem(self, record: logging.LogRecord) -> None:
         text = record.getMessage().strip()
-        if text.startswith("RuleException:\nCalledProcessError"):
-            # The step has printed its own error, unless a signal killed it.
-            text = killed_by(text)
         # Failed jobs have been printed one by one.
-        if text and not text.startswith(
-            ("Error in rule", "Exiting because a job execution failed")
+        if (
+            not self.silent
+            and text
+            and not text.startswith(("Error in rule", "Exiting because a job execution failed"))
         ):
             # To stderr in a dry run too, whose jobs go to stdout.
             Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)

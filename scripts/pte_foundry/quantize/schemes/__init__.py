@@ -1,8 +1,9 @@
 """The compression schemes, one module each, named like the scheme in a recipe.
 
-A scheme module defines ``findings``, which checks a recipe against the modules of a model, and
+A scheme module defines ``findings``, which checks a recipe against the modules of one model,
+``unmatched``, which finds names and patterns that occur in no model built with the recipe, and
 ``convert``, which quantizes the model. It imports nothing heavy at its top, because planning calls
-``findings``. The code digest of a conversion contains the module of its recipe's scheme only.
+the first two. The code digest of a conversion contains the module of its recipe's scheme only.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from typing import Any
 
 Module = Mapping[str, Any]
 """A row of ``models.module.modules_table``: ``name`` (fully qualified), ``type`` (dotted name of
-its class), ``types`` (of its bases too, aliases included), ``weight`` (shape or None)."""
+its class), ``types`` (of its bases too, aliases included), ``weight`` (shape or None), ``obstacle``
+(why its weight cannot be quantized, or None; may be missing)."""
 
 Modules = Sequence[Module]
+
+Tables = Mapping[str, Modules]
+"""The modules of models, by name of the model."""
 
 
 def name_of(scheme: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pte_foundry.files import read_json
 from pte_foundry.findings import Finding, did_you_mean, listed
-from pte_foundry.quantize.schemes import Modules
+from pte_foundry.quantize.schemes import Modules, Tables
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -17,15 +17,21 @@ if TYPE_CHECKING:
 
 
 def convert(
-    model: ModelModule, recipe: Mapping[str, Any], program: Path, statistics: Path | None
+    model: ModelModule,
+    recipe: Mapping[str, Any],
+    program: Path,
+    statistics: Path | None,
+    modules: Modules,
 ) -> ExportedProgram:
     """Return the quantized program of ``model``.
 
     Args:
         model: the module of the model: example inputs, dynamic shapes.
-        recipe: its slice of the configuration (``Config.recipe``).
+        recipe: its slice of the configuration; with ``shared: true`` (``slices.convert``), settings
+            for names and types that this model lacks are allowed.
         program: the exported program, .pt2.
         statistics: the activation ranges that ``calibrate`` wrote; None for weight-only.
+        modules: not used: the graph has them.
     """
     from pte_foundry.upstream.coremltools_imports import load_coremltools
 
@@ -45,29 +51,27 @@ def convert(
 def findings(
     recipe_name: str, recipe: Mapping[str, Any], model_name: str, modules: Modules
 ) -> list[Finding]:
-    """Check that the model has the modules and module types that the recipe names."""
-    return list(_findings(("recipes", recipe_name), recipe, model_name, modules))
+    """Return no findings: what the recipe quantizes depends on operators, not on modules."""
+    return []
 
 
-def _findings(
-    path: tuple, recipe: Mapping[str, Any], model: str, modules: Modules
-) -> Iterator[Finding]:
-    names = [module["name"] for module in modules if module["name"]]
+def unmatched(recipe_name: str, recipe: Mapping[str, Any], tables: Tables) -> list[Finding]:
+    """Find modules and module types of the recipe that none of these models has."""
+    rows = [module for modules in tables.values() for module in modules]
+    models = listed(tables)
+    found = []
+    names = [row["name"] for row in rows if row["name"]]
     for name in recipe["module_name_configs"]:
         if name not in names:
             fix = did_you_mean(name, names, "correct or remove it")
-            key = (*path, "module_name_configs", name)
-            yield Finding(key, f"{model} has no such module", "names of its modules", fix)
-    types = {kind for module in modules for kind in (module["type"], *module["types"])}
+            path = ("recipes", recipe_name, "module_name_configs", name)
+            found.append(Finding(path, f"no such module in {models}", "names of modules", fix))
+    types = {kind for row in rows for kind in (row["type"], *row["types"])}
+    own = listed(sorted({row["type"] for row in rows}))
     for kind in recipe["module_type_configs"]:
         # Functions (torch.add, operator.add …) are not checked: only the graph shows them.
-        is_module = kind.rpartition(".")[2][:1].isupper()
-        if is_module and kind not in types:
+        if kind.rpartition(".")[2][:1].isupper() and kind not in types:
             fix = did_you_mean(kind, types, "correct or remove it")
-            key = (*path, "module_type_configs", kind)
-            yield Finding(
-                key,
-                f"{model} has no module of this type",
-                listed(sorted({module["type"] for module in modules})),
-                fix,
-            )
+            path = ("recipes", recipe_name, "module_type_configs", kind)
+            found.append(Finding(path, f"no module of this type in {models}", own, fix))
+    return found

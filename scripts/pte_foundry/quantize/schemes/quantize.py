@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pte_foundry.findings import Finding, did_you_mean, listed
-from pte_foundry.quantize.schemes import Module, Modules
-from pte_foundry.quantize.selection import assigned, selected, weight_problems
+from pte_foundry.quantize.schemes import Module, Modules, Tables
+from pte_foundry.quantize.selection import assigned, weight_problems, why_nothing
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -24,7 +24,11 @@ _MOST_SHOWN = 5
 
 
 def convert(
-    model: ModelModule, recipe: Mapping[str, Any], program: Path, statistics: Path | None
+    model: ModelModule,
+    recipe: Mapping[str, Any],
+    program: Path,
+    statistics: Path | None,
+    modules: Modules,
 ) -> ExportedProgram:
     """Return the program of ``model`` with compressed weights.
 
@@ -33,11 +37,12 @@ def convert(
         recipe: its slice of the configuration (``Config.recipe``).
         program: not used: the eager model is exported again, with its compressed weights.
         statistics: not used: activations stay in floating point.
+        modules: the modules of the model.
     """
     from pte_foundry.models.export import export
     from pte_foundry.quantize import weight_only
 
-    return export(model, weight_only.quantize(model.build(), recipe["steps"]))
+    return export(model, weight_only.quantize(model.build(), recipe["steps"], modules))
 
 
 def findings(
@@ -49,21 +54,45 @@ def findings(
     """
     found: list[Finding] = []
     steps = recipe["steps"]
-    for index, (step, taken) in enumerate(zip(steps, assigned(steps, modules), strict=True)):
+    chosen = assigned(steps, modules)
+    for index, (step, taken) in enumerate(zip(steps, chosen, strict=True)):
+        required = not (step.get("optional") and any(chosen))
         path = ("recipes", recipe_name, "steps", index)
-        found += _step(path, step, model_name, modules, taken)
+        found += _step(path, step, model_name, modules, taken, required)
+    return found
+
+
+def unmatched(recipe_name: str, recipe: Mapping[str, Any], tables: Tables) -> list[Finding]:
+    """Find patterns that match no module of any of these models: each is probably a typo."""
+    names = [module["name"] for modules in tables.values() for module in modules]
+    found = []
+    for index, step in enumerate(recipe["steps"]):
+        for key in ("names", "exclude"):
+            for at, pattern in enumerate(step[key]):
+                if not any(fnmatchcase(name, pattern) for name in names):
+                    fix = did_you_mean(pattern, names, "correct or remove it")
+                    problem = f"the pattern matches no module of {listed(tables)}"
+                    path = ("recipes", recipe_name, "steps", index, "modules", key, at)
+                    found.append(Finding(path, problem, "patterns of module names", fix, pattern))
     return found
 
 
 def _step(
-    path: tuple, step: Mapping[str, Any], model: str, modules: Modules, taken: list[Module]
+    path: tuple,
+    step: Mapping[str, Any],
+    model: str,
+    modules: Modules,
+    taken: list[Module],
+    required: bool,
 ) -> Iterator[Finding]:
-    yield from _filters((*path, "modules"), step, model, modules)
-    if not taken:
+    if required and not taken:
         problem = f"the step matches no module of {model}"
-        if selected(step, modules):
-            problem = f"earlier steps already compress all that the step matches in {model}"
-        fix = "widen types or names, or leave the recipe out for this model"
+        if reason := why_nothing(step, modules):
+            problem = f"the step compresses nothing in {model}: {reason}"
+        fix = "widen types or names, set `optional: true`, or leave the recipe out for this model"
+        if step.get("optional"):
+            problem = f"no step of the recipe compresses anything in {model}"
+            fix = "widen types or names, or leave the recipe out for this model"
         value = {key: step[key] for key in ("types", "names", "exclude")}
         yield Finding((*path, "modules"), problem, f"types: {_types(modules)}", fix, value)
     problems: dict[tuple, list[str]] = {}
@@ -83,16 +112,3 @@ def _described(module: Module) -> str:
 
 def _types(modules: Modules) -> str:
     return listed(sorted({module["type"] for module in modules}))
-
-
-def _filters(
-    path: tuple, chosen: Mapping[str, Any], model: str, modules: Modules
-) -> Iterator[Finding]:
-    """Find patterns that match no module: each is probably a typo."""
-    for key in ("names", "exclude"):
-        for at, pattern in enumerate(chosen[key]):
-            if not any(fnmatchcase(module["name"], pattern) for module in modules):
-                fix = did_you_mean(pattern, [m["name"] for m in modules], "correct or remove it")
-                problem = f"the pattern matches no module of {model}"
-                allowed = "patterns of module names"
-                yield Finding((*path, key, at), problem, allowed, fix, pattern)

@@ -53,8 +53,9 @@ const kinds = {
 };
 
 function details(build) {
-  return element("div", { class: "details" }, ...frames.map((frame, i) => {
+  return element("div", { class: "details" }, ...frames.flatMap((frame, i) => {
     const filled = build.details[i];
+    if (filled === null) return []; // a frame that this build does not have
     const classes = ["wide", "mono"].filter((name) => frame[name]).join(" ");
     return element("section", { class: classes },
       element("h4", {}, frame.title),

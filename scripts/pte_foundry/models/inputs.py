@@ -1,0 +1,43 @@
+"""The inputs of an exported program as a table, to check targets against."""
+
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+_UNBOUNDED = 2**31  # torch has symbols for infinity, and large numbers
+
+
+def inputs_table(program: ExportedProgram) -> list[dict[str, Any]]:
+    """Returns the tensors that a program takes as rows, in order.
+
+    Keys of a row: ``name``, ``dtype`` (such as ``float32``), ``shape``: a list of sizes; a dynamic
+    size is ``[lowest, highest]``, in which None is no limit.
+    """
+    names = set(program.graph_signature.user_inputs)
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.name in names}
+    return [
+        {
+            "name": name,
+            "dtype": str(value.dtype).removeprefix("torch."),
+            "shape": [_size(size, program) for size in value.shape],
+        }
+        for name, value in values.items()
+        if isinstance(value, torch.Tensor)
+    ]
+
+
+def _size(size: int | torch.SymInt, program: ExportedProgram) -> int | list[int | None]:
+    if isinstance(size, int):
+        return size
+    known = {str(symbol): bounds for symbol, bounds in program.range_constraints.items()}
+    bounds = known.get(str(size))
+    return [None, None] if bounds is None else [_limit(bounds.lower), _limit(bounds.upper)]
+
+
+def _limit(bound: Any) -> int | None:
+    try:
+        value = int(bound)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return value if abs(value) < _UNBOUNDED else None

@@ -1,0 +1,63 @@
+"""How much of a program's weights is quantized."""
+
+from dataclasses import dataclass
+
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Numbers of elements: of the quantized weights, and of the floats by name, largest first.
+
+    Weights are parameters, buffers and constants that an operator reads; scales and zero points do
+    not count.
+    """
+
+    quantized: int
+    floats: dict[str, int]
+
+    @property
+    def share(self) -> float:
+        """Quantized elements over all, 0 to 1; 0 without weights."""
+        total = self.quantized + sum(self.floats.values())
+        return self.quantized / total if total else 0.0
+
+    def __str__(self) -> str:
+        largest = [name for name, size in self.floats.items() if size > 1][:_SHOWN]
+        rest = f"; the largest others: {', '.join(largest)}" if largest else ""
+        return f"quantized {self.share:.1%} of the weights{rest}"
+
+
+_SHOWN = 5
+
+
+def coverage(program: ExportedProgram) -> Coverage:
+    """Returns which weights of a program are quantized: those that a dequantization reads."""
+    signature = program.graph_signature
+    names = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    quantized = 0
+    floats: dict[str, int] = {}
+    for node in program.graph.nodes:
+        if node.op != "placeholder" or node.name not in names or not node.users:
+            continue
+        value = node.meta["val"]
+        if any(_unpacks(user) for user in node.users):  # a tensor subclass of torchao
+            quantized += value.numel()
+        elif reading := [user for user in node.users if _dequantizes(user)]:
+            quantized += value.numel() if reading[0].args[0] is node else 0  # else it is a scale
+        elif value.is_floating_point():
+            floats[names[node.name]] = value.numel()
+    return Coverage(quantized, dict(sorted(floats.items(), key=lambda item: -item[1])))
+
+
+def _unpacks(node: Node) -> bool:
+    return "access_subclass_inner_tensor" in str(node.target)
+
+
+def _dequantizes(node: Node) -> bool:
+    return "dequantize" in str(node.target)

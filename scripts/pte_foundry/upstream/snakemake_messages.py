@@ -1,0 +1,125 @@
+"""Makes Snakemake's messages about our jobs short and exact.
+
+Stands against: snakemake 9.27.1
+Repairs: ``ParamsChange.__str__`` (``persistence/__init__.py``), the reason of a job whose
+    parameters have changed. It prints them whole, here two digests or two slices of the config.
+    ``logger`` (``logging.py``), which has some 20 lines about a failed job: the command twice, all
+    inputs and outputs, and ``message: None``. The step has printed what is wrong by then. In the
+    reason of a job it names all files.
+Remove when: a reason shows which parameter changed, and a rule can give the text of its failure.
+"""
+
+import logging
+import re
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from pte_foundry.upstream.versions import require
+
+Describe = Callable[[set[str], set[str]], str]
+"""Takes the representations (``repr``) of the parameters that were and that are."""
+
+_OURS = " -m pte_foundry.steps."
+_KILLED = re.compile(r"died with <Signals\.(\w+)|non-zero exit status (\d+)")
+_FILES = re.compile(
+    r"((?:Missing output|Incomplete output|Updated input) files: |Input files updated by another "
+    r"job: )([^;]+)"
+)
+_NAMED = 3
+_LOG = re.compile(r" --log '?([^\s']+)")
+
+
+def killed_by(message: str) -> str:
+    """Returns what killed a step, or an empty string if no signal did.
+
+    Args:
+        message: the message of the ``subprocess.CalledProcessError``.
+    """
+    found = _KILLED.search(message)
+    if found is None:
+        return ""
+    name, status = found.groups()
+    if status and int(status) > 128:  # how a shell reports a signal
+        try:
+            name = signal.Signals(int(status) - 128).name
+        except ValueError:  # real-time signals have no names
+            name = f"signal {int(status) - 128}"
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    return f"killed by {name}{hint}" if name else ""
+
+
+def short_reason(reason: str) -> str:
+    """Returns a job's reason with at most three files of each kind: the summary has thousands."""
+    return _FILES.sub(lambda found: found[1] + _some(found[2].split(", ")), reason)
+
+
+def _some(files: list[str]) -> str:
+    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+    return ", ".join(sorted(files)[:_NAMED]) + more
+
+
+class ShortMessages(logging.Filter):
+    """Shortens the reasons of jobs, and what a failed step has told by itself.
+
+    Attributes:
+        killed: what killed a step, by its log.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.killed: dict[str, str] = {}
+        self._messages: dict[int, str] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event = getattr(getattr(record, "event", None), "value", None)
+        if event == "job_info":
+            self._messages[record.jobid] = record.rule_msg
+            record.reason = short_reason(record.reason)
+        elif event == "job_error" and _OURS in (record.shellcmd or ""):
+            record.rule_msg = self._messages.get(record.jobid)
+            record.shellcmd, record.input, record.output = None, [], []
+        elif event == "error":
+            return self._shorten(record)
+        return True
+
+    def _shorten(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if not text.startswith("RuleException:\nCalledProcessError") or _OURS not in text:
+            return True
+        reason = killed_by(text)
+        if reason:
+            if log := _LOG.search(text):
+                self.killed[log[1]] = reason
+            record.msg, record.args = f"error: the step was {reason}", None
+        return bool(reason)
+
+
+def shorten_messages(workflow: Any) -> ShortMessages:
+    """Installs a :class:`ShortMessages`, once per process; with ``--verbose`` it changes nothing.
+
+    Args:
+        workflow: the ``workflow`` of a Snakefile.
+    """
+    from snakemake import logging as messages
+
+    logger = require(messages, "logger", patch=__name__)
+    for installed in list(logger.filters):
+        if isinstance(installed, ShortMessages):
+            logger.removeFilter(installed)
+    made = ShortMessages()
+    settings = require(workflow, "output_settings", patch=__name__)
+    if not require(settings, "verbose", patch=__name__):
+        logger.addFilter(made)
+    return made
+
+
+def describe_changes(describe: Describe) -> None:
+    """Shows changed parameters in the reasons of jobs as ``describe`` has them."""
+    from snakemake.persistence import ParamsChange
+
+    def text(self: Any) -> str:
+        return describe(self.only_old, self.only_new) if self else "No params change"
+
+    require(ParamsChange, "__str__", "self", patch=__name__)
+    ParamsChange.__str__ = text

@@ -1,0 +1,104 @@
+"""Which jobs of a Snakemake run failed, and which files it did not make because of that.
+
+Stands against: snakemake 9.27.1
+Uses: ``Workflow.is_main_process``, ``dag``, ``scheduler`` and ``persistence``
+    (``snakemake/workflow.py``); ``failed`` of ``JobScheduler`` (``scheduling/job_scheduler.py``);
+    ``depending``, ``finished`` and ``needrun_jobs`` of ``DAG`` (``dag.py``); ``cleanup_metadata``
+    of the persistence (``persistence/__init__.py``). ``onerror`` is told nothing but the log file.
+Remove when: ``onerror`` is told which jobs failed, and a hook can mark a file as outdated.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pte_foundry.upstream.versions import require
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """A job that failed in its last attempt.
+
+    Attributes:
+        rule: the name of its rule.
+        wildcards: their values by name.
+        log: its log file, or an empty string.
+        stops: output files of this job, and of all jobs that wait for it.
+    """
+
+    rule: str
+    wildcards: Mapping[str, str]
+    log: str
+    stops: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run that failed has not done.
+
+    Attributes:
+        failed: the jobs that failed.
+        unmade: output files of all jobs that had to run and did not end well. An old version of
+            such a file may exist.
+    """
+
+    failed: tuple[FailedJob, ...]
+    unmade: frozenset[str]
+
+
+def outcome(workflow: Any) -> Outcome | None:
+    """Returns what a run has not done; to be called from ``onerror``.
+
+    Returns None in a process that executes one job of another, and if no job failed, as after
+    Ctrl-C.
+
+    Args:
+        workflow: the ``workflow`` of a Snakefile.
+    """
+    if not require(workflow, "is_main_process", patch=__name__):
+        return None
+    dag = require(workflow, "dag", patch=__name__)
+    depending = require(dag, "depending", patch=__name__)
+    finished = require(dag, "finished", "job", patch=__name__)
+    failed = [
+        job
+        for one in require(workflow.scheduler, "failed", patch=__name__)
+        for job in (one.jobs if one.is_group() else [one])
+        if not finished(job)
+    ]
+    if not failed:
+        return None
+    told = [
+        FailedJob(
+            job.rule.name,
+            dict(job.wildcards_dict),
+            str(next(iter(job.log), "")),
+            frozenset(str(file) for one in _waiting(job, depending) for file in one.output),
+        )
+        for job in failed
+    ]
+    unmade = {
+        str(file)
+        for job in require(dag, "needrun_jobs", "exclude_finished", patch=__name__)()
+        for file in job.output
+    }
+    told.sort(key=lambda job: (job.log, job.rule))
+    return Outcome(tuple(told), frozenset(unmade))
+
+
+def _waiting(job: Any, depending: Mapping[Any, Mapping[Any, Any]]) -> set[Any]:
+    """The job itself and all jobs that wait for it, directly or not."""
+    seen, left = {job}, [job]
+    while left:
+        for other in depending[left.pop()]:
+            if other not in seen:
+                seen.add(other)
+                left.append(other)
+    return seen
+
+
+def forget(workflow: Any, path: str) -> None:
+    """Deletes Snakemake's record of how it made a file, which then counts by its date alone."""
+    from snakemake.io import IOFile
+
+    require(workflow.persistence, "cleanup_metadata", "target", patch=__name__)(IOFile(path))

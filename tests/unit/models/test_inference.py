@@ -1,0 +1,81 @@
+"""Every sample starts from the initial values of the model's buffers."""
+
+import torch
+from pte_foundry.models.export import export
+from pte_foundry.models.inference import evaluate, reference
+from pte_foundry.models.tensors import Samples
+from pte_foundry.quantize import pt2e
+from torch import nn
+
+
+class Counter(nn.Module):
+    """Also changes a buffer by constants only, which constant folding must not take away."""
+
+    def __init__(self, rebinds=False):
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        self.rebinds = rebinds
+        self.register_buffer("total", torch.ones(1, 2))
+        self.register_buffer("calls", torch.zeros(1), persistent=False)
+
+    def forward(self, x):
+        self.calls.add_(1)
+        if self.rebinds:
+            self.total = self.total * 0.5 + self.linear(x)
+        else:
+            self.total.mul_(0.5).add_(self.linear(x))
+        return self.total + self.calls
+
+
+class Model:
+    """What ``reference`` and ``export`` need of a model module."""
+
+    path = "model.py"
+
+    def __init__(self, rebinds=False):
+        torch.manual_seed(0)
+        self.module = Counter(rebinds).eval()
+
+    def build(self):
+        return self.module
+
+    def example_inputs(self):
+        return (torch.ones(1, 2),)
+
+    def dynamic_shapes(self):
+        return None
+
+    def evaluation(self):
+        return [(torch.ones(1, 2),), (torch.zeros(1, 2),), (torch.ones(1, 2),)], None
+
+    def run(self, module, sample):
+        with torch.no_grad():
+            return (module(*sample).clone(),)
+
+
+def test_the_order_of_samples_has_no_effect_on_the_reference():
+    for rebinds in (False, True):
+        outputs = reference(Model(rebinds)).outputs
+        assert torch.equal(outputs[0][0], outputs[2][0])
+        assert not torch.equal(outputs[0][0], outputs[1][0])
+
+
+def test_a_quantized_program_starts_every_sample_anew():
+    model = Model()
+    expected = reference(Model())
+    outputs = evaluate(export(model, model.build()), expected).outputs
+    for (ours,), (theirs,) in zip(outputs, expected.outputs, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_quantization_keeps_the_initial_values():
+    """Calibration and conversion run the program, which changes its buffers."""
+    model = Model()
+    program = export(model, model.build())
+    settings = {"global_config": {"quantization_scheme": "symmetric"}}
+    statistics = pt2e.calibrate(program, settings, model.evaluation()[0])
+    assert statistics == pt2e.calibrate(program, settings, model.evaluation()[0])
+    converted = pt2e.convert(program, settings, statistics, model.example_inputs())
+    outputs = evaluate(converted, Samples(model.evaluation()[0], [], None)).outputs
+    assert torch.equal(outputs[0][0], outputs[2][0])
+    assert (outputs[0][0] - reference(Model()).outputs[0][0]).abs().max() < 0.1

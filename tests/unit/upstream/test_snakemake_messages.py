@@ -1,0 +1,149 @@
+"""Protects what Snakemake prints about a job: why it runs, and in four lines that it failed."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+from pte_foundry.upstream.snakemake_messages import (
+    ShortMessages,
+    describe_changes,
+    killed_by,
+    short_reason,
+    shorten_messages,
+)
+from snakemake import logging as snakemake_logging
+from snakemake import persistence
+from snakemake.jobs import Reason
+from snakemake.logging import DefaultFormatter
+from snakemake_interface_logger_plugins.common import LogEvent
+
+COMMAND = "python -P -m pte_foundry.steps.lower --output x --log logs/lower/net.log"
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("Command 'x' returned non-zero exit status 1.", ""),
+        ("Command 'x' returned non-zero exit status 137.", "killed by SIGKILL (out of memory?)"),
+        ("Command 'x' returned non-zero exit status 139.", "killed by SIGSEGV"),
+        ("Command 'x' returned non-zero exit status 170.", "killed by signal 42"),
+        ("Command 'x' died with <Signals.SIGKILL: 9>.", "killed by SIGKILL (out of memory?)"),
+        ("Command 'x' died with <Signals.SIGTERM: 15>.", "killed by SIGTERM"),
+        ("something else", ""),
+    ],
+)
+def test_a_signal_is_told_from_a_failure(message, told):
+    assert killed_by(message) == told
+
+
+def record(event: LogEvent, text: str = "", **values) -> logging.LogRecord:
+    made = logging.LogRecord("snakemake.logging", logging.ERROR, "", 0, text, None, None)
+    made.__dict__.update(values, event=event)
+    return made
+
+
+def failure(shellcmd: str) -> logging.LogRecord:
+    """What `Job.log_error` logs."""
+    return record(
+        LogEvent.JOB_ERROR,
+        "Error in rule lower",
+        rule_name="lower",
+        rule_msg=None,
+        jobid=7,
+        input=["in"] * 9,
+        output=["out"],
+        log=["logs/lower/net.log"],
+        conda_env=None,
+        aux={},
+        shellcmd=shellcmd,
+    )
+
+
+def started() -> logging.LogRecord:
+    return record(LogEvent.JOB_INFO, jobid=7, rule_msg="Lowering net", reason="Forced execution")
+
+
+def test_a_failed_step_is_told_in_four_lines_with_its_message():
+    short, failed = ShortMessages(), failure(COMMAND)
+    assert short.filter(started())
+    assert short.filter(failed)
+    shown = DefaultFormatter().format(failed).splitlines()[1:]  # after the time
+    assert shown == [
+        "Error in rule lower:",
+        "    message: Lowering net",
+        "    jobid: 7",
+        "    log: logs/lower/net.log (check log file(s) for error details)",
+    ]
+
+
+def test_a_rule_that_is_none_of_ours_is_told_as_before():
+    short, failed = ShortMessages(), failure("cp a b")
+    before = DefaultFormatter().format(failed).splitlines()[1:]
+    assert short.filter(failed)
+    assert DefaultFormatter().format(failed).splitlines()[1:] == before
+    assert short.filter(record(LogEvent.ERROR, "RuleException:\nCalledProcessError: cp a b"))
+
+
+def test_the_command_is_not_printed_once_more_unless_a_signal_ended_it():
+    text = f"RuleException:\nCalledProcessError in file x, line 1:\nCommand '{COMMAND}' "
+    short = ShortMessages()
+    assert not short.filter(record(LogEvent.ERROR, text + "returned non-zero exit status 1."))
+    assert short.killed == {}
+    killed = record(LogEvent.ERROR, text + "died with <Signals.SIGKILL: 9>.")
+    assert short.filter(killed)
+    assert killed.getMessage() == "error: the step was killed by SIGKILL (out of memory?)"
+    assert short.killed == {"logs/lower/net.log": "killed by SIGKILL (out of memory?)"}
+
+
+def test_other_messages_pass():
+    short = ShortMessages()
+    for text in ("WorkflowError:\nno", "MissingOutputException in rule x"):
+        assert short.filter(record(LogEvent.ERROR, text))
+    assert short.filter(logging.LogRecord("x", logging.INFO, "", 0, "text", None, None))
+
+
+def test_a_reason_names_three_files_of_each_kind():
+    """The text is Snakemake's own."""
+    reason = Reason()
+    reason.missing_output.update({"a"})
+    reason.updated_input_run.update(f"in/{n}" for n in range(12))
+    assert short_reason(str(reason)) == (
+        "Missing output files: a; Input files updated by another job: in/0, in/1, in/10 and 9 more"
+    )
+    reason.clear()
+    reason.updated_input.update(f"in/{n}" for n in range(4))
+    assert short_reason(str(reason)) == "Updated input files: in/0, in/1, in/2 and 1 more"
+    assert short_reason("Params have changed: code: a, b, c, d") == (
+        "Params have changed: code: a, b, c, d"
+    )
+
+
+@pytest.fixture
+def logger():
+    before = list(snakemake_logging.logger.filters)
+    yield snakemake_logging.logger
+    snakemake_logging.logger.filters[:] = before
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_it_is_installed_once_and_changes_nothing_if_verbose(logger, verbose):
+    workflow = SimpleNamespace(output_settings=SimpleNamespace(verbose=verbose))
+    shorten_messages(workflow)
+    installed = shorten_messages(workflow)
+    found = [one for one in logger.filters if isinstance(one, ShortMessages)]
+    assert found == ([] if verbose else [installed])
+
+
+def test_snakemake_still_prints_changed_parameters_whole(monkeypatch):
+    """If this fails, Snakemake tells which parameter has changed: remove the patch."""
+    monkeypatch.undo()
+    change = persistence.ParamsChange({"'old'"}, {"'new'"}, {"file"})
+    whole = persistence.ParamsChange.__str__
+    if whole.__module__ == "snakemake.persistence":  # not patched by another test
+        assert "before: 'old' now: 'new'" in str(change)
+    monkeypatch.setattr(persistence.ParamsChange, "__str__", whole)
+    describe_changes(lambda old, new: f"{sorted(old)} -> {sorted(new)}")
+    reason = Reason()
+    reason.params_changed = change
+    assert str(reason).endswith("since last execution: [\"'old'\"] -> [\"'new'\"]")
+    assert str(persistence.NO_PARAMS_CHANGE) == "No params change"
