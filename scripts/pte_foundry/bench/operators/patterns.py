@@ -16,7 +16,7 @@ import torch
 from pte_foundry.bench.operators.calls import CALLS
 from pte_foundry.upstream import coremltools_operators, torch_operator_samples
 
-SAMPLES = {torch.float32: 3, torch.int32: 1, torch.bool: 1}
+SAMPLES = {torch.float32: 2, torch.int32: 1}
 """Calls that are taken of torch's own for an operator, by dtype of its first tensor."""
 
 LARGEST = 2_000

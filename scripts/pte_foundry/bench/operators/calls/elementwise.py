@@ -12,6 +12,22 @@ SIGNED = torch.tensor([-7.5, -4.0, -1.25, 0.0, 1.0, 2.5, 5.5, 9.0])
 MATES = torch.tensor([2.0, -3.0, 3.0, 1.0, -1.5, 2.0, -2.0, 4.0])
 SMALL = torch.tensor([1e-3, 2e-3, -1e-3, 5e-3, 0.01, -0.01])
 BIG = torch.tensor([30_000, 40_001, 65_537, 2_049, -70_001, 7], dtype=torch.int32)
+OF_TWO = [
+    "add",
+    "bitwise_and",
+    "eq",
+    "ge",
+    "gt",
+    "le",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "lt",
+    "maximum",
+    "minimum",
+    "mul",
+]
+OF_ONE = ["cos", "exp", "log", "logical_not", "sigmoid", "sqrt"]
 
 CALLS = [
     ("div", "integers", torch.div, INTS, DIVISORS),
@@ -94,7 +110,11 @@ CALLS = [
     ("maximum", "integers and floats", torch.maximum, INTS, SIGNED),
     ("eq", "large integers", lambda x: x == 65_537, BIG),
     ("gt", "large integers", lambda x: x > 40_000, BIG),
-    ("ne", "booleans", torch.ne, booleans(8), booleans(8).flip(0)),
+    *[
+        (name, "booleans", getattr(torch, name), booleans(8), booleans(8).flip(0))
+        for name in OF_TWO
+    ],
+    *[(name, "booleans", getattr(torch, name), booleans(8)) for name in OF_ONE],
     ("lt", "mixed", torch.lt, INTS, SIGNED),
     ("bitwise_and", "integers", torch.bitwise_and, INTS, DIVISORS),
     ("bitwise_not", "integers", torch.bitwise_not, INTS),

@@ -106,6 +106,7 @@ CALLS = [
     ("max", "large integers", torch.max, torch.tensor([70_000, 3, 40_001])),
     ("max", "booleans", lambda x: (x.max(), torch.max(x, x.flip(0))), booleans(3, 4)),
     ("min", "booleans", lambda x: x.amin(1), booleans(3, 4)),
+    ("index_select", "of booleans", lambda x, i: x.index_select(0, i), booleans(4, 6), ROWS),
     ("index", "of booleans", lambda x, i: x[i], booleans(4, 6), ROWS),
     ("gather", "of booleans", lambda x, i: x.gather(1, i), booleans(4, 6), integers(0, 6, 4, 3)),
     ("min", "with indices, keepdim", lambda x: x.min(0, keepdim=True), distinct(4, 6)),

@@ -57,6 +57,8 @@ CALLS = [
     ("tile", "fewer dimensions", lambda x: x.tile(2), X),
     ("roll", "negative", lambda x: x.roll(-1, 1), X),
     ("roll", "flattened", lambda x: x.roll(2), X),
+    ("roll", "booleans", lambda x: x.roll(1, 0), booleans(5)),
+    ("clone", "booleans", lambda x: x.clone(), booleans(5)),
     ("roll", "several", lambda x: x.roll((1, -2), (0, 2)), X),
     ("flip", "negative", lambda x: x.flip((-1, 0)), X),
     ("flip", "booleans", lambda x: x.flip(0), booleans(5)),
