@@ -40,12 +40,10 @@ def matmul(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def tile(x: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
-    """``repeat``: the converter wants a number for each dimension."""
+    """``repeat``: the converter refuses more numbers than dimensions, and none at all."""
     if not dims:
         return aten.clone.default(x)
-    if len(dims) == x.dim():
-        return NotImplemented
-    return aten.repeat.default(x, [1] * (x.dim() - len(dims)) + list(dims))
+    return aten.repeat.default(x, dims) if len(dims) > x.dim() else NotImplemented
 
 
 def broadcast_tensors(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
