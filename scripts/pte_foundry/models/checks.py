@@ -16,21 +16,31 @@ INPUT_DTYPES = (torch.float32, torch.int32, torch.int64, torch.bool)
 
 
 def check_model(model: Any) -> None:
-    """Checks for a module in eval mode with finite fp32 parameters and buffers (or integers)."""
+    """Checks for a module in eval mode with finite fp32 parameters and fp32 buffers (or integers).
+
+    Buffers may hold infinities, as attention masks do.
+    """
     if not isinstance(model, nn.Module):
         raise ModelError(f"returned {_kind(model)}; return a torch.nn.Module")
     training = [name or "the model" for name, part in model.named_modules() if part.training]
     if training:
         raise ModelError(f"left {training[0]} in training mode; end with `.eval()`")
-    check_weights({**dict(model.named_parameters()), **dict(model.named_buffers())})
+    _check_tensors({**dict(model.named_parameters()), **dict(model.named_buffers())})
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.isinf().any():
+            raise ModelError(f"gave {name} with inf; look at the weights")
 
 
 def check_weights(state: Any) -> None:
-    """Checks for a dict of at least one tensor, all finite, floating point ones in fp32."""
+    """Checks for a dict of at least one tensor, none with nan, floating point ones in fp32."""
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ModelError(f"returned {_kind(state)}; return a state dict of tensors")
     if not state:
-        raise ModelError("gave no tensors; there is nothing to compress without weights")
+        raise ModelError("gave no tensors; return the state dict of the trained model")
+    _check_tensors(state)
+
+
+def _check_tensors(state: dict[str, Tensor]) -> None:
     for name, tensor in state.items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise ModelError(f"gave {name} as {tensor.dtype}; keep fp32, the target rounds")
@@ -39,12 +49,12 @@ def check_weights(state: Any) -> None:
                 f"gave {name} as {tensor.dtype}, which Core ML does not have; keep its real and "
                 "imaginary parts in two fp32 tensors, e.g. cos and sin"
             )
-        if not _is_finite(tensor):
-            raise ModelError(f"gave {name} with nan or inf; look at the weights")
+        if _has_nan(tensor):
+            raise ModelError(f"gave {name} with nan; look at the weights")
 
 
 def check_sample(sample: Any, what: str = "the sample") -> None:
-    """Checks for a tuple of finite tensors with dtypes among ``INPUT_DTYPES``."""
+    """Checks for a tuple of tensors without nan with dtypes among ``INPUT_DTYPES``."""
     if not isinstance(sample, tuple) or not sample or not _are_tensors(sample):
         fix = "give a tuple of tensors"
         if isinstance(sample, tuple) and any(one is None for one in sample):
@@ -58,8 +68,8 @@ def check_sample(sample: Any, what: str = "the sample") -> None:
             raise ModelError(
                 f"gave input {position} of {what} as {tensor.dtype}; allowed: {allowed}"
             )
-        if not _is_finite(tensor):
-            raise ModelError(f"gave input {position} of {what} with nan or inf; remove them")
+        if _has_nan(tensor):
+            raise ModelError(f"gave input {position} of {what} with nan; remove it")
 
 
 def check_samples(samples: Any, example: Sample, dynamic: bool) -> None:
@@ -142,13 +152,13 @@ def check_output_names(names: Any, count: int) -> None:
 
 
 def check_outputs(outputs: Any) -> None:
-    """Checks for a tensor or a tuple of tensors, all finite."""
+    """Checks for a tensor or a tuple of tensors without nan. Infinities may be masks."""
     check_output_kinds(outputs)
     outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
     for position, output in enumerate(outputs):
-        if not _is_finite(output):
+        if _has_nan(output):
             raise ModelError(
-                f"returned nan or inf in output {position}; look at weights, masks and divisions"
+                f"returned nan in output {position}; look at weights, masks and divisions"
             )
 
 
@@ -156,8 +166,8 @@ def _are_tensors(values: Any) -> bool:
     return all(isinstance(value, Tensor) for value in values)
 
 
-def _is_finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+def _has_nan(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and bool(tensor.isnan().any())
 
 
 def _layout(sample: Sample, dynamic: bool) -> str:

@@ -168,10 +168,14 @@ class Quantizer(CoreMLQuantizer):
         self.settings = Settings(settings)
         super().__init__(self.settings.upstream)
 
+    def quantizable(self, model: GraphModule) -> set[Node]:
+        """Returns the operators that may be quantized."""
+        return data(model) - masked_scores(model.graph)
+
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotates every recognised pattern; see ``CoreMLQuantizer.annotate``."""
         with fast_patterns(model), partitions_per_call():
-            quantizable = data(model) - masked_scores(model.graph)
+            quantizable = self.quantizable(model)
             for owner, config in self.settings.configs.items():
                 applies = self.settings.filter(owner, quantizable)
                 annotate_patterns(self, model, config, applies)

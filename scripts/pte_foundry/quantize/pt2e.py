@@ -35,7 +35,9 @@ _SHOWN = 8
 _WEIGHTED = ("conv1d", "conv2d", "conv3d", "linear")
 
 
-def prepare(program: ExportedProgram, settings: dict[str, Any]) -> GraphModule:
+def prepare(
+    program: ExportedProgram, settings: dict[str, Any], kind: type[Quantizer] = Quantizer
+) -> GraphModule:
     """Returns the program as a module with observers; the program itself stays as it is.
 
     Args:
@@ -43,12 +45,13 @@ def prepare(program: ExportedProgram, settings: dict[str, Any]) -> GraphModule:
         settings: ``global_config``, ``module_type_configs`` and ``module_name_configs`` with the
             fields of coremltools' ``LinearQuantizerConfig``; see ``annotate.Settings``. With
             ``shared: True``, names and types that occur nowhere are logged, not refused.
+        kind: the class of the quantizer.
 
     Raises:
         ConfigError: upstream refuses a setting.
         ModelError: a name or type in the settings occurs nowhere in the program.
     """
-    quantizer = Quantizer(settings)
+    quantizer = kind(settings)
     quantizer.settings.check_used(program.graph, settings.get("shared", False))
     module = program.module()
     for node in operators.states(module.graph):  # else running it would change the program's
