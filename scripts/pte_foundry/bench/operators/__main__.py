@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from pte_foundry.canonical_json import digest
 from pte_foundry.files import replacing
 from pte_foundry.job import command
 from pte_foundry.lock import LIBRARY, lock_file, locked_versions
@@ -86,11 +87,13 @@ def sweep(arguments: argparse.Namespace, console: Console) -> None:
 
 def _digests() -> tuple[str, str]:
     """Returns digests of what our outcomes depend on, and of what upstream's depend on."""
-    from pte_foundry.workflow.code import closure, digest
+    from pte_foundry.workflow.code import closure, contents
 
-    programs = "pte_foundry.bench.operators.sweep"
-    execution = ("pte_foundry.bench.operators.patterns", "pte_foundry.pte")
-    return digest(closure(programs), lock_file()), digest(closure(*execution), lock_file())
+    def of(*modules: str) -> str:
+        return digest(contents(closure(*modules), lock_file()))
+
+    package = "pte_foundry.bench.operators"
+    return of(f"{package}.sweep"), of(f"{package}.patterns", "pte_foundry.pte")
 
 
 def _entries(path: Path) -> Iterator[tuple[dict, tuple, Both]]:
