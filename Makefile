@@ -1,12 +1,13 @@
 # make         builds the default configuration and ends with a table of builds
 # make test    runs the whole test suite
 # make bench   measures ours against upstream, side by side
+# make operators  sweeps every torch operator that Core ML has, and writes the table of outcomes
 # make lock    resolves envs/*.in into envs/*.lock
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build test bench lock environment clean
+.PHONY: build test bench operators lock environment clean
 
 CORES ?= all
 
@@ -36,6 +37,9 @@ test: environment
 
 bench: environment
 	@python -P -m pte_foundry.bench --output results/bench
+
+operators: environment
+	@python -P -m pte_foundry.bench.operators --results results/operators.jsonl
 
 lock:
 	@python=$$(bash envs/python.sh) && exec "$$python" envs/lock.py

@@ -8,6 +8,10 @@ that what it relies on is still there, and fail when the lock moves to another v
 
 coremltools_batchnorm_pass (coremltools 9.0)
     Keeps a multiplication that repeats its channel. A program that cannot run otherwise.
+coremltools_complex_views (coremltools 9.0)
+    Converts the real view of a complex tensor. Such programs are refused otherwise.
+coremltools_default_arguments (coremltools 9.0)
+    Fills in the arguments that a call leaves out. Such calls are refused otherwise.
 coremltools_division (coremltools 9.0)
     Divides integers as integers. Wrong numbers in float16 otherwise.
 coremltools_failing_operator (coremltools 9.0, executorch 1.5.1, torch 2.13.0)
@@ -18,6 +22,8 @@ coremltools_int16_pass (coremltools 9.0)
     Keeps 32-bit integers that may not fit into 16 bits. Wrong numbers otherwise.
 coremltools_noop_pass (coremltools 9.0)
     Keeps the floor of a division by one. Wrong numbers otherwise.
+coremltools_operators (coremltools 9.0)
+    The torch operators that coremltools' frontend can convert.
 coremltools_pair_elimination (coremltools 9.0)
     Keeps a conversion between two types of integers. Layers whose range is zero fail otherwise.
 coremltools_program_checks (coremltools 9.0)
@@ -62,8 +68,12 @@ snakemake_targets (snakemake 9.27.1)
     Checks what is asked for by path before planning. Riddles or wasted work otherwise.
 torch_caches (torch 2.13.0)
     Empties a cache that keeps programs in memory.
+torch_decompositions (torch 2.13.0)
+    Collects torch's composite operators once. A third of a small program's lowering.
 torch_mkl_functions (torch 2.13.0)
     Square roots and inverse trigonometric functions with the same bits on every CPU.
+torch_operator_samples (torch 2.13.0)
+    torch's own sample inputs of its operators.
 torch_operators (torch 2.13.0)
     Type, schema and name of an operator.
 torch_quantized_operators (torch 2.13.0)

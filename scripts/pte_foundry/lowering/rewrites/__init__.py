@@ -14,20 +14,55 @@ from typing import Any
 
 from pte_foundry.lowering.rewrites import (
     algebra,
+    arithmetic,
     attention,
+    exponentials,
     filling,
     interpolation,
     movement,
     normalization,
     pooling,
+    promotion,
+    ranks,
+    resizing,
 )
 from pte_foundry.upstream.torch_operators import OpOverload
 
-TABLE: dict[OpOverload, Callable[..., Any]] = {
-    operator: rewrite
-    for family in (algebra, attention, filling, interpolation, movement, normalization, pooling)
-    for operator, rewrite in family.REWRITES.items()
-}
+FAMILIES = (
+    promotion,  # first: what it gives is rewritten again
+    ranks,
+    algebra,
+    arithmetic,
+    attention,
+    exponentials,
+    filling,
+    interpolation,
+    movement,
+    normalization,
+    pooling,
+    resizing,
+)
+
+
+def _table() -> dict[OpOverload, Callable[..., Any]]:
+    found: dict[OpOverload, Callable[..., Any]] = {}
+    for family in FAMILIES:
+        for operator, rewrite in family.REWRITES.items():
+            found[operator] = _either(found[operator], rewrite) if operator in found else rewrite
+    return found
+
+
+def _either(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
+    """The first rewrite, or the second where the first does not apply."""
+
+    def rewrite(*args: Any, **kwargs: Any) -> Any:
+        result = first(*args, **kwargs)
+        return second(*args, **kwargs) if result is NotImplemented else result
+
+    return rewrite
+
+
+TABLE = _table()
 
 
 def without(skip: list[str]) -> dict[OpOverload, Callable[..., Any]]:

@@ -1,0 +1,44 @@
+"""torch's own sample inputs of its operators, with which it tests them.
+
+Stands against: torch 2.13.0
+Uses: ``op_db`` (``torch/testing/_internal/common_methods_invocations.py``): by operator a function
+    of its Python interface and a generator of sample arguments.
+Remove when: torch publishes its sample inputs.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.testing._internal.opinfo.core import OpInfo
+
+from pte_foundry.upstream.versions import require
+
+require(OpInfo, "sample_inputs", "self device dtype requires_grad kwargs", patch=__name__)
+
+
+def by_operator() -> dict[str, list[OpInfo]]:
+    """List torch's descriptions of operators by the ATen operators that they describe."""
+    found = defaultdict(list)
+    for info in op_db:
+        if info.name.startswith("masked."):
+            continue  # compositions with the names of the operators that they mask
+        # The Python function, and the operator that it calls, if that has another name.
+        for name in {info.aten_name, info.name.rpartition(".")[2]}:
+            found[name].append(info)
+    return dict(found)
+
+
+def samples(info: OpInfo, dtype: torch.dtype) -> Iterator[tuple[Any, ...]]:
+    """Yield the calls that torch tests an operator with: positional arguments, keyword arguments.
+
+    They are the same each time. There are none if the operator does not take the dtype.
+    """
+    if dtype not in info.supported_dtypes("cpu"):
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for sample in info.sample_inputs("cpu", dtype, requires_grad=False):
+            yield (sample.input, *sample.args), sample.kwargs
