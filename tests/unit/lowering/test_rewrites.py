@@ -86,6 +86,7 @@ CASES = {
     "gqa, bool mask": (gqa, (*GROUPED, ~padding(3, 4, 5, 6, 7, of=7))),
     "gqa, float mask": (gqa, (*GROUPED, normal(5, 7))),
     "gqa, rank 5": (gqa, tuple(x.reshape(1, *x.shape) for x in GROUPED)),
+    "power of two": (lambda x: 2**x, (TOKENS,)),
     "rms_norm, spikes, zeros, tiny rows": (
         lambda x: F.rms_norm(x, [8], TOKENS[0, 0], 1e-6),
         (spiky(4, 8),),

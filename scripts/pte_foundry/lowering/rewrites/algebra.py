@@ -80,6 +80,13 @@ def mean(
     return aten.mean.dim(to_copy(x, dtype=dtype), dim, keepdim)
 
 
+def power_of_two(base: float, exponent: torch.Tensor) -> torch.Tensor:
+    """``exp2``: with a constant base of 2, Core ML squares the exponent (coremltools#2742)."""
+    if base != 2 or not exponent.is_floating_point():
+        return NotImplemented
+    return aten.exp2.default(exponent)
+
+
 def reciprocal(x: torch.Tensor) -> torch.Tensor:
     """``1 / x``: the converter computes ``1 / (x + 0.0001)`` (coremltools#2773)."""
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
@@ -101,6 +108,7 @@ REWRITES = {
     aten.hann_window.periodic: hann_window,
     aten.mean.default: lambda x, dtype=None: mean(x, None, dtype=dtype),
     aten.mean.dim: mean,
+    aten.pow.Scalar: power_of_two,
     aten.reciprocal.default: reciprocal,
     aten.where.self: where,
 }
