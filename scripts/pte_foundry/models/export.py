@@ -47,7 +47,7 @@ def export(model: ModelModule, module: nn.Module) -> ExportedProgram:
         check_program(program)
     except ModelError as error:
         raise ModelError(f"{model.path}: {error}.") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         model.run(module, tuple(tensor.clone() for tensor in example))  # tells of its own errors
         raise ModelError(_reason(model, error)) from error
     return program

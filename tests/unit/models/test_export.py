@@ -292,6 +292,12 @@ def test_a_model_that_fails_by_itself_is_not_the_fault_of_the_export(load):
     assert f"net.py:{LINE}: forward() raised RuntimeError: mat1 and mat2 shapes" in text
 
 
+@pytest.mark.parametrize("code", ["", "0", "'no weights'"])
+def test_a_forward_that_ends_the_process_is_named(load, code):
+    text = message(load(f"raise SystemExit({code})"))
+    assert f"net.py:{LINE}: forward() ended the process by sys.exit(" in text
+
+
 def test_errors_of_the_samples_are_theirs(load):
     text = message(load("return y", inputs="(x,)"))
     assert "example_inputs() raised NameError" in text
