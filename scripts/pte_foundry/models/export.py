@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,8 @@ _DATA_DEPENDENT = (
     "PendingUnbackedSymbolNotFound",
 )
 # torch appends advice on its own debugging to the reason.
-_ADVICE = ("\nFor more information, run with", "\nThe error above occurred when", "\n\nIf you don")
+_ADVICE = ("\nThe error above occurred when", "\n\nIf you don", "\nSuggested fixes:")
+_MORE = re.compile(r"\s*For more information[^\n]*", re.IGNORECASE)
 
 
 def export(model: ModelModule, module: nn.Module) -> ExportedProgram:
@@ -36,18 +38,20 @@ def export(model: ModelModule, module: nn.Module) -> ExportedProgram:
     """
     import torch
 
+    from pte_foundry.upstream.torch_causal_masks import declared_masks
+
     example, shapes = model.example_inputs(), model.dynamic_shapes()
     # Parameters that require grad cannot be written to where ExecuTorch keeps a mutable buffer, and
     # nothing here computes gradients.
     module.requires_grad_(False)
     try:
         _check_signature(module, example)
-        with _plain_outputs(module):
+        with _plain_outputs(module), declared_masks():
             program = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
         check_program(program)
     except ModelError as error:
         raise ModelError(f"{model.path}: {error}.") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         model.run(module, tuple(tensor.clone() for tensor in example))  # tells of its own errors
         raise ModelError(_reason(model, error)) from error
     return program
@@ -104,4 +108,10 @@ def _reason(model: ModelModule, error: Exception) -> str:
     text = str(error).strip()
     for advice in _ADVICE:
         text = text.partition(advice)[0]
+    text = _MORE.sub("", text).strip()
+    if text.startswith("Constraints violated"):
+        text = " ".join(text.split()) + (
+            " Leave this dimension out of dynamic_shapes() or narrow its range, or remove what "
+            "depends on its size: a recurrent layer, a parameter of that length, a comparison."
+        )
     return f"{where}: torch.export could not trace the model: {type(error).__name__}: {text}"

@@ -31,7 +31,9 @@ def describe(node: Node) -> str:
     operator = getattr(node.target, "__name__", str(node.target))
     packet, _, overload = str(node.target).rpartition(".")
     if hasattr(node.target, "overloadpacket"):
-        operator = f"{packet.removesuffix('_')}.{overload}"
+        # Not __and__, whose underscores are no sign of an in-place operator.
+        packet = packet if packet.endswith("__") else packet.removesuffix("_")
+        operator = f"{packet}.{overload}"
     modules = [name for name, _ in (node.meta.get("nn_module_stack") or {}).values() if name]
     return f"{operator} @ {modules[-1]}" if modules else operator
 

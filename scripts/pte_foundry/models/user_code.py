@@ -10,6 +10,10 @@ from typing import Any
 from pte_foundry.errors import ModelError
 
 _INSTALLED = "/site-packages/"
+_PLAIN_IMPORTS = (
+    "a model's file is in no package, so it has no relative imports; install what it needs as a "
+    "package (`pip install -e FOLDER`) and import that by its name"
+)
 # Packages whose lines say nothing about a model.
 _FRAMEWORKS = ("torch", "torchao", "functorch", "executorch", "coremltools", "numpy")
 # A frame of a node's stack trace; the text of its line may be missing.
@@ -30,13 +34,15 @@ def model_errors(path: Path, function: str) -> Iterator[None]:
             "must not read the command line or exit: move that below `if __name__ == '__main__':`"
         ) from error
     except ModuleNotFoundError as error:
-        where, _ = place_of(path, error)
+        where, line = place_of(path, error)
+        relative = re.match(r"from \.", line)
+        fix = _PLAIN_IMPORTS if relative else _install(path, error)
         raise ModelError(
-            f"{where}: {function}() raised {type(error).__name__}: {error}; {_install(path, error)}"
+            f"{where}: {function}() raised {type(error).__name__}: {error}; {fix}"
         ) from error
     except Exception as error:
-        where, _ = place_of(path, error)
-        text = str(error) or "without a message"
+        where, line = place_of(path, error)
+        text = str(error) or "without a message" + (f": `{line}`" if line else "")
         raise ModelError(f"{where}: {function}() raised {type(error).__name__}: {text}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from pte_foundry.report import text
 from pte_foundry.report.schema import BuildError, SummaryRecord
 
 _LONGEST = 240  # characters of a message in one line
+# A finding's first line is only its place in the config (pte_foundry.findings).
+_PROBLEM = re.compile(r"^ +problem: (.+)$", re.MULTILINE)
 
 
 @dataclass
@@ -45,8 +48,10 @@ class Failure:
 
     @property
     def line(self) -> str:
-        """All of it in one line, with the first line of the message."""
+        """All of it in one line, with the first line of the message, or the first problem."""
         first, *more = self.message.splitlines() or [""]
+        if problem := _PROBLEM.search(self.message):
+            first = f"{first}: {problem[1]}"
         if more or len(first) > _LONGEST:
             first = f"{first[:_LONGEST].rstrip()} …"
         return f"{self.title}: {first} ({self.consequence})"

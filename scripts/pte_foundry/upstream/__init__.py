@@ -68,6 +68,8 @@ snakemake_targets (snakemake 9.27.1)
     Checks what is asked for by path before planning. Riddles or wasted work otherwise.
 torch_caches (torch 2.13.0)
     Empties a cache that keeps programs in memory.
+torch_causal_masks (torch 2.13.0)
+    Exports transformer layers without looking at the values of their masks. Refused otherwise.
 torch_decompositions (torch 2.13.0)
     Collects torch's composite operators once. A third of a small program's lowering.
 torch_mkl_functions (torch 2.13.0)

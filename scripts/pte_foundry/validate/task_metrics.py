@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from pte_foundry.config.gates import COMMON_METRICS
 from pte_foundry.errors import ModelError
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.tensors import Sample
@@ -32,7 +33,8 @@ class TaskMetrics:
         labels: one row for each sample, or none.
 
     Raises:
-        ModelError: ``score()`` fails on the reference, or returns a number that is not finite.
+        ModelError: ``score()`` fails on the reference, returns a number that is not finite, or one
+            that has the name of a metric of every model.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class TaskMetrics:
         # By identity; the outputs are kept as well, so that an identity stays theirs.
         self._done: dict[tuple[int, ...], tuple[list[list[Sample]], _Result]] = {}
         expected = _Result(model.score(reference, labels))
+        self._check_names("score", expected.values)
         self._done[(id(reference),)] = [reference], expected
         self.names = [name for score in expected.values for name in (score, f"{score}_change")]
         """Names of the scores, and of their changes."""
@@ -52,7 +55,7 @@ class TaskMetrics:
         """Returns the task metrics of a program's outputs against those of another.
 
         A score comes with ``<name>_change``, its difference from the score of ``theirs``. Metrics
-        of ``agreement()`` may have the name of a common one, and replace it.
+        of ``agreement()`` may have a ``top1_agreement``, which replaces the common one.
         """
         mine, other = self._score(ours).values, self._score(theirs).values
         values = dict(self._agreement(ours, theirs).values)
@@ -77,6 +80,7 @@ class TaskMetrics:
             except ModelError as error:
                 expected = self._done[(id(self._reference),)][1].values
                 result = _Result(dict.fromkeys(expected), error)
+            self._check_names("score", result.values)
             self._done[key] = [outputs], result
         return self._done[key][1]
 
@@ -88,5 +92,16 @@ class TaskMetrics:
             except ModelError as error:
                 same = self._model.agreement(self._reference, self._reference, finite=False)
                 result = _Result(dict.fromkeys(same), error)
+            self._check_names("agreement", result.values)
             self._done[key] = [ours, theirs], result
         return self._done[key][1]
+
+    def _check_names(self, function: str, values: Values) -> None:
+        """A task metric called ``sqnr_db`` would take the measured one's place in its gate."""
+        own = {"top1_agreement"} if function == "agreement" else set()
+        taken = sorted((set(values) & set(COMMON_METRICS)) - own)
+        if taken:
+            raise ModelError(
+                f"{self._model.path}: {function}() returned {taken[0]!r}, a metric that every "
+                "validation measures by itself; give yours another name."
+            )

@@ -32,6 +32,24 @@ INDEX = torch.tensor([[0, 3], [1, 2]])
 CASES = {
     "log_softmax of a wide range": (lambda x: x.log_softmax(-1), (normal(3, 8, scale=60),)),
     "logcumsumexp": (lambda x: x.logcumsumexp(1), (normal(2, 6, 3, scale=60),)),
+    "std and var of all elements": (lambda x: (x.std(), x.var() * 1e-3), (normal(3, 4),)),
+    "std without dimensions": (lambda x: torch.std(x, keepdim=True), (normal(2, 3),)),
+    "shifts and low bits": (
+        lambda i: (i >> 1, i << 3, i & 255, i & 1),
+        (torch.tensor([5, -7, 70_001, -1, 0]),),
+    ),
+    "shifts by name": (
+        lambda i: (torch.bitwise_right_shift(i, 4), torch.bitwise_left_shift(i, 2)),
+        (torch.tensor([5, -70_007], dtype=torch.int32),),
+    ),
+    "a number or a tensor of another dtype": (
+        lambda x, i: (torch.where(x > 0, i, 0.5), F.hardshrink(x)),
+        (SIGNED, torch.arange(8)),
+    ),
+    "a choice between numbers for a scalar": (
+        lambda x: torch.where(x.sum() > 0, 1.5, -2.0),
+        (SIGNED,),
+    ),
     "expm1": (lambda x: torch.expm1(x * 1e-3), (SMALL,)),
     "clamp, limits that cross": (torch.clamp, (SIGNED, MATES, MATES.flip(0))),
     "elu with scales": (lambda x: aten.elu(x, 0.7, 1.5, 0.5), (SIGNED,)),
@@ -123,3 +141,28 @@ def test_a_logarithm_of_a_softmax_does_not_underflow(shift):
     x = torch.tensor([[0.0, -90, -30000]]) + shift
     assert torch.equal(rewrites.TABLE[aten.log_softmax.int](x, 1), x.log_softmax(1))
     assert math.isfinite(rewrites.TABLE[aten.logcumsumexp.default](x, 1).sum())
+
+
+DYNAMIC = {
+    "numbers": lambda x: torch.where(x > 0, 1.0, -2.0),
+    "the condition is larger": lambda x: torch.where(x[:, None] > x[..., None], x[:, :1], -1.0),
+    "all differ": lambda x: torch.where(x[:, :1] > 0, x[:, :, None], x[:, None]),
+    "adaptive_avg_pool1d": lambda x: F.adaptive_avg_pool1d(x, 1),
+    "adaptive_max_pool1d": lambda x: F.adaptive_max_pool1d(x, 1, return_indices=True),
+    "std": lambda x: x.std(),
+}
+
+
+@pytest.mark.parametrize("name", DYNAMIC)
+def test_calls_of_a_dynamic_shape_are_right(name):
+    """The converter takes the shape of the first operand, or needs a static one."""
+    shapes = (({1: torch.export.Dim("length", min=2, max=32)},),)
+    case = DYNAMIC[name], (normal(1, 6),), target()
+    assert decibels(ours, *case, [(normal(1, 9),)], shapes) >= 90
+
+
+def test_log1p_of_small_numbers_keeps_their_digits():
+    """In float32: numbers this small have few digits in float16 anyway."""
+    case = lambda x: torch.log1p(x * 1e-6), (SMALL,), target()
+    assert decibels(upstream, *case) < 60
+    assert decibels(ours, *case) > 120

@@ -292,6 +292,12 @@ def test_a_model_that_fails_by_itself_is_not_the_fault_of_the_export(load):
     assert f"net.py:{LINE}: forward() raised RuntimeError: mat1 and mat2 shapes" in text
 
 
+@pytest.mark.parametrize("code", ["", "0", "'no weights'"])
+def test_a_forward_that_ends_the_process_is_named(load, code):
+    text = message(load(f"raise SystemExit({code})"))
+    assert f"net.py:{LINE}: forward() ended the process by sys.exit(" in text
+
+
 def test_errors_of_the_samples_are_theirs(load):
     text = message(load("return y", inputs="(x,)"))
     assert "example_inputs() raised NameError" in text
@@ -303,3 +309,11 @@ def test_errors_of_the_samples_are_theirs(load):
 def test_what_only_torch_cannot_do_has_its_reason_and_the_line(load):
     text = message(load("return y * float(x.numpy().sum())"))
     assert f"net.py:{LINE}: torch.export could not trace the model: RuntimeError: .numpy()" in text
+
+
+def test_a_dynamic_size_that_the_model_fixes_has_a_fix(load):
+    more = "def dynamic_shapes():\n    return {'x': {0: torch.export.Dim('rows', min=2, max=9)}}"
+    text = message(load("return y + self.state", more=more))
+    assert "specialized it to be a constant (2)" in text
+    assert "Leave this dimension out of dynamic_shapes()" in text
+    assert "TORCH_LOGS" not in text

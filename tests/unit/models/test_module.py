@@ -300,7 +300,8 @@ def test_ctrl_c_stays_ctrl_c(load):
 
 
 def test_an_exception_without_a_message_is_named(load):
-    with pytest.raises(ModelError, match=r"build\(\) raised AssertionError: without a message"):
+    said = r"build\(\) raised AssertionError: without a message: `assert weights is None`"
+    with pytest.raises(ModelError, match=said):
         load((BUILD, "assert weights is None")).build()
 
 
@@ -314,6 +315,9 @@ def test_a_missing_package_says_how_to_get_it(load, tmp_path):
         ModelError, match=r"does not look beside the model's file; install layers_b"
     ):
         load(append="import layers_beside\n")
+    for line in ("from .layers_beside import norm", "from . import layers_beside"):
+        with pytest.raises(ModelError, match=r"tiny\.py:\d+: .* it has no relative imports"):
+            load(append=f"{line}\n")
 
 
 def test_complex_weights_are_refused(load):

@@ -47,6 +47,13 @@ def printed(made: dict, width: int = 200) -> str:
     return out.getvalue()
 
 
+def test_a_finding_is_told_with_its_problem():
+    """Its first line is only the place in the config."""
+    message = "recipes.lut4.steps[0] = {}\n    problem: matches no module\n    allowed: types: a.B"
+    (found,) = failures(summary(failed("net/lut4/ios18", "convert", message))["builds"])
+    assert "recipes.lut4.steps[0] = {}: matches no module …" in found.line
+
+
 def test_equal_messages_of_a_model_and_a_step_are_one_failure():
     found = failures(summary(*BROKEN)["builds"])
     assert [(one.title, len(one.builds), len(one.logs)) for one in found] == [

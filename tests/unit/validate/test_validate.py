@@ -196,6 +196,18 @@ def test_an_agreement_that_fails_on_the_reference_itself_is_the_users_error(arti
         measured(artifact(Loud(), LOUD), own, reference_of(Loud(), LOUD))
 
 
+@pytest.mark.parametrize("name", ["sqnr_db", "hazards", "delegated_fraction"])
+@pytest.mark.parametrize("function", ["score(outputs, labels)", "agreement(outputs, reference)"])
+def test_a_task_metric_does_not_replace_what_every_validation_measures(
+    artifact, model, function, name
+):
+    """A score called sqnr_db took the measured one's place in its gate: any artifact passed."""
+    own = model(f"def {function}:\n    return {{{name!r}: 100.0}}\n")
+    reference = reference_of(Detector(), SAMPLES, torch.zeros(4))
+    with pytest.raises(ModelError, match=rf"net\.py: .* returned '{name}', .* another name"):
+        measured(artifact(Detector(), SAMPLES), own, reference)
+
+
 def test_an_agreement_that_fails_on_the_artifact_only(artifact, model):
     own = model("""
     def agreement(outputs, reference):

@@ -16,6 +16,7 @@ from pte_foundry.lowering.rewrites import (
     algebra,
     arithmetic,
     attention,
+    bits,
     exponentials,
     filling,
     interpolation,
@@ -25,6 +26,8 @@ from pte_foundry.lowering.rewrites import (
     promotion,
     ranks,
     resizing,
+    selection,
+    statistics,
 )
 from pte_foundry.upstream.torch_operators import OpOverload
 
@@ -34,6 +37,7 @@ FAMILIES = (
     algebra,
     arithmetic,
     attention,
+    bits,
     exponentials,
     filling,
     interpolation,
@@ -41,6 +45,8 @@ FAMILIES = (
     normalization,
     pooling,
     resizing,
+    selection,
+    statistics,
 )
 
 

@@ -93,14 +93,6 @@ def reciprocal(x: torch.Tensor) -> torch.Tensor:
     return aten.div.Tensor(aten.full.default([], 1, dtype=dtype), x)
 
 
-def where(condition: torch.Tensor, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """A selection between scalars as one between vectors: the converter refuses scalars."""
-    if condition.dim() or x.dim() or other.dim():
-        return NotImplemented
-    vectors = (aten.reshape.default(scalar, [1]) for scalar in (condition, x, other))
-    return aten.reshape.default(aten.where.self(*vectors), [])
-
-
 REWRITES = {
     aten.atan2.default: atan2,
     aten.cosine_similarity.default: cosine_similarity,
@@ -110,5 +102,4 @@ REWRITES = {
     aten.mean.dim: mean,
     aten.pow.Scalar: power_of_two,
     aten.reciprocal.default: reciprocal,
-    aten.where.self: where,
 }

@@ -17,6 +17,24 @@ def expm1(x: torch.Tensor) -> torch.Tensor:
     return aten.where.self(aten.lt.Scalar(aten.abs.default(x), 1.0), near, far)
 
 
+def log1p(x: torch.Tensor) -> torch.Tensor:
+    """``2 atanh(z)`` with ``z = x / (2 + x)`` near zero: the converter rounds ``1 + x`` first.
+
+    The series ends after ``z⁸``: the next term is below the resolution of float32 for |x| < 0.3.
+    """
+    if not x.is_floating_point():
+        return NotImplemented
+    z = aten.div.Tensor(x, aten.add.Scalar(x, 2))
+    square = aten.mul.Tensor(z, z)
+    series = aten.mul.Scalar(square, 1 / 9)
+    for divisor in (7, 5, 3, 1):
+        series = aten.add.Scalar(series, 1 / divisor)
+        series = aten.mul.Tensor(series, square) if divisor > 1 else series
+    near = aten.mul.Scalar(aten.mul.Tensor(z, series), 2)
+    far = aten.log.default(aten.add.Scalar(x, 1))
+    return aten.where.self(aten.lt.Scalar(aten.abs.default(x), 0.3), near, far)
+
+
 def log_softmax(x: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> torch.Tensor:
     """``x - max - log Σ exp(x - max)``: the converter takes the logarithm of a softmax.
 
@@ -46,6 +64,7 @@ def logcumsumexp(x: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 REWRITES = {
+    aten.log1p.default: log1p,
     operator("aten._log_softmax.default"): lambda x, dim, half_to_float: log_softmax(x, dim),
     operator("aten._logcumsumexp.default"): logcumsumexp,
     aten.expm1.default: expm1,

@@ -77,6 +77,22 @@ def max_pool(
     return pool(image, kernel, stride, padding, dilation, True)
 
 
+def adaptive_avg_pool1d(x: torch.Tensor, output_size: Sequence[int]) -> torch.Tensor:
+    """The mean of a dynamic length, which the converter cannot pool."""
+    if list(output_size) != [1] or isinstance(x.shape[-1], int):
+        return NotImplemented
+    return aten.mean.dim(x, [-1], True)
+
+
+def adaptive_max_pool1d(
+    x: torch.Tensor, output_size: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The maximum of a dynamic length and its place, which the converter cannot pool."""
+    if list(output_size) != [1] or isinstance(x.shape[-1], int):
+        return NotImplemented
+    return aten.max.dim(x, -1, True)
+
+
 def _of_each(numbers: Sequence[int], rank: int) -> list[int]:
     return list(numbers) * (rank if len(numbers) == 1 else 1)
 
@@ -127,4 +143,7 @@ REWRITES = {
         (max_pool, (aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default)),
     )
     for rank, pool in enumerate(pools, start=1)
+} | {
+    aten.adaptive_avg_pool1d.default: adaptive_avg_pool1d,
+    aten.adaptive_max_pool1d.default: adaptive_max_pool1d,
 }
