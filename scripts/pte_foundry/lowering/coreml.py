@@ -85,6 +85,7 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
     known = Operators(edge.program, edge.debug_handles)
     skip = None if options["lower_full_graph"] else options["skip_ops_for_coreml_delegation"]
     buffers, started = states.mutated(edge.program), states.starting_values(edge.program)
+    scalars = states.scalars(edge.program)
     try:
         partitioner = CoreMLPartitioner(
             compile_specs=compile_specs(target, edge.program),
@@ -98,7 +99,8 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
             lowered = edge.manager().to_backend(partitioner)
         program = lowered.exported_program()
         taken_over = buffers - states.mutated(program)
-        states.check_taken_over(taken_over, started, options["take_over_mutable_buffer"])
+        allowed = options["take_over_mutable_buffer"]
+        states.check_taken_over(taken_over, started, scalars, allowed)
         passes = states.write_starting_values(program, started)
         calls = outside.Calls(program, edge.debug_handles, skipped)
         del program

@@ -58,21 +58,34 @@ def starting_values(program: ExportedProgram) -> frozenset[str]:
     Args:
         program: an edge program without delegates, which still has the values.
     """
+    return frozenset(name for name, value in _values(program).items() if value.any())
+
+
+def scalars(program: ExportedProgram) -> frozenset[str]:
+    """Returns the names of the mutated buffers without dimensions, such as a counter of steps."""
+    return frozenset(name for name, value in _values(program).items() if not value.dim())
+
+
+def _values(program: ExportedProgram) -> dict[str, torch.Tensor]:
+    """The starting values of the buffers that a program mutates, by name."""
     values = {**program.constants, **program.state_dict}
-    return frozenset(name for name in mutated(program) if values[name].any())
+    return {name: values[name] for name in mutated(program)}
 
 
-def check_taken_over(states: set[str], started: frozenset[str], allowed: bool) -> None:
+def check_taken_over(
+    states: set[str], started: frozenset[str], scalar: frozenset[str], allowed: bool
+) -> None:
     """Checks the buffers that became Core ML states.
 
     Args:
         states: their names.
         started: the result of :func:`starting_values`.
+        scalar: the result of :func:`scalars`.
         allowed: whether the target takes over mutable buffers.
 
     Raises:
-        StateError: a state must start with values other than zero, or there are states although the
-            target does not take over buffers.
+        StateError: a state must start with values other than zero or has no dimensions, or there
+            are states although the target does not take over buffers.
     """
     if states and not allowed:
         raise StateError(
@@ -85,6 +98,12 @@ def check_taken_over(states: set[str], started: frozenset[str], allowed: bool) -
             f"{_named(lost)} starts with values other than zero, and a Core ML state always "
             "starts with zeros. Start with zeros, for example by storing the difference from the "
             "initial value, or leave the buffer to ExecuTorch with take_over_mutable_buffer: false."
+        )
+    if shapeless := states & scalar:
+        raise StateError(
+            f"{_named(shapeless)} has no dimensions, and a Core ML state has at least one. "
+            "Register it with one element, as torch.zeros(1), or leave the buffer to ExecuTorch "
+            "with take_over_mutable_buffer: false."
         )
 
 

@@ -54,6 +54,18 @@ class TakesInput(Stateful):
         return y
 
 
+class Counter(nn.Module):
+    """Counts its calls in a number."""
+
+    def __init__(self, start):
+        super().__init__()
+        self.register_buffer("steps", start)
+
+    def forward(self, x):
+        self.steps.add_(1)
+        return x + self.steps
+
+
 class Position(nn.Module):
     """A cache that is written at a position known at run time (public report executorch#9213)."""
 
@@ -154,6 +166,17 @@ def test_a_state_cannot_start_with_values(persistent):
         lowered(ReadFirst(start=1.0, persistent=persistent).eval(), 9)
 
 
+@pytest.mark.parametrize("start", [torch.tensor(0), torch.tensor(0.0)])
+def test_a_counter_without_dimensions_is_no_state(start):
+    """It was lowered, and the artifact could not be loaded."""
+    program = torch.export.export(Counter(start), (torch.ones(1, 4),))
+    with pytest.raises(StateError, match=r"buffer steps has no dimensions.*torch\.zeros\(1\)"):
+        lower(edge_program.make(program, []), TARGET | {"specification_version": 9})
+    options = TARGET["partitioner"] | {"take_over_mutable_buffer": False}
+    pte = Pte.load(lower(edge_program.make(program, []), TARGET | {"partitioner": options}))
+    assert [pte.run((torch.ones(1, 4),))[0].max() for _ in range(3)] == [2, 3, 4]
+
+
 def test_states_of_a_target_without_states_are_refused():
     with pytest.raises(StateError, match="cache became a Core ML state, although"):
-        check_taken_over({"cache"}, frozenset(), allowed=False)
+        check_taken_over({"cache"}, frozenset(), frozenset(), allowed=False)
