@@ -7,6 +7,7 @@ from pte_foundry.upstream.coremltools_batchnorm_pass import sound_batch_norms
 from pte_foundry.upstream.coremltools_complex_views import converted_complex_views
 from pte_foundry.upstream.coremltools_default_arguments import completed_arguments
 from pte_foundry.upstream.coremltools_division import whole_divisions
+from pte_foundry.upstream.coremltools_gelu import approximated_gelu
 from pte_foundry.upstream.coremltools_int16_pass import kept_integers
 from pte_foundry.upstream.coremltools_noop_pass import kept_floors
 from pte_foundry.upstream.coremltools_pair_elimination import sound_pair_elimination
@@ -14,6 +15,7 @@ from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
 from pte_foundry.upstream.coremltools_twin_outputs import single_outputs
 
 REPAIRS = (
+    approximated_gelu,
     completed_arguments,
     converted_complex_views,
     kept_floors,

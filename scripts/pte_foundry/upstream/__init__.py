@@ -16,6 +16,8 @@ coremltools_division (coremltools 9.0)
     Divides integers as integers. Wrong numbers in float16 otherwise.
 coremltools_failing_operator (coremltools 9.0, executorch 1.5.1, torch 2.13.0)
     The operator that an upstream error is about. Messages without operator and line otherwise.
+coremltools_gelu (coremltools 9.0)
+    Converts gelu with the approximation that a call asks for. The exact function otherwise.
 coremltools_imports (coremltools 9.0)
     Imports coremltools without the optional packages that it looks for. A third of a step's start.
 coremltools_int16_pass (coremltools 9.0)

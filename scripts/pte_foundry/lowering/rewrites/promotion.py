@@ -20,6 +20,7 @@ FLOAT_FUNCTIONS = (
     aten.cosh.default,
     aten.erf.default,
     aten.exp.default,
+    aten.exp2.default,
     aten.expm1.default,
     aten.log.default,
     aten.log10.default,
