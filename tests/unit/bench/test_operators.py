@@ -149,6 +149,9 @@ def test_rounding_is_allowed_for_by_precision():
     assert program.difference((X,), (off,), "float16") is None
     assert program.difference((X,), (off,), "float32").startswith("60 dB")
     assert program.difference((X,), (X + 9,), "float32", random=True) is None
+    beyond, inside = torch.tensor([7e4, 1e-12]), torch.tensor([float("inf"), 0])
+    assert program.difference((beyond,), (inside,), "float16") is None
+    assert program.difference((beyond,), (inside,), "float32") is not None
 
 
 def test_neither_a_crash_nor_a_hang_ends_a_sweep(monkeypatch):

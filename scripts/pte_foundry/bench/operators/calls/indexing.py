@@ -131,6 +131,8 @@ CALLS = [
     ("any", "floats", lambda x: x.any(1), torch.eye(3)),
     ("all", "integers", lambda x: x.all(-1, keepdim=True), integers(0, 3, 4, 2)),
     ("var", "biased", lambda x: x.var(1, unbiased=False), X),
+    ("var", "no correction", lambda x: torch.ops.aten.var.correction(x, [1]), X),
+    ("std", "no correction, all", lambda x: torch.ops.aten.std.correction(x), X),
     ("var", "correction 2", lambda x: x.var(1, correction=2), X),
     ("var", "far from zero", lambda x: (x + 100).var(1), X),
     ("std", "keepdim", lambda x: x.std(-1, keepdim=True), X),
