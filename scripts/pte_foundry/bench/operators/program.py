@@ -199,6 +199,6 @@ def _difference(
 
 
 def reason(error: BaseException) -> str:
-    """Returns an error in one line."""
-    text = str(error).strip() or "no message"
-    return f"{type(error).__name__}: {' '.join(text.split())}"
+    """Returns the type and the first line of an error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

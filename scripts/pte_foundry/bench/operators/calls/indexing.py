@@ -48,7 +48,7 @@ CALLS = [
     ("index", "broadcast", lambda x, i, j: x[i, j], X, integers(0, 4, 3, 1), integers(0, 6, 1, 2)),
     ("index", "booleans", lambda x, m: x[m].sum(), X, booleans(4, 6)),
     ("index", "of integers", lambda x, i: x[i], integers(0, 100_000, 6), ROWS),
-    ("_unsafe_index", "", lambda x, i: operator("aten._unsafe_index.default")(x, [i]), X, ROWS),
+    ("_unsafe_index", "", lambda x, i: operator("aten._unsafe_index.Tensor")(x, [i]), X, ROWS),
     ("index_put", "rows", put(False), X, torch.tensor([2, 0]), normal(2, 6)),
     ("index_put", "added", put(True), X, torch.tensor([2, 0, 2]), normal(3, 6)),
     ("index_put", "scalar", put(False), X, torch.tensor([1, 3]), torch.tensor(5.0)),
