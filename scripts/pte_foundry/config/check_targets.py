@@ -1,5 +1,6 @@
 """Checks of each target by itself: settings that contradict one another or the minimum OS."""
 
+import re
 from collections.abc import Iterator
 
 from pte_foundry.config.parse import Parsed
@@ -7,12 +8,15 @@ from pte_foundry.config.systems import IOS18, family, named, oldest
 from pte_foundry.config.targets import Target
 from pte_foundry.findings import Finding
 
+_OPERATOR = re.compile(r"\w+\.\w+\.\w+")
+
 
 def check_targets(parsed: Parsed, platform: str) -> Iterator[Finding]:
     """Find contradictions within every target; ``platform`` is a value of ``sys.platform``."""
     for name, target in parsed.document.targets.items():
         path = ("targets", name)
         yield from _check_states(path, target)
+        yield from _check_skipped(path, target)
         yield from _check_full_graph(path, target)
         yield from _check_shapes((*path, "enumerated_shapes"), target)
         yield from _check_spec(path, target)
@@ -34,6 +38,23 @@ def _check_states(path: tuple, target: Target) -> Iterator[Finding]:
         fix = f"set it to null, or {_raise_system(target)}"
         key = (*path, "partitioner", "take_over_mutable_buffer")
         yield Finding(key, problem, "null, false", fix, asked)
+
+
+def _check_skipped(path: tuple, target: Target) -> Iterator[Finding]:
+    """Whether the operators exist is only known once torch is loaded (the ``edge`` step)."""
+    names = target.partitioner.skip_ops_for_coreml_delegation
+    for index, name in enumerate(names):
+        if not _OPERATOR.fullmatch(name):
+            parts = [part for part in re.split(r"[.:]+", name) if part not in ("torch", "ops")]
+            parts = parts if len(parts) > 1 else ["aten", *parts]
+            meant = ".".join([*parts, "default"][:3])
+            yield Finding(
+                (*path, "partitioner", "skip_ops_for_coreml_delegation", index),
+                "this is not the name of an operator",
+                "namespace.name.overload, as reports and error messages have it",
+                f"did you mean {meant}?" if _OPERATOR.fullmatch(meant) else "correct the name",
+                name,
+            )
 
 
 def _check_full_graph(path: tuple, target: Target) -> Iterator[Finding]:

@@ -189,6 +189,14 @@ CAUSES = (
         text=r"has rank \d+ != other inputs rank|got 0 values",
     ),
     Cause(
+        "a part of the program that reads only constants would go into Core ML, beside an operator "
+        "that stays outside; before iOS18 a Core ML model needs an input",
+        "skip the operator that the model calls, with all that it is decomposed into "
+        "(aten.linear.default instead of aten.addmm.default), or raise minimum_os to iOS18",
+        text=r"Deploying a model with no inputs",
+        skippable=False,
+    ),
+    Cause(
         "a group of operators has no result that anything reads",
         "remove the operation whose result is not used; a check of a size counts as one",
         text=r"Cannot determine insertion point",

@@ -71,8 +71,10 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         skip: operators to keep out of Core ML (``skip_ops_for_coreml_delegation``).
 
     Raises:
+        ConfigError: an operator to skip does not exist.
         EdgeError: upstream failed; the message has the operator, the cause and the fix.
     """
+    outside.check_names(skip, program)
     labels = operators.labels(program.graph)
     rewritten = rewrites.without(skip)
     try:

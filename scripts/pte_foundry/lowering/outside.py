@@ -26,6 +26,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule, Node
 
 from pte_foundry.errors import FoundryError
+from pte_foundry.findings import Finding, did_you_mean, listed, raise_for
 from pte_foundry.formats.pte_file import read_pte
 from pte_foundry.models import operators
 from pte_foundry.upstream import executorch_partitioner, torch_operators
@@ -36,6 +37,31 @@ from pte_foundry.upstream.torch_operators import OpOverload
 
 class MissingKernelError(FoundryError):
     """A program calls operators that ExecuTorch's runtime does not have."""
+
+
+def check_names(skip: Iterable[str], program: ExportedProgram) -> None:
+    """Checks that a skip list names operators; a program may lack them, for others have the target.
+
+    Args:
+        skip: ``skip_ops_for_coreml_delegation``, as ``namespace.name.overload``.
+        program: its operators are suggested.
+
+    Raises:
+        ConfigError: no operator has this name.
+    """
+    path = "partitioner", "skip_ops_for_coreml_delegation"
+    used = sorted({str(node.target) for node in program.graph.nodes if node.op == "call_function"})
+    raise_for(
+        Finding(
+            path,
+            "torch has no operator of this name, so nothing would stay outside of Core ML",
+            f"any operator of torch; this model has {listed(used)}",
+            did_you_mean(name, used, "correct the name, or remove it"),
+            name,
+        )
+        for name in skip
+        if not torch_operators.exists(name)
+    )
 
 
 def left_out(skip: Iterable[str], debug_handles: Mapping[str, str]) -> Callable[[Node], bool]:

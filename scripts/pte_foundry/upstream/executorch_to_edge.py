@@ -50,7 +50,9 @@ def to_edge(
         table.pop(operator, None)
     if contains_any_call_fn_target_op(program.graph_module, table):
         for operator, rewrite in rewritten.items():
-            table[operator] = _either(rewrite, table.get(operator))
+            # Not table.get(): torch's class does not define it, so dict's finds nothing.
+            other = table[operator] if operator in table else None  # noqa: SIM401
+            table[operator] = _either(rewrite, other)
         program = program.run_decompositions(table)
     return upstream._generate_edge_program(config, program, preserve_ops=config.preserve_ops)
 

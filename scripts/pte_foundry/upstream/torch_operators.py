@@ -2,7 +2,8 @@
 
 Stands against: torch 2.13.0
 Uses: ``torch._ops.OpOverload`` and its ``_schema`` (``torch/_ops.py``), for which torch has no
-    public names, though ``torch.ops`` returns such objects.
+    public names, though ``torch.ops`` returns such objects, and the list of
+    all operators, ``torch._C._dispatch_get_all_op_names``.
 Remove when: the type and the schema have public names.
 """
 
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 
-__all__ = ["OpOverload", "find", "mutates", "operator", "schema"]
+__all__ = ["OpOverload", "exists", "find", "mutates", "operator", "schema"]
 
 
 def operator(name: str) -> OpOverload:
@@ -29,6 +30,13 @@ def find(namespace: str, name: str, overload: str) -> OpOverload | None:
     packet: Any = getattr(getattr(torch.ops, namespace), name, None)
     found = getattr(packet, overload, None)
     return found if isinstance(found, OpOverload) else None
+
+
+def exists(name: str) -> bool:
+    """Whether there is an operator ``aten.add.tensor``, in upper or lower case."""
+    packet, _, overload = name.lower().replace(".", "::", 1).rpartition(".")
+    wanted = packet if overload == "default" else f"{packet}.{overload}"
+    return wanted in map(str.lower, torch._C._dispatch_get_all_op_names())
 
 
 def schema(operator: OpOverload) -> torch.FunctionSchema:

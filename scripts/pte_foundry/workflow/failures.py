@@ -34,8 +34,8 @@ GATES = "results/gates.json"
 REPORTS = "results/validation/"
 
 STOPPED = (
-    "not built: Snakemake stopped when another job had failed. With --keep-going it builds what "
-    "does not depend on that job."
+    "not built: Snakemake was stopped before, or it ran without --keep-going and another job had "
+    "failed. Run it again to continue."
 )
 SILENT = (
     "ended without a message: it was killed, for example because there was no memory left, or its "

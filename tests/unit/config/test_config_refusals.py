@@ -264,6 +264,24 @@ REFUSED = {
         "skip_ops_for_coreml_delegation",
         "contradicts",
     ),
+    "operator to skip without overload": (
+        "targets/ios18/partitioner/skip_ops_for_coreml_delegation",
+        ["aten.conv2d.default", "linear"],
+        'skip_ops_for_coreml_delegation[1] = "linear"',
+        "did you mean aten.linear.default?",
+    ),
+    "operator to skip in C++": (
+        "targets/ios18/partitioner/skip_ops_for_coreml_delegation",
+        ["aten::mul.Tensor"],
+        "skip_ops_for_coreml_delegation[0]",
+        "did you mean aten.mul.Tensor?",
+    ),
+    "operator to skip in Python": (
+        "targets/ios18/partitioner/skip_ops_for_coreml_delegation",
+        ["torch.ops.aten.relu.default"],
+        "skip_ops_for_coreml_delegation[0]",
+        "did you mean aten.relu.default?",
+    ),
     "full graph without constants": (
         "targets/ios18/partitioner",
         FULL | {"take_over_constant_data": False},

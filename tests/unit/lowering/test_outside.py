@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from executorch.exir import EdgeCompileConfig, to_edge
+from pte_foundry.errors import ConfigError
 from pte_foundry.formats.inspect_pte import describe
 from pte_foundry.lowering import coreml, edge_program
 from pte_foundry.lowering.outside import MissingKernelError
@@ -180,6 +181,33 @@ def test_what_cannot_be_skipped_is_refused(network, inputs, operator, tmp_path):
     with pytest.raises(MissingKernelError, match=operator) as refusal:
         lower(network, (inputs,), [operator], tmp_path)
     assert "remove it from partitioner.skip_ops_for_coreml_delegation" in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["aten.lineer.default", "aten.linear.tensor", "atem.linear.out"])
+def test_an_operator_to_skip_that_does_not_exist_is_refused(name, tmp_path):
+    """It was ignored, and the whole model went into Core ML."""
+    with pytest.raises(ConfigError, match=r"no operator of this name") as refusal:
+        lower(nn.Linear(8, 2), (ROWS,), [name], tmp_path)
+    assert "this model has aten.linear.default" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["aten.gelu.default", "aten.MUL.tensor", "quantized_decomposed.add.default"]
+)
+def test_an_operator_to_skip_that_this_model_lacks_is_fine(name, tmp_path):
+    kernels, error = kernels_and_error(nn.Linear(8, 2), (ROWS,), [name], tmp_path)
+    assert not kernels
+    assert error < 1e-5
+
+
+def test_constants_beside_a_skipped_operator_need_ios18(tmp_path):
+    """ExecuTorch puts the transposed weight into a Core ML model of its own."""
+    module = nn.Sequential(nn.Linear(8, 2), nn.ReLU()).eval().requires_grad_(False)
+    program, skip = torch.export.export(module, (ROWS[0],)), ["aten.addmm.default"]
+    options = OPTIONS | {"skip_ops_for_coreml_delegation": skip, "take_over_mutable_buffer": False}
+    target = TARGET | {"specification_version": 8, "partitioner": options}
+    with pytest.raises(coreml.LoweringError, match=r"reads only constants.*\n.*aten\.linear"):
+        coreml.lower(edge_program.make(program, skip), target)
 
 
 def test_our_execution_does_not_run_what_the_runtime_lacks():
