@@ -53,6 +53,8 @@ def where_scalar_self(condition: torch.Tensor, x: Number, other: torch.Tensor) -
 def where_scalar_other(condition: torch.Tensor, x: torch.Tensor, other: Number) -> torch.Tensor:
     """Like :func:`where_scalar_self`, with the number where the condition is false."""
     dtype = torch.result_type(x, other)
+    if dtype == x.dtype and other == 0:  # as triangles are written
+        return NotImplemented
     number = aten.full.default([], other, dtype=dtype)
     return aten.where.self(condition, to_copy(x, dtype=dtype), number)
 
