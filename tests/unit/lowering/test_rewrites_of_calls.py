@@ -53,9 +53,14 @@ CASES = {
     "expm1": (lambda x: torch.expm1(x * 1e-3), (SMALL,)),
     "clamp, limits that cross": (torch.clamp, (SIGNED, MATES, MATES.flip(0))),
     "elu with scales": (lambda x: aten.elu(x, 0.7, 1.5, 0.5), (SIGNED,)),
+    "softplus with a low threshold": (lambda x: F.softplus(x, 0.7, 0.1), (SIGNED,)),
     "instance_norm with statistics": (
         lambda x, m, v: F.instance_norm(x, m, v.abs() + 1, use_input_stats=False),
         (normal(2, 4, 3, 3), normal(4), normal(4)),
+    ),
+    "std and var without a correction": (
+        lambda x: (torch.std(x), torch.var(x), aten.std.correction(x, [1], keepdim=True)),
+        (normal(3, 4),),
     ),
     "rsub with a factor": (lambda x, y: torch.rsub(x, y, alpha=-2), (SIGNED, MATES)),
     "addmm with factors": (

@@ -233,4 +233,4 @@ def _spread(values: list, wanted: int) -> list:
 def of_ours(calls: Iterable[tuple]) -> Iterator[Pattern]:
     """Yields the patterns of a table of calls."""
     for operator, label, function, *tensors in calls:
-        yield _pattern(operator, label, function, tuple(tensors), {})
+        yield _pattern(operator, label or "plain", function, tuple(tensors), {})

@@ -119,11 +119,12 @@ def rounded(x: torch.Tensor, precision: str) -> torch.Tensor:
 
 
 def representable(x: torch.Tensor, precision: str) -> torch.Tensor:
-    """Returns a tensor with infinities for what is beyond the range of the precision."""
+    """Returns a tensor with what is beyond the range of the precision as infinity, or as zero."""
     if precision != "float16" or not x.is_floating_point():
         return x
-    beyond = x.abs() > torch.finfo(torch.float16).max
-    return torch.where(beyond, x.sign() * float("inf"), x)
+    return torch.where(
+        x.isfinite() & x.half().isfinite() & (x.half() != 0), x, x.half().to(x.dtype)
+    )
 
 
 def calls(program: ExportedProgram) -> list[torch.fx.Node]:
@@ -198,6 +199,6 @@ def _difference(
 
 
 def reason(error: BaseException) -> str:
-    """Returns an error in one line."""
-    text = str(error).strip() or "no message"
-    return f"{type(error).__name__}: {' '.join(text.split())}"
+    """Returns the type and the first line of an error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -44,6 +44,8 @@ _SQUARES = "the sixth power of 9 is beyond float16; a validation reports it"
 KNOWN = {
     ("log", "booleans", "float16"): _LOG,
     ("log", "booleans", "float32"): _LOG,
+    ("log1p", "i32[20,20]", "float16"): _LOG,
+    ("log1p", "i32[20,20]", "float32"): _LOG,
     ("linalg_vector_norm", "f32[2], ord=6", "float16"): _SQUARES,
 }
 """Differences that are Core ML's own: programs whose outputs are not torch's, and why."""

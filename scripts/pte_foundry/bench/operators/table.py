@@ -33,10 +33,10 @@ Argument patterns are PyTorch's own samples, and calls in `bench/operators/calls
 - **no program**: `torch.export` refuses it, or it has no output to compare.
 - **wrong**, **broken**: the outputs are wrong, or the program cannot be executed. There is none.
 
-An operator is listed once if all its patterns are right, else with each pattern. Precision is that
-of the target; inputs are given by dtype and shape.
+Patterns that are right are counted, all others are listed; inputs are given by dtype and shape.
+Precision is that of the target.
 """
-_NONE = "none"
+ALL, OTHERS, _NONE = "all", "others:", "none"
 
 
 def render(
@@ -76,22 +76,29 @@ def _summary(results: Mapping[Key, Result]) -> list[str]:
 
 
 def _of_operator(operator: str, patterns: Mapping[str, Mapping[str, Result]]) -> list[str]:
-    found = {result.outcome for results in patterns.values() for result in results.values()}
-    if found == {"right"}:
-        shown = f"all {len(patterns)}"
-        return [f"| {operator} | {shown} | {' | '.join(['right'] * len(PRECISIONS))} | |"]
+    right = {
+        label
+        for label, results in patterns.items()
+        if [results[p].outcome for p in PRECISIONS if p in results] == ["right"] * len(PRECISIONS)
+    }
     lines = []
     for label, results in patterns.items():
+        if label in right:
+            continue
         cells = [results[p].outcome if p in results else "–" for p in PRECISIONS]
         why = dict.fromkeys(_short(results[p].detail) for p in PRECISIONS if p in results)
         text = "; ".join(reason for reason in why if reason)
         lines.append(f"| {operator} | {_cell(label)} | {' | '.join(cells)} | {_cell(text)} |")
+    if right:
+        label = f"{OTHERS if lines else ALL} {len(right)}"
+        lines.append(f"| {operator} | {label} | {' | '.join(['right'] * len(PRECISIONS))} | |")
     return lines
 
 
 def _short(detail: str) -> str:
-    detail = re.sub(r" in float(16|32)\b", "", detail)
-    detail = re.sub(r"<class '[\w.]*?(\w+)'>", r"\1", detail)
+    detail = re.sub(r"^LoweringError: upstream cannot lower .* in float(16|32): ", "", detail)
+    detail = re.sub(r" \(from (\S+) at [^)]*\)", r" (from \1)", detail)
+    detail = re.sub(r"<class '[^']*?(\w+)'>", r"\1", detail)
     return detail if len(detail) <= LONGEST else f"{detail[: LONGEST - 1]}…"
 
 
@@ -100,7 +107,8 @@ def _cell(text: str) -> str:
 
 
 def read(text: str) -> dict[Key, str]:
-    """Returns the outcomes in a table: by operator, label and precision; label ``all N`` for all.
+    """Returns the outcomes in a table: by operator, label and precision; the label
+    ``all N`` or ``others: N`` stands for all that are right.
 
     Operators without patterns are not in it.
     """
@@ -116,9 +124,13 @@ def read(text: str) -> dict[Key, str]:
     return found
 
 
+def counted(label: str) -> int:
+    """Returns how many patterns a label stands for; 0 if it is the label of one."""
+    found = re.fullmatch(rf"({ALL}|{OTHERS}) (\d+)", label)
+    return int(found[2]) if found else 0
+
+
 def expected(table: Mapping[Key, str], keys: Iterable[Key]) -> dict[Key, str | None]:
     """Returns the outcome that a table gives for each program; None if it is not in it."""
-    whole = {
-        (o, p): outcome for (o, label, p), outcome in table.items() if label.startswith("all ")
-    }
+    whole = {(o, p): table[o, label, p] for o, label, p in table if counted(label)}
     return {key: table.get(key) or whole.get((key[0], key[2])) for key in keys}

@@ -102,6 +102,31 @@ def rsub(x: torch.Tensor, other: torch.Tensor | float, alpha: float = 1) -> torc
     return NotImplemented if alpha == 1 else aten.add.Tensor(aten.mul.Tensor(x, -alpha), other)
 
 
+def softplus(x: torch.Tensor, beta: float = 1, threshold: float = 20) -> torch.Tensor:
+    """The number itself above a threshold that the converter ignores; from 20 it is the same."""
+    if threshold >= 20:
+        return NotImplemented
+    above = aten.gt.Scalar(aten.mul.Tensor(x, beta), threshold)
+    return aten.where.self(above, x, aten.softplus.default(x, beta))
+
+
+def corrected(spread: OpOverload) -> Callable[..., Any]:
+    """The unbiased estimate if no correction is given: the converter takes the biased one."""
+
+    def rewrite(
+        x: torch.Tensor,
+        dim: Sequence[int] | None = None,
+        *,
+        correction: float | None = None,
+        keepdim: bool = False,
+    ) -> torch.Tensor:
+        if correction is not None:
+            return NotImplemented
+        return spread(x, dim, correction=1, keepdim=keepdim)
+
+    return rewrite
+
+
 REWRITES = {
     aten.addmm.default: added_product(aten.mm.default),
     aten.baddbmm.default: added_product(aten.bmm.default),
@@ -115,5 +140,8 @@ REWRITES = {
     aten.pad.default: pad,
     aten.rsub.Scalar: rsub,
     aten.rsub.Tensor: rsub,
+    aten.softplus.default: softplus,
+    aten.std.correction: corrected(aten.std.correction),
     aten.true_divide.Tensor: aten.div.Tensor,
+    aten.var.correction: corrected(aten.var.correction),
 }
