@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import torch
 
-from pte_foundry.config.gates import COMMON_METRICS
 from pte_foundry.errors import ModelError
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.tensors import Sample
+from pte_foundry.validate.schema import GATE_METRICS
 
 Values = dict[str, float | None]
 """Metrics by name; ``None`` if a value is not finite, or the function failed."""
@@ -99,7 +99,7 @@ class TaskMetrics:
     def _check_names(self, function: str, values: Values) -> None:
         """A task metric called ``sqnr_db`` would take the measured one's place in its gate."""
         own = {"top1_agreement"} if function == "agreement" else set()
-        taken = sorted((set(values) & set(COMMON_METRICS)) - own)
+        taken = sorted((set(values) & set(GATE_METRICS)) - own)
         if taken:
             raise ModelError(
                 f"{self._model.path}: {function}() returned {taken[0]!r}, a metric that every "

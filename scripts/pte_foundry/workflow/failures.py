@@ -45,6 +45,7 @@ SILENT = (
 _MESSAGE = "error: "  # of pte_foundry.job.command, the last thing in a failed step's log
 _LONGEST = 64 * 1024  # bytes at the end of a log in which the message is looked for
 _UNBOUNDED = 10_000  # characters a line, where the output is no terminal
+_UNWRITTEN = "The summary and the page of this run could not be written"
 # Which wildcards tell what a job works on, in this order.
 _SUBJECT = ("model", "recipe", "program", "name", "target", "device")
 _ORDER = {stage: position for position, stage in enumerate(STAGES)}
@@ -111,9 +112,11 @@ class FailedRun:
                 page = Path(PAGE)
                 table.render(summary, console, page if page.exists() else None)
                 told = [job for job in told if not _in_table(job)]
+            except OSError as error:
+                console.print(f"{_UNWRITTEN}: {error}")
             except Exception:
                 traceback.print_exc()
-                console.print("The summary and the page of this run could not be written.")
+                console.print(f"{_UNWRITTEN}.")
         for job in told:
             table.print_failure(console, failure_of(self.error_of(job)).line)
         return self.written

@@ -104,7 +104,7 @@ CASES = {
     "avg_pool2d, overhang": (lambda x: F.avg_pool2d(x, 2, 3, ceil_mode=True), (IMAGE,)),
     "avg_pool2d, overhang and padding": (
         lambda x: F.avg_pool2d(x, (3, 4), (2, 3), (1, 2), ceil_mode=True),
-        (IMAGE,),
+        (normal(1, 2, 6, 8),),
     ),
     "avg_pool2d, divisor": (
         lambda x: (

@@ -234,7 +234,9 @@ def test_later_gates_win_and_null_removes(parsed):
 def test_default_gates_come_from_the_scheme(parsed):
     def edit(data):
         data["targets"]["old"]["compute_precision"] = "float32"
-        data["targets"]["desk"]["partitioner"] = {"skip_ops_for_coreml_delegation": ["aten.mm"]}
+        data["targets"]["desk"]["partitioner"] = {
+            "skip_ops_for_coreml_delegation": ["aten.mm.default"]
+        }
         data["targets"]["phone"]["op_linear_quantizer_config"] = {"dtype": "int4"}
 
     jobs = parsed(edit)
