@@ -28,6 +28,7 @@ from pte_foundry.config.config import Config
 from pte_foundry.errors import FoundryError
 from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.lock import lock_file
+from pte_foundry.models.imports import path_from
 from pte_foundry.upstream.snakemake_execution import jobs_share_environment, schedules_local_jobs
 from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed_jobs
 from pte_foundry.upstream.snakemake_messages import describe_changes, shorten_messages
@@ -82,8 +83,8 @@ def start_build(workflow):
     if schedules_local_jobs(workflow):
         remove_rate_limiter(workflow)
         if jobs_share_environment(workflow):
-            models = (ROOT / model.module for model in CONFIG.models.values())
-            fork_server.start(models, Path("logs/fork_server"))
+            libraries = (JOBS.imports(model).libraries for model in CONFIG.models)
+            fork_server.start(libraries, Path("logs/fork_server"))
 
 
 def tell_failures(workflow):
@@ -167,19 +168,40 @@ def module_of(model):
     return relative(ROOT / CONFIG.models[model].module)
 
 
+def module_file(wildcards):
+    """A model's module as an input, which counts by its digest, in `code`."""
+    return ancient(module_of(wildcards.model))
+
+
+def imported_files():
+    """The modules of all models, and what they import in the project."""
+    found = {file for m in MODELS for file in JOBS.imports(m).files.values()}
+    return sorted(relative(file) for file in found if path_from(ROOT, file))
+
+
+def digest_of_imports(wildcards):
+    return JOBS.imports_digest(wildcards.model)
+
+
 def paths_of(wildcards):
-    """Paths of a model's module, weights and data: what its commands read, and the manifest."""
+    """Paths of a model's module, weights and data: what its commands read, and the manifest. Those
+    of the module are as seen from the project, so that they are equal in every folder."""
     model = wildcards.model
+    file = CONFIG.models[model].module
     return encoded(
-        {"module": module_of(model), "weights": weights_of(model), "data": data_of(model)}
+        {
+            "module": path_from(ROOT, ROOT / file) or file,
+            "weights": weights_of(model),
+            "data": data_of(model),
+        }
     )
 
 
 def untrained_model(wildcards):
-    """The files of a model without its weights. Its module counts by its digest, in `code`."""
+    """The files of a model without its weights."""
     return {
         "model": f"results/model/{wildcards.model}.json",
-        "module": ancient(module_of(wildcards.model)),
+        "module": module_file(wildcards),
         "data": list(data_of(wildcards.model).values()),
     }
 

@@ -19,7 +19,7 @@ rule calibrate:
         "Calibrating the activations of {wildcards.model}"
     shell:
         "python -P -m pte_foundry.steps.calibrate"
-        " --model {input.model:q} --slice {params.slice:q}"
+        " --model {input.model:q} --module {input.module:q} --slice {params.slice:q}"
         " --program {input.program:q} --output {output.ranges:q}"
         " --benchmark {output.benchmark:q} --log {log:q}"
 
@@ -47,7 +47,8 @@ rule convert:
         "Quantizing {wildcards.model} as {wildcards.recipe}"
     shell:
         "python -P -m pte_foundry.steps.convert"
-        " --model {input.model:q} --slice {params.slice:q} --recipe {wildcards.recipe:q}"
+        " --model {input.model:q} --module {input.module:q}"
+        " --slice {params.slice:q} --recipe {wildcards.recipe:q}"
         " --program {input.program:q} --modules {input.modules:q}"
         " --statistics {input.statistics:q} --output {output.program:q}"
         " --benchmark {output.benchmark:q} --log {log:q}"

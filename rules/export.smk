@@ -20,7 +20,7 @@ rule export:
         "Exporting {wildcards.model}"
     shell:
         "python -P -m pte_foundry.steps.export"
-        " --model {input.model:q} --slice {params.slice:q}"
+        " --model {input.model:q} --module {input.module:q} --slice {params.slice:q}"
         " --digest {params.digest}"
         " --program {output.program:q} --modules {output.modules:q}"
         " --benchmark {output.benchmark:q} --log {log:q}"
@@ -46,6 +46,6 @@ rule reference:
         "Running the fp32 reference of {wildcards.model}"
     shell:
         "python -P -m pte_foundry.steps.reference"
-        " --model {input.model:q} --slice {params.slice:q}"
+        " --model {input.model:q} --module {input.module:q} --slice {params.slice:q}"
         " --output {output.samples:q}"
         " --benchmark {output.benchmark:q} --log {log:q}"

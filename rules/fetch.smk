@@ -1,5 +1,6 @@
 rule model:
     input:
+        module=module_file,
         code=code_files("model"),
     output:
         "results/model/{model}.json",
@@ -13,10 +14,12 @@ rule model:
         code=code("model"),
         slice=slice_of("model", "model"),
         paths=paths_of,
+        imports=digest_of_imports,
     message:
         "Describing {wildcards.model}"
     shell:
         "python -P -m pte_foundry.steps.model"
+        " --module {input.module:q} --imports {params.imports}"
         " --slice {params.slice:q} --paths {params.paths:q}"
         " --output {output:q}"
         " --log {log:q}"
@@ -67,6 +70,6 @@ rule train:
         "Training {wildcards.model}"
     shell:
         "python -P -m pte_foundry.steps.train"
-        " --model {input.model:q} --slice {params.slice:q}"
+        " --model {input.model:q} --module {input.module:q} --slice {params.slice:q}"
         " --output {output.weights:q}"
         " --benchmark {output.benchmark:q} --log {log:q}"

@@ -51,7 +51,7 @@ rule manifest:
         plans=collect("results/plan/{model}.json", model=MODELS),
         models=collect("results/model/{model}.json", model=MODELS),
         sources=sources_of_models(),
-        modules=[module_of(model) for model in MODELS],
+        modules=imported_files(),
         lock=relative(LOCK),
         code=code_files("manifest"),
     output:
@@ -64,12 +64,13 @@ rule manifest:
     params:
         code=code("manifest"),
         slice=manifest_slice(),
+        root=relative(ROOT),
     message:
         "Writing the manifest"
     shell:
         "python -P -m pte_foundry.steps.manifest"
         " --slice {params.slice:q} --plans {input.plans:q}"
-        " --models {input.models:q} --lock {input.lock:q}"
+        " --models {input.models:q} --lock {input.lock:q} --root {params.root:q}"
         " --output {output:q}"
         " --log {log:q}"
 

@@ -22,7 +22,8 @@ rule validate:
         "Validating {wildcards.model}/{wildcards.recipe}/{wildcards.target} on {wildcards.device}"
     shell:
         "python -P -m pte_foundry.steps.validate"
-        " --model {input.model:q} --slice {params.slice:q} --recipe {wildcards.recipe:q}"
+        " --model {input.model:q} --module {input.module:q}"
+        " --slice {params.slice:q} --recipe {wildcards.recipe:q}"
         " --target {wildcards.target:q} --device {wildcards.device:q}"
         " --pte {input.pte:q} --digest {input.digest:q}"
         " --reference {input.reference:q} --quantized {input.quantized:q}"

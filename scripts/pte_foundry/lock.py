@@ -22,4 +22,9 @@ def lock_file() -> Path:
 def locked_versions(lock: Path) -> dict[str, str]:
     """Returns the version of every package in a lock file, by its normalised name (PEP 503)."""
     found = re.findall(r"^([\w.-]+)==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in sorted(found)}
+    return {normalized(name): version for name, version in sorted(found)}
+
+
+def normalized(name: str) -> str:
+    """Returns the normalised name of a package (PEP 503): ``ruamel-yaml`` of ``ruamel.yaml``."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -10,6 +10,7 @@ from pte_foundry.config.interface import FUNCTIONS, read_interface
 from pte_foundry.config.models import Model
 from pte_foundry.config.parse import Parsed
 from pte_foundry.findings import Finding, did_you_mean, listed
+from pte_foundry.models.imports import follow
 
 _ALWAYS = ("build", "example_inputs", "evaluation")
 _PURPOSE = {
@@ -27,6 +28,7 @@ def check_models(parsed: Parsed, root: Path) -> Iterator[Finding]:
         path = ("models", name)
         yield from _check_options(path, model)
         yield from _check_module(path, model, root, _needed(parsed, name, model))
+        yield from _check_imports(path, model, root)
         sources = {("weights",): model.weights}
         sources |= {("data", key): source for key, source in model.data.items()}
         for below, source in sources.items():
@@ -76,6 +78,22 @@ def _check_module(path: tuple, model: Model, root: Path, needed: list[str]) -> I
             fix = did_you_mean(option, known, "remove it, or add the parameter")
             value = model.options[option]
             yield Finding((*path, "options", option), problem, listed(known), fix, value)
+
+
+def _check_imports(path: tuple, model: Model, root: Path) -> Iterator[Finding]:
+    """Find imports that nothing can follow without running the code, and wrong declarations."""
+    imports = follow(root / model.module, root, model.imports)
+    for problem in imports.problems:
+        allowed = "imports by names that are written down, so that changes of their files are seen"
+        fix = (
+            "import it by its name (files beside the module and in the project are found), or name "
+            "what it may lead to in the model's `imports:`, with [] if only locked packages"
+        )
+        yield Finding((*path, "module"), problem, allowed, fix, model.module)
+    for name in imports.missing:
+        problem, allowed = "there is no such module, file or folder", "MODULE.NAME or FOLDER/FILE"
+        fix = "check the name; paths have a / or end in .py, and are relative to the project"
+        yield Finding((*path, "imports"), problem, allowed, fix, name)
 
 
 def _near_files(file: Path) -> str:

@@ -227,3 +227,11 @@ class Model(Strict):
         description="Passed to the module's functions by name: each function gets the options "
         "that it has a parameter for.",
     )
+    imports: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        default=None,
+        description="What the module imports in ways that its text does not show, such as "
+        "`importlib.import_module(name)`: names of modules and packages, and paths with a `/` of "
+        "files and folders, relative to the project. All other imports are followed without it, "
+        "and a change of what they lead to rebuilds the model. Without the key, imports that "
+        "cannot be followed are errors; `[]` declares that they lead to locked packages only.",
+    )

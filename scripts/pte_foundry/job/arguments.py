@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pte_foundry.canonical_json import decoded
+from pte_foundry.errors import ModelError
 from pte_foundry.files import check, read_json
+from pte_foundry.models.imports import Imports, follow, project_of
 
 if TYPE_CHECKING:
     from pte_foundry.models.module import ModelModule
@@ -33,6 +36,7 @@ def slice_argument(text: str) -> Any:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Adds the options that :func:`model_of` reads."""
     parser.add_argument("--model", type=Path, required=True, help="results/model/<model>.json")
+    parser.add_argument("--module", type=Path, required=True, help="the model's Python file")
     add_slice(parser)
 
 
@@ -43,11 +47,15 @@ def model_of(arguments: argparse.Namespace, *, trained: bool = True) -> ModelMod
         arguments: as parsed with the options of :func:`add_model`.
         trained: load its weights; false while ``train()`` is about to make them.
 
-    Raises DamagedError if its weights or data have changed since they were fetched.
+    Raises:
+        DamagedError: its weights or data have changed since they were fetched.
+        ModelError: its module, or what that imports, has changed since the build was planned.
     """
     from pte_foundry.models.module import ModelModule
 
     entry = read_json(arguments.model)
+    root = project_of(arguments.module, entry["module"])
+    check_imports(follow(arguments.module, root, entry["declared_imports"]), entry["imports"])
     pins = entry["sha256"]
     data = {name: Path(path) for name, path in entry["data"].items()}
     weights = Path(entry["weights"]) if trained else None
@@ -59,4 +67,23 @@ def model_of(arguments: argparse.Namespace, *, trained: bool = True) -> ModelMod
         from pte_foundry.models.tensors import load_tensors
 
         load_tensors(weights)  # trained here: the file has its own checksum
-    return ModelModule.load(Path(entry["module"]), weights, data, arguments.slice["options"])
+    options = arguments.slice["options"]
+    return ModelModule.load(arguments.module, weights, data, options, root)
+
+
+def check_imports(found: Imports, planned: Mapping[str, str]) -> None:
+    """Compares what a model imports now with what it imported when the build was planned.
+
+    Results are recorded as those of the code that was planned, so a step must not run other code.
+
+    Raises:
+        ModelError: naming what differs.
+    """
+    now = found.contents()
+    changed = sorted(n for n in now.keys() | planned.keys() if now.get(n) != planned.get(n))
+    if changed:
+        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+        raise ModelError(
+            f"{', '.join(changed[:4])}{more}: changed since this build was planned. Run it again: "
+            "it then plans and builds with the new code."
+        )

@@ -38,6 +38,7 @@ def export(model: ModelModule, module: nn.Module) -> ExportedProgram:
     """
     import torch
 
+    from pte_foundry.models.programs import forget_history
     from pte_foundry.upstream.torch_causal_masks import declared_masks
 
     example, shapes = model.example_inputs(), model.dynamic_shapes()
@@ -54,6 +55,7 @@ def export(model: ModelModule, module: nn.Module) -> ExportedProgram:
     except (Exception, SystemExit) as error:
         model.run(module, tuple(tensor.clone() for tensor in example))  # tells of its own errors
         raise ModelError(_reason(model, error)) from error
+    forget_history(program, model.root)
     return program
 
 

@@ -48,6 +48,8 @@ from torch.export import ExportedProgram
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
+from pte_foundry.models.imports import model_paths
+from pte_foundry.models.source_loader import SourceLoader, make_importable
 from pte_foundry.models.tensors import Sample, as_sample, default_output_names
 from pte_foundry.models.user_code import model_errors
 from pte_foundry.models.weight_readers import obstacles
@@ -84,22 +86,34 @@ class ModelModule:
     weights: Path | None
     data: DataFiles
     options: dict[str, Any]
+    root: Path | None = None
 
     @classmethod
     def load(
-        cls, path: Path, weights: Path | None, data: dict[str, Path], options: dict[str, Any]
+        cls,
+        path: Path,
+        weights: Path | None,
+        data: dict[str, Path],
+        options: dict[str, Any],
+        root: Path | None = None,
     ) -> "ModelModule":
-        """Executes the file, without touching ``sys.path``, and checks names and options."""
+        """Executes the file, and checks names and options.
+
+        It can import what is beside it, and in the project's folder ``root`` if that is given.
+        Installed packages have precedence.
+        """
         replace_mkl_functions()
         declare_missing_operators()  # first: the file may import torchvision or transformers
         if path.suffix != ".py" or not path.is_file():
             raise ModelError(f"{path}: there is no such Python file; correct the model's `module`.")
-        spec = spec_from_file_location(f"models.{path.stem}", path)
+        loader = SourceLoader(f"models.{path.stem}", str(path.absolute()))
+        spec = spec_from_file_location(loader.name, path, loader=loader)
         module = module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses and torch.export look classes up by name
+        make_importable(model_paths(path, root))
         with model_errors(path, "import"):
             spec.loader.exec_module(module)
-        loaded = cls(path, module, weights, DataFiles(data), dict(options))
+        loaded = cls(path, module, weights, DataFiles(data), dict(options), root)
         loaded._check_functions()
         return loaded
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import torch
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import replacing
+from pte_foundry.models.user_code import portable_trace
 from pte_foundry.upstream import torch_quantized_operators
 from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
 
@@ -28,14 +30,22 @@ REGISTERED_BY = {
 DIGEST_SIZE = 64
 
 
-def forget_history(program: ExportedProgram) -> None:
-    """Removes the history of nodes, which contains memory addresses and so is not reproducible."""
-    for node in program.graph.nodes:
-        node.meta.pop("from_node", None)
+def forget_history(program: ExportedProgram, root: Path | None = None) -> None:
+    """Removes what would make equal programs differ: memory addresses, and paths of this machine.
+
+    Args:
+        program: the program; its graphs are changed, those of branches and loops included.
+        root: the project's folder, which source files are named from.
+    """
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, GraphModule) else ():
+            node.meta.pop("from_node", None)
+            if trace := node.meta.get("stack_trace"):
+                node.meta["stack_trace"] = portable_trace(trace, root)
 
 
 def save(program: ExportedProgram, path: Path) -> None:
-    """Writes a program atomically; equal programs give equal bytes."""
+    """Writes a program atomically; equal programs give equal bytes, in every folder."""
     forget_history(program)
     # In memory first: on a full disk torch's own writer aborts the process.
     buffer = io.BytesIO()

@@ -1,6 +1,8 @@
 """The code of the user's models in messages: its source lines, and the errors that it raises."""
 
+import os
 import re
+import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pte_foundry.errors import ModelError
+from pte_foundry.lock import LIBRARY
 
-_INSTALLED = "/site-packages/"
+_INSTALLED = "site-packages/"
+_STANDARD = Path(sysconfig.get_path("stdlib"))
 _PLAIN_IMPORTS = (
-    "a model's file is in no package, so it has no relative imports; install what it needs as a "
-    "package (`pip install -e FOLDER`) and import that by its name"
+    "a model's file is in no package, so it has no relative imports; import a file beside it by "
+    "its name alone (`import layers`), and a module of the project by its path (`import a.b`)"
 )
 # Packages whose lines say nothing about a model.
 _FRAMEWORKS = ("torch", "torchao", "functorch", "executorch", "coremltools", "numpy")
@@ -36,7 +40,7 @@ def model_errors(path: Path, function: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         where, line = place_of(path, error)
         relative = re.match(r"from \.", line)
-        fix = _PLAIN_IMPORTS if relative else _install(path, error)
+        fix = _PLAIN_IMPORTS if relative else _install(error)
         raise ModelError(
             f"{where}: {function}() raised {type(error).__name__}: {error}; {fix}"
         ) from error
@@ -64,7 +68,7 @@ def place_of(path: Path, error: BaseException) -> tuple[str, str]:
     called = [
         frame
         for frame in frames
-        if _INSTALLED in frame.filename and not _is_of_a_framework(frame.filename)
+        if _installed(frame.filename) and not _is_of_a_framework(frame.filename)
     ]
     if called and (not own or frames.index(called[-1]) > frames.index(own[-1])):
         inner = called[-1]
@@ -72,18 +76,18 @@ def place_of(path: Path, error: BaseException) -> tuple[str, str]:
     return where, (own[-1].line or "") if own else ""
 
 
+def _installed(file: str) -> str:
+    """The path of a file inside of site-packages; empty if it is elsewhere."""
+    before, found, inside = file.rpartition(_INSTALLED)
+    return inside if found and (not before or before.endswith("/")) else ""
+
+
 def _is_of_a_framework(file: str) -> bool:
-    _, _, inside = file.rpartition(_INSTALLED)
-    return _INSTALLED in file and inside.partition("/")[0] in _FRAMEWORKS
+    return _installed(file).partition("/")[0] in _FRAMEWORKS
 
 
-def _install(path: Path, error: ModuleNotFoundError) -> str:
+def _install(error: ModuleNotFoundError) -> str:
     name = (error.name or "").partition(".")[0]
-    if (path.parent / f"{name}.py").is_file() or (path.parent / name).is_dir():
-        return (
-            f"Python does not look beside the model's file; install {name} as a package "
-            "(`pip install -e FOLDER`), or add its folder to PYTHONPATH"
-        )
     return f"add the package that has {name} to envs/models.in, then run `make lock` and `make`"
 
 
@@ -91,7 +95,7 @@ def source_line(meta: Mapping[str, Any]) -> str:
     """Returns the line of the model's source that made a node, as it was when it was exported.
 
     ``model.py:17: y = self.pool(x)``: the innermost call that is not in torch. torch keeps the
-    trace in the programs on disk too; its paths never reach an artifact.
+    trace in the programs on disk too, with the paths of :func:`portable_trace`.
 
     Args:
         meta: a node's ``meta``; a ``stack_trace`` lists the outermost frame first.
@@ -109,11 +113,42 @@ def shown_path(file: str) -> str:
     """Returns the path of a source file for a message.
 
     The path in the installed package, or from the current folder, or the last folder and the name.
+    A relative path, as in a program that was read from disk, stays as it is.
     """
     path = Path(file)
-    _, installed, inside = file.rpartition(_INSTALLED)
-    if installed:
+    if inside := _installed(file):
         return inside
     if path.is_relative_to(Path.cwd()):
         return path.relative_to(Path.cwd()).as_posix()
+    return file if not path.is_absolute() else _last_two(path)
+
+
+def portable_trace(trace: str, root: Path | None) -> str:
+    """Returns a stack trace without the paths of this machine: equal in all folders, for all users.
+
+    Files keep their path from the project, in site-packages, or in Python's own library. Of any
+    other file its name and the name of its folder remain.
+
+    Args:
+        trace: a node's ``stack_trace``.
+        root: the project's folder; None if it is not known.
+    """
+    return _FILE.sub(lambda found: f'File "{_portable(found[1], root)}"', trace)
+
+
+_FILE = re.compile(r'File "(/[^"]*)"')
+
+
+def _portable(file: str, root: Path | None) -> str:
+    path = Path(os.path.normpath(file))
+    if inside := _installed(file):
+        return _INSTALLED + inside
+    root = None if root is None else Path(os.path.abspath(root))
+    for folder, above in ((_STANDARD, _STANDARD.parent), (LIBRARY, LIBRARY.parent), (root, root)):
+        if folder is not None and path.is_relative_to(folder):
+            return path.relative_to(above).as_posix()
+    return _last_two(path)
+
+
+def _last_two(path: Path) -> str:
     return f"{path.parent.name}/{path.name}" if path.parent.name else path.name

@@ -18,6 +18,7 @@ def manifest(
     models: Mapping[str, Mapping[str, Any]],
     code: Mapping[str, str],
     lock: Path,
+    root: Path,
 ) -> dict[str, Any]:
     """Returns the manifest of all artifacts, which must exist.
 
@@ -28,11 +29,15 @@ def manifest(
         code: stage to the digest of its code, for stages that can change an artifact, and
             ``convert/<scheme>`` to that of each scheme.
         lock: the environment's lock file.
+        root: the project's folder, which the paths of source files start from.
 
     Returns:
         ``format``, ``environment``, ``code``, ``models``, ``recipes``, ``targets`` and, by path,
         ``artifacts`` with their size in ``bytes``, ``sha256`` and ``inputs``: one digest of
         everything an artifact is built from. Artifacts with equal ``inputs`` must have equal bytes.
+        The ``files`` of a model are its module, what that imports in the project, weights and data;
+        ``imports`` has fingerprints of what it imports from elsewhere, the packages included that
+        the lock does not pin.
 
     Raises:
         DamagedError: an artifact's digest differs from the one written with it.
@@ -45,10 +50,11 @@ def manifest(
     made = {"models": {}, "recipes": {}, "targets": {}, "artifacts": {}}
     for plan in plans:
         name = plan["model"]
-        files = {role: _file(path) for role, path in sorted(_paths(models[name]).items())}
+        files, imports = _files(models[name], root), models[name]["listed"]["elsewhere"]
         made["models"][name] = {
             **{key: plan[key] for key in ("weights", "data", "options")},
             "files": files,
+            "imports": imports,
         }
         made["recipes"] |= plan["recipes"]
         made["targets"] |= plan["targets"]
@@ -63,6 +69,7 @@ def manifest(
                     "model": {
                         "options": plan["options"],
                         "files": {role: file["sha256"] for role, file in files.items()},
+                        "imports": imports,
                     },
                     "recipe": plan["recipes"][recipe],
                     "target": plan["targets"][target],
@@ -82,10 +89,17 @@ def _belongs(key: str, scheme: str) -> bool:
     return "/" not in key or key == f"convert/{scheme}"
 
 
-def _paths(model: Mapping[str, Any]) -> dict[str, str]:
-    data = {f"data.{name}": path for name, path in model["data"].items()}
-    return {"module": model["module"], "weights": model["weights"], **data}
-
-
-def _file(path: str) -> dict[str, str]:
-    return {"path": path, "sha256": sha256(Path(path))}
+def _files(model: Mapping[str, Any], root: Path) -> dict[str, dict[str, str]]:
+    """The files of a model by their role, with the paths of sources as seen from the project."""
+    sources = {f"imports.{name}": path for name, path in model["listed"]["project"].items()}
+    sources["module"] = model["module"]
+    # The module is what it is, and not an import of itself.
+    sources.pop(f"imports.{Path(model['module']).name}", None)
+    results = {f"data.{name}": path for name, path in model["data"].items()}
+    results["weights"] = model["weights"]
+    paths = {role: (path, root / path) for role, path in sources.items()}
+    paths |= {role: (path, Path(path)) for role, path in results.items()}
+    return {
+        role: {"path": shown, "sha256": sha256(path)}
+        for role, (shown, path) in sorted(paths.items())
+    }

@@ -18,6 +18,7 @@ def main(argv: list[str] | None = None) -> int:
         "--models", type=Path, nargs="+", required=True, help="results/model/<model>.json of each"
     )
     parser.add_argument("--lock", type=Path, required=True, help="the environment's lock file")
+    parser.add_argument("--root", type=Path, required=True, help="the project's folder")
     parser.add_argument("--output", type=Path, required=True, help="the manifest, .json")
     arguments = parser.parse_args(argv)
 
@@ -25,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
         plans = [read_json(path) for path in arguments.plans]
         models = {path.stem: read_json(path) for path in arguments.models}
         code = arguments.slice["code"]
-        write_json(arguments.output, manifest(plans, models, code, arguments.lock))
+        made = manifest(plans, models, code, arguments.lock, arguments.root)
+        write_json(arguments.output, made)
 
     return command.run(arguments, step)
 

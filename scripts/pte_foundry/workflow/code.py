@@ -1,18 +1,19 @@
 """The source files a stage depends on, and fingerprints that change when their meaning does.
 
-A stage's code is an input like any other. Its files come from the import graph of the library; a
-fingerprint covers a syntax tree without docstrings, so comments and formatting do not count.
+A stage's code is an input like any other. Its files come from the import graph of the library; what
+a model imports comes from :mod:`pte_foundry.models.imports`. A fingerprint covers a syntax tree
+without docstrings, so comments and formatting do not count.
 """
 
-import ast
-import hashlib
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import grimp
 
+from pte_foundry.installed import differences
 from pte_foundry.lock import LIBRARY, locked_versions
+from pte_foundry.models.source_code import fingerprint
 
 PACKAGE = LIBRARY.name
 ROOT = LIBRARY.parent
@@ -60,40 +61,17 @@ def _file(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-@cache
-def _meaning(path: Path) -> str:
-    if path.suffix != ".py":
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    tree = ast.parse(path.read_bytes(), filename=str(path))
-    _drop_docstrings(tree)
-    return ast.dump(tree)
-
-
-def _drop_docstrings(block: ast.AST) -> None:
-    """Empties the docstrings of statements; expressions, most of a tree, cannot hold any."""
-    match getattr(block, "body", None):
-        case [ast.Expr(value=ast.Constant(value=str()) as docstring), *_]:
-            docstring.value = ""
-    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
-        for statement in getattr(block, name, ()):
-            _drop_docstrings(statement)
-
-
-@cache
-def _fingerprint(path: Path) -> str:
-    return hashlib.sha256(_meaning(path).encode()).hexdigest()
-
-
 def contents(sources: Iterable[Path], lock: Path) -> dict[str, str]:
     """Returns what a stage's code consists of: fingerprints of files, and locked versions.
 
     Args:
-        sources: files of the library, and of models, which count by their file name.
+        sources: files of the library.
         lock: the lock file; only names and versions count, because the two Linux builds of torch
             differ in their digests and give the same bytes.
     """
     found = {f"{name} in the lock": version for name, version in locked_versions(lock).items()}
+    found |= {f"{name} in the environment": there for name, there in differences(lock).items()}
     for source in sources:
         name = source.relative_to(ROOT).as_posix() if source.is_relative_to(ROOT) else source.name
-        found[name] = _fingerprint(source)
+        found[name] = fingerprint(source)
     return found

@@ -15,6 +15,7 @@ from pte_foundry.config.config import Config
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import read_json
 from pte_foundry.lock import lock_file
+from pte_foundry.models.imports import Imports, follow
 from pte_foundry.quantize import schemes
 from pte_foundry.workflow import slices
 from pte_foundry.workflow.code import closure, command_of, contents
@@ -31,6 +32,9 @@ class Jobs:
         self.code = cache(self._code)
         self.part = cache(self._part)
         self.slice = cache(self._slice)
+        self.imports = cache(self._imports)
+        self.imports_digest = cache(self._imports_digest)
+        self._model_contents = cache(lambda model: self.imports(model).contents())
         self.activation_key = cache(self._activation_key)
         self.edge_key = cache(self._edge_key)
         self.lowering_key = cache(self._lowering_key)
@@ -47,9 +51,21 @@ class Jobs:
             scheme: the recipe's scheme, for the stage that converts.
         """
         files = closure(command_of(stage), *([schemes.name_of(scheme)] if scheme else []))
-        if model is not None:
-            files.append(self.config.root / self.config.models[model].module)
         found = contents(files, lock_file())
+        if model is not None:
+            found |= self._model_contents(model)
+        made = digest(found)
+        self.code_contents[made] = found
+        return made
+
+    def _imports(self, model: str) -> Imports:
+        """Returns what a model's module imports."""
+        entry = self.config.models[model]
+        return follow(self.config.root / entry.module, self.config.root, entry.imports)
+
+    def _imports_digest(self, model: str) -> str:
+        """Returns the digest of a model's module and of what it imports."""
+        found = self._model_contents(model)
         made = digest(found)
         self.code_contents[made] = found
         return made

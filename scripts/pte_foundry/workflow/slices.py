@@ -34,12 +34,12 @@ def nothing(config: Config, **names: str) -> dict[str, Any]:
 
 
 def model(config: Config, model: str) -> dict[str, Any]:
-    """The model's pins; the rule adds the paths, which it knows."""
+    """The model's pins and declared imports; the rule adds the paths, which it knows."""
     entry = config.models[model]
     pins = {name: source.sha256 for name, source in entry.data.items()}
     if entry.weights.kind != "train":
         pins["weights"] = entry.weights.sha256
-    return {"sha256": pins}
+    return {"sha256": pins, "declared_imports": entry.imports}
 
 
 def fetch(config: Config, model: str, name: str) -> dict[str, Any]:

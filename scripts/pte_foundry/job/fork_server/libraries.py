@@ -50,7 +50,7 @@ def load(kind: str, libraries: str) -> None:
 
     Args:
         kind: one of ``KINDS``.
-        libraries: JSON of :func:`pte_foundry.job.fork_server.start.imported`.
+        libraries: JSON of :func:`pte_foundry.job.fork_server.start.merged`.
     """
     load_kind(kind)
     with contextlib.suppress(FoundryError):  # the steps report it

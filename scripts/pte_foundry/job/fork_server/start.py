@@ -1,6 +1,5 @@
 """Starts the fork servers of a build, for as long as the process that starts them lives."""
 
-import ast
 import json
 import os
 import shutil
@@ -8,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,24 +16,16 @@ from pte_foundry.job.fork_server import KINDS, VARIABLE, socket_address
 _WAITING = 128  # steps that may wait to be accepted, while a server loads its libraries
 
 
-def imported(files: Iterable[Path]) -> list[tuple[str, list[str]]]:
-    """Returns the modules that Python files import at their top, and the names from each."""
+def merged(libraries: Iterable[Mapping[str, set[str]]]) -> list[tuple[str, list[str]]]:
+    """Returns the modules that models import, each with the names that any of them imports."""
     found: dict[str, set[str]] = {}
-    for file in files:
-        try:
-            tree = ast.parse(file.read_bytes())
-        except (OSError, SyntaxError, ValueError):
-            continue  # the step that runs it reports it
-        for node in tree.body:
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    found.setdefault(alias.name, set())
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found.setdefault(node.module, set()).update(alias.name for alias in node.names)
+    for each in libraries:
+        for module, names in each.items():
+            found.setdefault(module, set()).update(names)
     return [(module, sorted(names)) for module, names in sorted(found.items())]
 
 
-def start(models: Iterable[Path], logs: Path) -> None:
+def start(libraries: Iterable[Mapping[str, set[str]]], logs: Path) -> None:
     """Starts the fork servers for this process and all that it starts.
 
     They load nothing until the first step comes. After this process ends, in whatever way, they
@@ -43,7 +34,9 @@ def start(models: Iterable[Path], logs: Path) -> None:
     ``logs`` tells why.
 
     Args:
-        models: files of model modules. The servers load the libraries that these import, too.
+        libraries: of each model the modules that the servers load for it, with names from them.
+            They are of installed packages only: a step must import the user's own files itself, as
+            they are when it runs.
         logs: folder for the servers' logs. Steps have logs of their own.
     """
     if VARIABLE in os.environ or sys.platform != "linux":
@@ -51,7 +44,7 @@ def start(models: Iterable[Path], logs: Path) -> None:
     try:
         folder = Path(tempfile.mkdtemp(prefix="foundry-"))  # for this user alone
         try:
-            _start(folder, json.dumps(imported(models)), logs)
+            _start(folder, json.dumps(merged(libraries)), logs)
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
