@@ -8,6 +8,7 @@ from typing import Any
 
 from pte_foundry.canonical_json import digest
 from pte_foundry.files import check_noted, sha256
+from pte_foundry.installed import differences
 
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "numpy", "snakemake")
 """Packages whose versions the manifest names; the lock file's digest covers all of them."""
@@ -37,7 +38,7 @@ def manifest(
         everything an artifact is built from. Artifacts with equal ``inputs`` must have equal bytes.
         The ``files`` of a model are its module, what that imports in the project, weights and data;
         ``imports`` has fingerprints of what it imports from elsewhere, the packages included that
-        the lock does not pin.
+        the lock does not pin. ``unlocked`` names what is not installed as the lock has it.
 
     Raises:
         DamagedError: an artifact's digest differs from the one written with it.
@@ -46,6 +47,7 @@ def manifest(
         "lock_sha256": sha256(lock),
         "python": platform.python_version(),
         "versions": {tool: importlib.metadata.version(tool) for tool in TOOLS},
+        "unlocked": differences(lock),
     }
     made = {"models": {}, "recipes": {}, "targets": {}, "artifacts": {}}
     for plan in plans:

@@ -4,11 +4,13 @@ Another version gives other bytes without an error, or fails deep inside of upst
 """
 
 import inspect
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pte_foundry.errors import FoundryError
+from pte_foundry.installed import differences
 from pte_foundry.lock import lock_file, locked_versions
 
 # What is patched or reached into here, and what else writes an artifact's bytes: numpy finds the
@@ -25,17 +27,28 @@ PINNED = (
 )
 
 
+_SHOWN = 12  # packages in a message
+
+
 class UpstreamError(FoundryError):
     """An installed library is not the version that this one is written against."""
 
 
+LOCK_VARIABLE, OFF = "FOUNDRY_LOCK", "off"
+"""With ``FOUNDRY_LOCK=off`` a build takes the other packages as they are installed."""
+
+
 @cache
 def assert_pinned() -> None:
-    """Compare the installed versions of :data:`PINNED` with the lock, once per process.
+    """Compare all installed packages with the lock, once per process.
 
-    Local version labels do not count: ``2.13.0+cpu`` and ``2.13.0`` give the same bytes. Nothing is
-    compared if there is no lock file, as in a library that was installed without one. Takes 7 ms:
-    it reads the packages' metadata and imports none of them.
+    Every package of the lock counts, not only those that are known to write bytes: nobody can tell
+    which of 170 packages torch, transformers or a model's file import for what, and digests of code
+    hold the lock's versions. Labels such as ``+cpu`` of torch do not count. Nothing is compared if
+    there is no lock file, as in a library that was installed without one. Takes 10 ms.
+
+    With ``FOUNDRY_LOCK=off`` only :data:`PINNED` counts. Digests of code then hold the installed
+    versions as well.
 
     Raises:
         UpstreamError: naming every package that differs, with both versions.
@@ -43,20 +56,30 @@ def assert_pinned() -> None:
     lock = lock_file()
     if not lock.is_file():
         return
-    locked = locked_versions(lock)
-    differing = [
-        f"{name} {installed or 'is not installed'} (locked: {locked[name]})"
-        for name in PINNED
-        if name in locked and (installed := _installed(name)) != without_label(locked[name])
-    ]
-    if differing:
-        path = _shown(lock)
-        raise UpstreamError(
-            f"this environment differs from the lock {path}, so artifacts could get other bytes: "
-            f"{', '.join(differing)}. Run `make`, which creates the locked environment, and use "
-            f"that one, or install the lock into this one: "
-            f"pip install --no-deps --require-hashes -r {path}"
+    found, locked = differences(lock), locked_versions(lock)
+    patched = found.keys() & set(PINNED)
+    if os.environ.get(LOCK_VARIABLE) == OFF:
+        found = {name: there for name, there in found.items() if name in patched}
+    if not found:
+        return
+    path = _shown(lock)
+    # Those that make the build impossible first.
+    names = sorted(found, key=lambda name: (name not in patched, name))
+    listed = [f"{name} {found[name]} (locked: {locked[name]})" for name in names]
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    fix = (
+        "Run `make`, which creates the locked environment, and use that one, or install the lock "
+        f"into this one: pip install --no-deps --require-hashes -r {path}"
+    )
+    if not patched:
+        fix += (
+            f"\nTo build with the packages as they are, set {LOCK_VARIABLE}={OFF}: the manifest "
+            "then names them."
         )
+    raise UpstreamError(
+        f"this environment differs from the lock {path}, so artifacts could get other bytes: "
+        f"{', '.join(listed[:_SHOWN])}{more}. {fix}"
+    )
 
 
 def require(owner: Any, name: str, parameters: str | None = None, *, patch: str) -> Any:
@@ -86,15 +109,6 @@ def require(owner: Any, name: str, parameters: str | None = None, *, patch: str)
         f"{problem}, but {patch} needs it. Install the version which that file's docstring names "
         "under `Stands against`, or adapt the file."
     )
-
-
-def _installed(name: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version  # 20 ms
-
-    try:
-        return without_label(version(name))
-    except PackageNotFoundError:
-        return ""
 
 
 def without_label(version: str) -> str:
