@@ -55,7 +55,8 @@ def model_of(arguments: argparse.Namespace, *, trained: bool = True) -> ModelMod
 
     entry = read_json(arguments.model)
     root = project_of(arguments.module, entry["module"])
-    check_imports(follow(arguments.module, root, entry["declared_imports"]), entry["imports"])
+    imports = follow(arguments.module, root, entry["declared_imports"])
+    check_imports(imports, entry["imports"])
     pins = entry["sha256"]
     data = {name: Path(path) for name, path in entry["data"].items()}
     weights = Path(entry["weights"]) if trained else None
@@ -68,7 +69,7 @@ def model_of(arguments: argparse.Namespace, *, trained: bool = True) -> ModelMod
 
         load_tensors(weights)  # trained here: the file has its own checksum
     options = arguments.slice["options"]
-    return ModelModule.load(arguments.module, weights, data, options, root)
+    return ModelModule.load(arguments.module, weights, data, options, root, imports)
 
 
 def check_imports(found: Imports, planned: Mapping[str, str]) -> None:

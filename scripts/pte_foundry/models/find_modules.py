@@ -23,6 +23,12 @@ class Module(NamedTuple):
     file: Path | None
     folders: list[str] | None
 
+    def is_within(self, folders: Sequence[str]) -> bool:
+        """Whether it, or a part of it, is directly in one of these folders."""
+        places = [self.file.parent.parent, self.file.parent] if self.file else []
+        places += [Path(folder).parent for folder in self.folders or ()]
+        return not {str(place) for place in places}.isdisjoint(folders)
+
 
 def find(module: str, path: Sequence[str]) -> Module | None:
     """Finds one module in these folders, without importing the packages that it is in."""

@@ -36,6 +36,7 @@ class Imports:
         packages: installed packages that the lock does not pin, by name.
         libraries: modules of installed packages that a file imports at its top, with the names that
             it imports from them: what a fork server loads beforehand.
+        beside: names of modules and packages that are found beside the file or in the project only.
         problems: places that hide what they import, each a sentence with file and line.
         missing: declared names that nothing has.
     """
@@ -43,6 +44,7 @@ class Imports:
     files: dict[str, Path] = field(default_factory=dict)
     packages: dict[str, Distribution] = field(default_factory=dict)
     libraries: dict[str, set[str]] = field(default_factory=dict)
+    beside: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
@@ -131,7 +133,8 @@ class _Walk:
         self._root = root
         self._folders = search_path()
         project = None if path_from(root, file) is None else root
-        self._path = [*self._folders, *model_paths(file, project)]
+        self._extra = model_paths(file, project)
+        self._path = [*self._folders, *self._extra]
         self._waiting: list[tuple[str, Path, str]] = []
         self._seen: set[Path] = set()
         self._visited: set[str] = set()
@@ -213,6 +216,8 @@ class _Walk:
             found = find(name, path)
             if found is None:
                 return None
+            if depth == 1 and found.is_within(self._extra):
+                self.found.beside.add(name)
             if found.file is None and found.folders is None:
                 return found  # built into Python
             if found.file is not None and not self._visit(name, found):

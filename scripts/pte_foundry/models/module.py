@@ -48,7 +48,7 @@ from torch.export import ExportedProgram
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
-from pte_foundry.models.imports import model_paths
+from pte_foundry.models.imports import Imports, follow, model_paths
 from pte_foundry.models.source_loader import SourceLoader, make_importable
 from pte_foundry.models.tensors import Sample, as_sample, default_output_names
 from pte_foundry.models.user_code import model_errors
@@ -96,11 +96,12 @@ class ModelModule:
         data: dict[str, Path],
         options: dict[str, Any],
         root: Path | None = None,
+        imports: Imports | None = None,
     ) -> "ModelModule":
         """Executes the file, and checks names and options.
 
         It can import what is beside it, and in the project's folder ``root`` if that is given.
-        Installed packages have precedence.
+        Installed packages have precedence. ``imports`` is what :func:`follow` has found already.
         """
         replace_mkl_functions()
         declare_missing_operators()  # first: the file may import torchvision or transformers
@@ -110,7 +111,8 @@ class ModelModule:
         spec = spec_from_file_location(loader.name, path, loader=loader)
         module = module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses and torch.export look classes up by name
-        make_importable(model_paths(path, root))
+        beside = (follow(path, root) if imports is None else imports).beside
+        make_importable(beside, model_paths(path, root))
         with model_errors(path, "import"):
             spec.loader.exec_module(module)
         loaded = cls(path, module, weights, DataFiles(data), dict(options), root)

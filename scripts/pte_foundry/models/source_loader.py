@@ -25,18 +25,33 @@ class SourceLoader(SourceFileLoader):
 
 
 class _Finder:
-    """Finds what the other finders find, and has sources of users loaded by SourceLoader."""
+    """Finds what is beside models, and has all sources of users loaded by SourceLoader.
+
+    Only the names that a model's files import are found beside it. ``sys.path`` would offer all of
+    its files to everybody: transformers, for one, would take a model called timm.py for timm.
+    """
+
+    def __init__(self) -> None:
+        self.folders: dict[str, list[str]] = {}
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(name, path, target)
-            if spec is not None:
-                if type(spec.loader) is SourceFileLoader and _is_of_a_user(spec.origin):
-                    spec.loader = SourceLoader(name, spec.origin)
-                return spec
-        return None
+        if path is None and name in self.folders:
+            spec = PathFinder.find_spec(name, [*sys.path, *self.folders[name]], target)
+            if spec is not None and spec.loader is None:
+                # A namespace package would look for its folders again, in sys.path.
+                spec.submodule_search_locations = list(spec.submodule_search_locations)
+        else:
+            others = (finder for finder in sys.meta_path if finder is not self)
+            found = (finder.find_spec(name, path, target) for finder in others)
+            spec = next((spec for spec in found if spec is not None), None)
+        if spec and type(spec.loader) is SourceFileLoader and _is_of_a_user(spec.origin):
+            spec.loader = SourceLoader(name, spec.origin)
+        return spec
+
+
+_FINDER = _Finder()
 
 
 def _is_of_a_user(file: str) -> bool:
@@ -44,9 +59,15 @@ def _is_of_a_user(file: str) -> bool:
     return not any(file.startswith(f"{folder}/") for folder in installed)
 
 
-def make_importable(folders: Iterable[str]) -> None:
-    """Lets this process import the modules in folders; what it can import already goes first."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
-    sys.path += [folder for folder in folders if folder not in sys.path]
+def make_importable(names: Iterable[str], folders: Sequence[str]) -> None:
+    """Lets this process import modules and packages from folders; ``sys.path`` goes first.
+
+    What an earlier model has imported by these names is forgotten.
+    """
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+    for name in names:
+        _FINDER.folders[name] = list(folders)
+        for loaded in [each for each in sys.modules if f"{each}.".startswith(f"{name}.")]:
+            del sys.modules[loaded]
     PathFinder.invalidate_caches()

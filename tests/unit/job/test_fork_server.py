@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 from pte_foundry.job.fork_server import KINDS
-from pte_foundry.job.fork_server.start import imported
+from pte_foundry.job.fork_server.start import merged
 
 from tests.unit.job.build import Build, eventually, pids
 
@@ -156,13 +156,6 @@ def test_nothing_is_loaded_before_a_step_asks(tmp_path):
     eventually(lambda: not build.left())
 
 
-def test_imports_of_a_model_are_found(tmp_path):
-    file = tmp_path / "model.py"
-    file.write_text("import re, torch.nn\nfrom a.b import C, D\ndef f():\n    import late\n")
-    broken = tmp_path / "broken.py"
-    broken.write_text("def")
-    assert imported([file, broken, tmp_path / "none.py"]) == [
-        ("a.b", ["C", "D"]),
-        ("re", []),
-        ("torch.nn", []),
-    ]
+def test_libraries_of_several_models_are_loaded_once():
+    found = merged([{"torch": {"nn"}, "re": set()}, {"torch": {"Tensor", "nn"}}])
+    assert found == [("re", []), ("torch", ["Tensor", "nn"])]

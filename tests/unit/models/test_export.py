@@ -4,12 +4,17 @@ Each model here was exported once, and failed in a later step with a message of 
 ``.pte`` with an output too many.
 """
 
+import os
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from pte_foundry.errors import ModelError
 from pte_foundry.models import programs
 from pte_foundry.models.export import export
 from pte_foundry.models.module import ModelModule
+from pte_foundry.models.user_code import source_line
 
 MODULE = """
 import collections
@@ -317,3 +322,72 @@ def test_a_dynamic_size_that_the_model_fixes_has_a_fix(load):
     assert "specialized it to be a constant (2)" in text
     assert "Leave this dimension out of dynamic_shapes()" in text
     assert "TORCH_LOGS" not in text
+
+
+ANYWHERE = """
+import torch
+from torch import nn
+from company.blocks import Block
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block = Block()
+    def forward(self, x):
+        x = torch.cond(x.shape[0] == 2, lambda x: x + 1, lambda x: x * 2, (x,))
+        return torch.relu(self.block(x))
+
+def build():
+    torch.manual_seed(0)
+    return Net().eval()
+
+def example_inputs():
+    return (torch.ones(2, 4),)
+
+def dynamic_shapes():
+    return ({0: torch.export.Dim("n", min=1, max=8)},)
+
+def evaluation():
+    return [example_inputs()], None
+"""
+BLOCK = """
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+    def forward(self, x):
+        return self.linear(x).sin()
+"""
+
+
+def test_a_program_has_the_same_bytes_in_every_folder_and_names_its_sources(tmp_path, monkeypatch):
+    """What follows from it is then not rebuilt in another clone, and other users' names are not in
+    it. Branches have graphs of their own."""
+    written = set()
+    for name, here in (("a", "."), ("another/one", "models")):
+        root = tmp_path / name
+        for file, text in (("models/net.py", ANYWHERE), ("company/blocks.py", BLOCK)):
+            (root / file).parent.mkdir(parents=True)
+            (root / file).write_text(text)
+        monkeypatch.chdir(root / here)
+        path = Path(os.path.relpath(root / "models/net.py"))
+        model = ModelModule.load(path, None, {}, {}, Path(os.path.relpath(root)))
+        programs.save(export(model, model.build()), root / "net.pt2")
+        written.add((root / "net.pt2").read_bytes())
+    (content,) = written
+    assert not re.search(rb'File \\"/', content)
+    for folder in (tmp_path, Path(torch.__file__).parent, Path.home()):
+        assert f"{folder}/".encode() not in content
+    lines = {
+        source_line(node.meta)
+        for module in programs.load(root / "net.pt2").graph_module.modules()
+        for node in module.graph.nodes
+    }
+    for line in (
+        "models/net.py:11: x = torch.cond(x.shape[0] == 2, lambda x: x + 1, lambda x: x * 2, (x,))",
+        "models/net.py:12: return torch.relu(self.block(x))",
+        "company/blocks.py:9: return self.linear(x).sin()",
+    ):
+        assert line in lines

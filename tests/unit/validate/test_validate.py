@@ -18,6 +18,7 @@ from pte_foundry.errors import ModelError
 from pte_foundry.files import sha256, write_digest, write_json
 from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
+from pte_foundry.models.imports import follow
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.tensors import Samples, save_tensors
 from pte_foundry.pte import Pte
@@ -329,7 +330,8 @@ def step(folder: Path, pte: bytes, module: Path, reference: Samples, **environme
     reference.save(folder / "reference.safetensors")
     write_json(folder / "handles.json", {"operators": {}})
     save_tensors({"w": torch.zeros(1)}, folder / "weights")
-    files = {"data": {}, "module": str(module), "sha256": {}, "weights": "weights"}
+    files = {"data": {}, "module": module.name, "sha256": {}, "weights": "weights"}
+    files |= {"declared_imports": None, "imports": follow(module).contents()}
     write_json(folder / "net.json", files)
     part = {
         "options": {},
@@ -339,7 +341,13 @@ def step(folder: Path, pte: bytes, module: Path, reference: Samples, **environme
         "device": {"kind": "interpreter", "engine": "mil-reference"},
     }
     arguments = {
-        **{"model": "net.json", "slice": encoded(part), "recipe": "fp16", "target": "ios18"},
+        **{
+            "module": module,
+            "model": "net.json",
+            "slice": encoded(part),
+            "recipe": "fp16",
+            "target": "ios18",
+        },
         **{"device": "host", "pte": "a.pte", "digest": "a.pte.sha256", "log": "a.log"},
         **{"reference": "reference.safetensors", "quantized": "reference.safetensors"},
         **{"debug-handles": "handles.json", "output": "report.json"},

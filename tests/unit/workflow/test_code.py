@@ -74,8 +74,6 @@ def project(tmp_path):
     )
 
     def digest():
-        code._meaning.cache_clear()
-        code._fingerprint.cache_clear()
         code.locked_versions.cache_clear()
         return code.contents([source], lock)
 
@@ -127,6 +125,4 @@ def test_swapping_the_contents_of_two_files_counts(tmp_path):
     before = code.contents([a, b], lock)
     a.write_text("X = 2")
     b.write_text("X = 1")
-    code._meaning.cache_clear()
-    code._fingerprint.cache_clear()
     assert code.contents([a, b], lock) != before
