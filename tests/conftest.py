@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.project import Project
+from tests.project import Project, with_helper
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory) -> Project:
     """The small configuration, built for real. Do not edit; take ``project``."""
-    project = Project(tmp_path_factory.mktemp("built"))
+    project = with_helper(Project(tmp_path_factory.mktemp("built")))
     project.build()
     return project
 

@@ -113,9 +113,9 @@ class Project:
             raise AssertionError(f"{done.stdout}\n{done.stderr}\n{logs}")
         return done
 
-    def jobs(self, *arguments: str) -> set[str]:
+    def jobs(self, *arguments: str, **environment: str) -> set[str]:
         """What Snakemake would do now, each job by its message."""
-        done = self.snakemake("--dry-run", *arguments)
+        done = self.snakemake("--dry-run", *arguments, **environment)
         assert done.returncode == 0, done.stderr
         return {
             line.removeprefix(PROMISE)
@@ -123,7 +123,21 @@ class Project:
             if line.startswith(PROMISE)
         }
 
+    def results(self) -> dict[str, bytes]:
+        """Every file below the results."""
+        found = (path for path in (self.folder / "results").rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in found}
+
     def artifacts(self) -> dict[str, bytes]:
         """Every ``.pte`` by its path below the results."""
         found = sorted((self.folder / "results" / "pte").rglob("*.pte"))
         return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in found}
+
+
+def with_helper(project: Project) -> Project:
+    """The project, whose model imports a file beside it."""
+    model = "config/models/digits_cnn.py"
+    project.write("config/models/brightness.py", "LARGEST = 16\n")
+    project.replace(model, "import numpy as np\n", "import numpy as np\nimport brightness\n")
+    project.replace(model, "(pixels / 16)", "(pixels / brightness.LARGEST)")
+    return project

@@ -12,7 +12,7 @@ from coremltools.models import MLModel
 from executorch.backends.apple.coreml import executorchcoreml
 from executorch.exir._serialize._program import deserialize_pte_binary
 
-from tests.project import Project
+from tests.project import Project, with_helper
 
 pytestmark = pytest.mark.slow
 
@@ -43,17 +43,16 @@ def python_of_another_day(folder: Path) -> Path:
     return folder
 
 
-def digests(project: Project) -> dict[str, str]:
-    return {name: hashlib.sha256(data).hexdigest() for name, data in project.artifacts().items()}
-
-
 def test_another_folder_day_and_machine_give_the_same_bytes(built, tmp_path):
-    elsewhere = Project(tmp_path / "another folder")
+    """All results, intermediates and the manifest included: no path and no user is in them."""
+    elsewhere = with_helper(Project(tmp_path / "another folder"))
     binaries = python_of_another_day(tmp_path / "bin")
     path = f"{binaries}:{elsewhere.environment()['PATH']}"
     elsewhere.build(PATH=path, **ELSEWHERE)
-    assert len(digests(built)) == 5
-    assert digests(elsewhere) == digests(built)
+    assert len(built.artifacts()) == 5
+    mine, theirs = built.results(), elsewhere.results()
+    assert mine.keys() == theirs.keys()
+    assert [name for name in mine if mine[name] != theirs[name]] == []
 
 
 def test_training_gives_known_weights(built):

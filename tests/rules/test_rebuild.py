@@ -60,10 +60,10 @@ CALIBRATION = {f"Calibrating the activations of {M}"}
 REFERENCE = {f"Running the fp32 reference of {M}"}
 
 
-def planned(project):
+def planned(project, **environment):
     """The planned jobs, without the digest in the name of a lowering."""
     found = set()
-    for job in project.jobs():
+    for job in project.jobs(**environment):
         head, separator, _ = job.partition(" for ")
         found.add(head if separator and head.startswith("Lowering") else job)
     return found
@@ -328,10 +328,27 @@ def test_a_locked_version_reruns_everything(project):
     changed = re.sub(r"^idna==[\d.]+", "idna==0.1", text, flags=re.MULTILINE)
     assert changed != text
     project.write("envs/requirements.lock", changed)
-    assert planned(project) == everything_below_export() | REFERENCE | {
+    done = project.snakemake("--dry-run")
+    assert done.returncode == 1
+    assert "(locked: 0.1). Run `make`" in done.stderr
+    assert planned(project, FOUNDRY_LOCK="off") == everything_below_export() | REFERENCE | {
         f"Describing {M}",
         f"Planning the builds of {M}",
         f"Fetching digits of {M}",
+        f"Training {M}",
+        f"Exporting {M}",
+    }
+
+
+def test_a_file_that_the_model_imports_is_code_of_the_model(project):
+    helper = "config/models/brightness.py"
+    project.write(helper, "# As scikit-learn has them.\nLARGEST = 16\n")
+    assert planned(project) == {"Writing the manifest"} | PAGE  # it has the files' own digests
+    project.write(helper, "LARGEST = 15\n")
+    done = project.snakemake("--dry-run")
+    assert "code: brightness.py" in done.stdout
+    assert planned(project) == everything_below_export() | REFERENCE | {
+        f"Describing {M}",
         f"Training {M}",
         f"Exporting {M}",
     }

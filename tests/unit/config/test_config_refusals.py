@@ -563,3 +563,27 @@ def test_enumerated_shapes_of_several_inputs(project):
     data = with_change("targets/ios18", {"minimum_os": "iOS18", "partitioner": FULL})
     data["targets"]["ios18"]["enumerated_shapes"] = {"x": [[1], [2]], "y": [[3], [3]]}
     assert found(data, project) == []
+
+
+COMPUTED = "import importlib\nhelper = importlib.import_module(f'{__name__}_helper')\n"
+
+
+def test_imports_that_nothing_can_follow_are_refused_or_declared(project):
+    (project / "net.py").write_text(MODULE + COMPUTED)
+    line = MODULE.count("\n") + 2
+    (text,) = found(SOUND, project)
+    assert f"net.py:{line} imports a module by a name that it computes: `helper = imp" in text
+    assert "`imports:`" in text
+    assert found(with_change("models/net/imports", []), project) == []
+    (text,) = found(with_change("models/net/imports", ["helpers"]), project)
+    assert "models.net.imports" in text
+    assert "no such module" in text
+    (project / "helpers.py").write_text(COMPUTED)
+    assert found(with_change("models/net/imports", ["helpers"]), project) == []
+
+
+def test_imports_of_helpers_are_looked_at_as_well(project):
+    (project / "net.py").write_text(f"import helpers\n{MODULE}")
+    (project / "helpers.py").write_text(COMPUTED)
+    (text,) = found(SOUND, project)
+    assert "helpers.py:2 imports" in text

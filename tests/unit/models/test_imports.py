@@ -1,6 +1,7 @@
 """Protects that a change of anything that a model imports is seen, without running any of it."""
 
 import importlib.util
+import json
 import os
 import sys
 from pathlib import Path
@@ -9,10 +10,12 @@ from types import ModuleType
 import pytest
 from pte_foundry import installed
 from pte_foundry.errors import ModelError
+from pte_foundry.files import read_json
 from pte_foundry.job.arguments import check_imports
 from pte_foundry.models import imports
 from pte_foundry.models.imports import follow, path_from, project_of
 from pte_foundry.models.module import ModelModule
+from pte_foundry.steps import model as describe
 
 FUNCTIONS = """
 def build(): ...
@@ -272,6 +275,28 @@ def test_a_step_refuses_other_code_than_was_planned(tmp_path, path):
     write(tmp_path, {"project/models/norms.py": "EPS = 2\n"})
     with pytest.raises(ModelError, match=r"^norms\.py: changed since this build was planned"):
         check_imports(followed(tmp_path, "import layers"), planned)
+
+
+def test_the_description_of_a_model_is_that_of_the_code_that_was_planned(tmp_path, capfd):
+    write(tmp_path, TREE)
+    model, root = tmp_path / "project/models/net.py", tmp_path / "project"
+    write(tmp_path, {"project/models/net.py": "import layers"})
+    paths = {"module": "models/net.py", "weights": "w", "data": {}}
+    arguments = {
+        "module": str(model),
+        "imports": follow(model, root).digest(),
+        "slice": '{"sha256": {}, "declared_imports": null}',
+        "paths": json.dumps(paths),
+        "output": str(tmp_path / "net.json"),
+    }
+    command = [f"--{name}={value}" for name, value in arguments.items()]
+    assert describe.main(command) == 0
+    described = read_json(tmp_path / "net.json")
+    assert described["module"] == "models/net.py"
+    assert described["listed"]["project"]["norms.py"] == "models/norms.py"
+    write(tmp_path, {"project/models/norms.py": "EPS = 2\n"})  # edited since
+    assert describe.main(command) == 1
+    assert "models/net.py, or what it imports, has changed" in capfd.readouterr().err
 
 
 @pytest.fixture
