@@ -35,7 +35,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import islice
 from pathlib import Path
@@ -49,7 +49,7 @@ from torch.export import ExportedProgram
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
 from pte_foundry.models.imports import Imports, follow, model_paths
-from pte_foundry.models.source_loader import SourceLoader, make_importable
+from pte_foundry.models.source_loader import SourceLoader, check_loaded, make_importable
 from pte_foundry.models.tensors import Sample, as_sample, default_output_names
 from pte_foundry.models.user_code import model_errors
 from pte_foundry.models.weight_readers import obstacles
@@ -87,6 +87,9 @@ class ModelModule:
     data: DataFiles
     options: dict[str, Any]
     root: Path | None = None
+    imports: Imports = field(default_factory=Imports)
+    checked: set[str] = field(default_factory=set)
+    """Names of the modules that other code has imported, or that are known to be in ``imports``."""
 
     @classmethod
     def load(
@@ -111,11 +114,13 @@ class ModelModule:
         spec = spec_from_file_location(loader.name, path, loader=loader)
         module = module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses and torch.export look classes up by name
-        beside = (follow(path, root) if imports is None else imports).beside
-        make_importable(beside, model_paths(path, root))
+        imports = follow(path, root) if imports is None else imports
+        make_importable(imports.beside, model_paths(path, root))
+        known = set(sys.modules)
+        loaded = cls(path, module, weights, DataFiles(data), dict(options), root, imports, known)
         with model_errors(path, "import"):
             spec.loader.exec_module(module)
-        loaded = cls(path, module, weights, DataFiles(data), dict(options), root)
+            loaded._check_imports()
         loaded._check_functions()
         return loaded
 
@@ -211,6 +216,7 @@ class ModelModule:
         """Returns the outputs of the built model for one sample: a tuple of finite tensors."""
         with model_errors(self.path, "forward"), torch.no_grad():
             returned = model(*inputs)
+            self._check_imports()
             check.check_outputs(returned)
         return as_sample(returned)
 
@@ -236,7 +242,13 @@ class ModelModule:
 
     def _call(self, name: str, **given: Any) -> Any:
         function = getattr(self.module, name)
-        return function(**self._arguments(function, given))
+        returned = function(**self._arguments(function, given))
+        self._check_imports()
+        return returned
+
+    def _check_imports(self) -> None:
+        folders = model_paths(self.path, self.root)
+        check_loaded(self.checked, self.imports.files.values(), folders)
 
     def _arguments(self, function: Callable, given: dict[str, Any]) -> dict[str, Any]:
         offered = {**self.options, "data": self.data, **given}

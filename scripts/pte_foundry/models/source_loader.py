@@ -7,11 +7,14 @@ was before, under the digest of what it is now.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
 from types import CodeType, ModuleType
 
+from pte_foundry.errors import ModelError
 from pte_foundry.installed import is_site
 from pte_foundry.lock import LIBRARY
 
@@ -71,3 +74,31 @@ def make_importable(names: Iterable[str], folders: Sequence[str]) -> None:
         for loaded in [each for each in sys.modules if f"{each}.".startswith(f"{name}.")]:
             del sys.modules[loaded]
     PathFinder.invalidate_caches()
+
+
+def check_loaded(checked: set[str], covered: Iterable[Path], folders: Sequence[str]) -> None:
+    """Checks that all sources of the user that were loaded are among those that planning knows.
+
+    Names can be hidden from it in more ways than it can see: in a pickle, or behind an alias.
+
+    Args:
+        checked: names of the modules that do not count; those that were looked at are added.
+        covered: files that are in the digests of the model's code.
+        folders: the model's folder and the project's.
+
+    Raises:
+        ModelError: naming a module that is not, without the model's file.
+    """
+    known = {os.path.abspath(file) for file in covered}
+    places = [folder for folder in (*folders, *sys.path) if folder and not is_site(folder)]
+    loaded = sys.modules.keys() - checked
+    for name in sorted(loaded):
+        file = getattr(sys.modules[name], "__file__", None)
+        if not isinstance(file, str) or os.path.abspath(file) in known or not _is_of_a_user(file):
+            continue
+        if any(os.path.abspath(file).startswith(f"{place}/") for place in places):
+            raise ModelError(
+                f"imported {name} ({file}) in a way that its text does not show, so a build would "
+                "miss a change of it; import it by its name, or add it to the model's `imports`"
+            )
+    checked |= loaded

@@ -351,6 +351,34 @@ def test_a_compiled_file_of_an_earlier_source_is_not_used(tmp_path, forgotten, f
     assert ModelModule.load(root / "models/net.py", None, {}, {}, root).module.EPS == 2
 
 
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "import importlib\ni = importlib\ni.import_module('shared.deep.' + 'net')",
+        "eval('__import__(\"shared.deep.net\")')",
+        "import pickle\npickle.loads(b'cshared.deep.net\\nNAME\\n.')",
+    ],
+)
+@pytest.mark.parametrize("where", ["at the top", "in a function"])
+def test_what_planning_has_missed_is_noticed_when_it_runs(tmp_path, forgotten, hidden, where):
+    """No analysis of a text is complete, so the steps look at what was imported in the end."""
+    body = hidden if where == "at the top" else ""
+    late = "" if body else "    " + hidden.replace("\n", "\n    ") + "\n"
+    text = f"import shared\n{body}{FUNCTIONS}def dynamic_shapes():\n{late}    return None\n"
+    write(tmp_path, {"models/net.py": text, "shared/deep/net.py": "NAME = 1"})
+
+    def run(imports):
+        ModelModule.load(
+            tmp_path / "models/net.py", None, {}, {}, tmp_path, imports
+        ).dynamic_shapes()
+
+    plain = follow(tmp_path / "models/net.py", tmp_path)
+    assert plain.problems == []
+    with pytest.raises(ModelError, match=r"imported shared\.deep\.net .*model's `imports`"):
+        run(plain)
+    run(follow(tmp_path / "models/net.py", tmp_path, ["shared.deep.net"]))
+
+
 def test_paths_of_the_project():
     root = Path("/a/b")
     assert path_from(root, Path("/a/b/models/net.py")) == "models/net.py"
