@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from pte_foundry.files import sha256
 from pte_foundry.lock import lock_file, locked_versions, normalized
 
 _SITES = ("site-packages", "dist-packages")
@@ -64,8 +65,7 @@ class Distribution:
         site, found = self.metadata.parent, hashlib.sha256()
         for file in self.files:
             if file.is_file():
-                content = hashlib.sha256(file.read_bytes()).hexdigest()
-                found.update(f"{content}  {file.relative_to(site).as_posix()}\n".encode())
+                found.update(f"{sha256(file)}  {file.relative_to(site).as_posix()}\n".encode())
         return found.hexdigest()
 
 

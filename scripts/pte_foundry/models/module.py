@@ -28,6 +28,10 @@ fixtures: ``weights`` (Path), ``data`` (dict[str, Path]: the config's data files
 the config's ``options``. ``**options`` receives all options. An option that no function takes is
 an error. ``outputs`` and ``reference`` are lists of output tuples, one for each sample.
 
+The file can import what is beside it, and modules of the project by their path from its folder, as
+well as installed packages. What it imports is part of its digests, through all helpers and without
+running them (``models.imports``); imports by computed names are declared in the config.
+
 All samples have the dtypes and shapes of ``example_inputs()``, with ``dynamic_shapes`` the ranks.
 """
 
@@ -113,9 +117,9 @@ class ModelModule:
         loader = SourceLoader(f"models.{path.stem}", str(path.absolute()))
         spec = spec_from_file_location(loader.name, path, loader=loader)
         module = module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses and torch.export look classes up by name
         imports = follow(path, root) if imports is None else imports
         make_importable(imports.beside, model_paths(path, root))
+        sys.modules[spec.name] = module  # dataclasses and torch.export look classes up by name
         known = set(sys.modules)
         loaded = cls(path, module, weights, DataFiles(data), dict(options), root, imports, known)
         with model_errors(path, "import"):

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from pte_foundry.files import sha256
+
 # What imports by a name that only running the code tells, or from a place that only that tells.
 _BY_NAME = frozenset(
     {
@@ -98,23 +100,23 @@ def _state(file: Path) -> tuple[int, ...]:
 
 @cache
 def _fingerprint(file: Path, state: tuple[int, ...]) -> str:
-    content = file.read_bytes()
     if file.suffix == ".py":
         with suppress(SyntaxError, ValueError):  # the step that runs it tells
-            tree = ast.parse(content, filename=str(file))
-            drop_docstrings(tree)
-            content = ast.dump(tree).encode("utf-8", "surrogatepass")
-    return hashlib.sha256(content).hexdigest()
+            tree = ast.parse(file.read_bytes(), filename=str(file))
+            _drop_docstrings(tree)
+            meaning = ast.dump(tree).encode("utf-8", "surrogatepass")
+            return hashlib.sha256(meaning).hexdigest()
+    return sha256(file)
 
 
-def drop_docstrings(block: ast.AST) -> None:
+def _drop_docstrings(block: ast.AST) -> None:
     """Empties the docstrings of statements; expressions, most of a tree, cannot hold any."""
     match getattr(block, "body", None):
         case [ast.Expr(value=ast.Constant(value=str()) as docstring), *_]:
             docstring.value = ""
     for name in ("body", "orelse", "finalbody", "handlers", "cases"):
         for statement in getattr(block, name, ()):
-            drop_docstrings(statement)
+            _drop_docstrings(statement)
 
 
 @cache

@@ -49,7 +49,7 @@ class _Finder:
             others = (finder for finder in sys.meta_path if finder is not self)
             found = (finder.find_spec(name, path, target) for finder in others)
             spec = next((spec for spec in found if spec is not None), None)
-        if spec and type(spec.loader) is SourceFileLoader and _is_of_a_user(spec.origin):
+        if spec and type(spec.loader) is SourceFileLoader and is_of_a_user(spec.origin):
             spec.loader = SourceLoader(name, spec.origin)
         return spec
 
@@ -57,7 +57,10 @@ class _Finder:
 _FINDER = _Finder()
 
 
-def _is_of_a_user(file: str) -> bool:
+def is_of_a_user(file: str) -> bool:
+    """Returns whether a source is neither of Python, nor of a package, nor of this library."""
+    if file.startswith("<"):  # <string>, <frozen importlib._bootstrap>
+        return False
     installed = (sys.prefix, sys.base_prefix, str(LIBRARY), *filter(is_site, sys.path))
     return not any(file.startswith(f"{folder}/") for folder in installed)
 
@@ -94,7 +97,7 @@ def check_loaded(checked: set[str], covered: Iterable[Path], folders: Sequence[s
     loaded = sys.modules.keys() - checked
     for name in sorted(loaded):
         file = getattr(sys.modules[name], "__file__", None)
-        if not isinstance(file, str) or os.path.abspath(file) in known or not _is_of_a_user(file):
+        if not isinstance(file, str) or os.path.abspath(file) in known or not is_of_a_user(file):
             continue
         if any(os.path.abspath(file).startswith(f"{place}/") for place in places):
             raise ModelError(

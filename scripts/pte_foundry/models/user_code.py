@@ -11,6 +11,7 @@ from typing import Any
 
 from pte_foundry.errors import ModelError
 from pte_foundry.lock import LIBRARY
+from pte_foundry.models.source_loader import is_of_a_user
 
 _INSTALLED = "site-packages/"
 _STANDARD = Path(sysconfig.get_path("stdlib"))
@@ -53,8 +54,8 @@ def model_errors(path: Path, function: str) -> Iterator[None]:
 def place_of(path: Path, error: BaseException) -> tuple[str, str]:
     """Returns where the code of a model raised an error: ``model.py:17``, and that line's text.
 
-    Without a frame in the module's file the place is the file alone. If a package that the module
-    calls raised the error, its line follows in parentheses: ``model.py:17 (in timm/layers.py:4)``.
+    Without a frame in the module's file the place is the file alone. If a helper or a package that
+    the module calls raised the error, its line follows: ``model.py:17 (in timm/layers.py:4)``.
 
     Args:
         path: the module's file.
@@ -68,7 +69,8 @@ def place_of(path: Path, error: BaseException) -> tuple[str, str]:
     called = [
         frame
         for frame in frames
-        if _installed(frame.filename) and not _is_of_a_framework(frame.filename)
+        if (_installed(frame.filename) and not _is_of_a_framework(frame.filename))
+        or (is_of_a_user(frame.filename) and frame not in own)
     ]
     if called and (not own or frames.index(called[-1]) > frames.index(own[-1])):
         inner = called[-1]

@@ -5,6 +5,7 @@ a model imports comes from :mod:`pte_foundry.models.imports`. A fingerprint cove
 without docstrings, so comments and formatting do not count.
 """
 
+import platform
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -62,7 +63,7 @@ def _file(module: str) -> Path:
 
 
 def contents(sources: Iterable[Path], lock: Path) -> dict[str, str]:
-    """Returns what a stage's code consists of: fingerprints of files, and locked versions.
+    """Returns what a stage's code consists of: fingerprints of files, and versions.
 
     Args:
         sources: files of the library.
@@ -71,6 +72,7 @@ def contents(sources: Iterable[Path], lock: Path) -> dict[str, str]:
     """
     found = {f"{name} in the lock": version for name, version in locked_versions(lock).items()}
     found |= {f"{name} in the environment": there for name, there in differences(lock).items()}
+    found["Python"] = platform.python_version()
     for source in sources:
         name = source.relative_to(ROOT).as_posix() if source.is_relative_to(ROOT) else source.name
         found[name] = fingerprint(source)

@@ -311,16 +311,30 @@ def forgotten(monkeypatch):
 
 def test_modules_beside_the_model_and_in_the_project_are_importable(tmp_path, forgotten):
     write(tmp_path, TREE)
-    write(tmp_path, {"project/models/net.py": f"import layers, shared.deep.net\n{FUNCTIONS}"})
+    write(
+        tmp_path,
+        {"project/models/net.py": f"import layers, shared.deep.net, models.norms\n{FUNCTIONS}"},
+    )
     root, paths = tmp_path / "project", [*sys.path]
     module = ModelModule.load(root / "models/net.py", None, {}, {}, root).module
     assert isinstance(module.layers.norms, ModuleType)
     assert module.shared.deep.net.__file__ == str(root / "shared/deep/net.py")
     assert not list(root.rglob("__pycache__"))
     assert sys.path == paths
+    assert sys.modules["models.net"] is module  # by which torch finds its classes
     # Another model, in the same process, has a module of that name too.
     write(tmp_path, {"b/net.py": f"import layers\n{FUNCTIONS}", "b/layers.py": "HERE = 1"})
     assert ModelModule.load(tmp_path / "b/net.py", None, {}, {}).module.layers.HERE == 1
+
+
+def test_an_error_in_a_helper_is_told_with_both_places(tmp_path, forgotten, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = f"import layers\n{FUNCTIONS}def dynamic_shapes():\n    return layers.shapes()\n"
+    write(tmp_path, {"net.py": text, "layers.py": "def shapes():\n    return 1 / 0\n"})
+    model = ModelModule.load(Path("net.py"), None, {}, {})
+    said = r"^net\.py:7 \(in layers\.py:2\): dynamic_shapes\(\) raised ZeroDivisionError"
+    with pytest.raises(ModelError, match=said):
+        model.dynamic_shapes()
 
 
 def test_libraries_do_not_find_what_is_beside_the_model(tmp_path, forgotten):
