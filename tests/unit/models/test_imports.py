@@ -12,7 +12,7 @@ from pte_foundry import installed
 from pte_foundry.errors import ModelError
 from pte_foundry.files import read_json
 from pte_foundry.job.arguments import check_imports
-from pte_foundry.models import imports
+from pte_foundry.models import imports, source_loader
 from pte_foundry.models.imports import follow, path_from, project_of
 from pte_foundry.models.module import ModelModule
 from pte_foundry.steps import model as describe
@@ -303,6 +303,7 @@ def test_the_description_of_a_model_is_that_of_the_code_that_was_planned(tmp_pat
 def forgotten(monkeypatch):
     """Forgets what a test imports, and where from."""
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    monkeypatch.setattr(source_loader._FINDER, "folders", {})
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
