@@ -48,7 +48,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
@@ -56,7 +55,6 @@ from pte_foundry.models.imports import Imports, follow, model_paths
 from pte_foundry.models.source_loader import SourceLoader, check_loaded, make_importable
 from pte_foundry.models.tensors import Sample, as_sample, default_output_names
 from pte_foundry.models.user_code import model_errors
-from pte_foundry.models.weight_readers import obstacles
 from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
 from pte_foundry.upstream.torchvision_operators import declare_missing_operators
 
@@ -279,41 +277,3 @@ class ModelModule:
             check.check_metrics(metrics, finite)
         values = {name: float(value) for name, value in metrics.items()}
         return {name: v if math.isfinite(v) else None for name, v in values.items()}
-
-
-def modules_table(model: nn.Module, program: ExportedProgram | None = None) -> list[dict[str, Any]]:
-    """Returns the modules of a model as rows, to check a recipe's names and types against.
-
-    Keys of a row: ``name`` (fully qualified), ``type`` (dotted), ``types`` (every public dotted
-    name of the class and of its bases below ``torch.nn.Module``, such as ``torch.nn.Linear`` and
-    ``torch.nn.modules.linear.Linear``), ``weight`` (shape, or None), ``obstacle`` (why the weight
-    cannot be replaced by a quantized one, or None; with ``program``, the model's exported program,
-    also if it is because of how the weight is read).
-    """
-    table = []
-    reasons = obstacles(model, program)
-    for name, part in model.named_modules():
-        classes = type(part).__mro__[: type(part).__mro__.index(nn.Module)]
-        weight = getattr(part, "weight", None)
-        table.append(
-            {
-                "name": name,
-                "type": _dotted(type(part)),
-                "types": [public for each in classes for public in _public_names(each)],
-                "weight": list(weight.shape) if isinstance(weight, Tensor) else None,
-                "obstacle": reasons.get(name),
-            }
-        )
-    return table
-
-
-def _dotted(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _public_names(kind: type) -> list[str]:
-    """Dotted names of a class: in the packages that re-export it, then in its own module."""
-    parts = kind.__module__.split(".")
-    packages = [".".join(parts[:depth]) for depth in range(1, len(parts))]
-    exporting = [p for p in packages if getattr(sys.modules.get(p), kind.__name__, None) is kind]
-    return [*(f"{package}.{kind.__name__}" for package in exporting), _dotted(kind)]

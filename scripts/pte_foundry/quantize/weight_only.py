@@ -36,7 +36,7 @@ from torchao.quantization.quant_primitives import MappingType
 from torchao.quantization.quantize_.workflows import IntxChooseQParamsAlgorithm, IntxPackingFormat
 
 from pte_foundry.errors import ConfigError, ModelError
-from pte_foundry.models.module import modules_table
+from pte_foundry.models.structure import modules_table
 from pte_foundry.quantize.codebook import carrier, solver
 from pte_foundry.quantize.selection import assigned, left_out, weight_problems, why_nothing
 

@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.models import programs
         from pte_foundry.models.export import export
         from pte_foundry.models.inputs import inputs_table
-        from pte_foundry.models.module import modules_table
+        from pte_foundry.models.structure import modules_table
 
         model = model_of(arguments)
         module = model.build()

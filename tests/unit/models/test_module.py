@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from pte_foundry.errors import ModelError
-from pte_foundry.models.module import ModelModule, modules_table
+from pte_foundry.models.module import ModelModule
+from pte_foundry.models.structure import modules_table
 from torch import nn
 
 GOOD = """

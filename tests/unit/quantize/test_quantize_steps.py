@@ -9,7 +9,7 @@ import torch
 from pte_foundry.errors import ConfigError, ModelError
 from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
-from pte_foundry.models.module import modules_table
+from pte_foundry.models.structure import modules_table
 from pte_foundry.pte.execute import Pte
 from pte_foundry.quantize.coverage import coverage
 from pte_foundry.quantize.weight_only import quantize

@@ -12,7 +12,8 @@ import pytest
 from pte_foundry.bench import matrix
 from pte_foundry.canonical_json import canonical, decoded, encoded
 from pte_foundry.config.config import Config, load
-from pte_foundry.models.module import ModelModule, modules_table
+from pte_foundry.models.module import ModelModule
+from pte_foundry.models.structure import modules_table
 from pte_foundry.workflow import jobs, slices
 from pte_foundry.workflow.jobs import Jobs
 from safetensors.torch import save_file

@@ -1,0 +1,47 @@
+"""The table of a model's modules, which configs name."""
+
+import sys
+from typing import Any
+
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from pte_foundry.models.weight_readers import obstacles
+
+
+def modules_table(model: nn.Module, program: ExportedProgram | None = None) -> list[dict[str, Any]]:
+    """Returns the modules of a model as rows, to check a recipe's names and types against.
+
+    Keys of a row: ``name`` (fully qualified), ``type`` (dotted), ``types`` (every public dotted
+    name of the class and of its bases below ``torch.nn.Module``, such as ``torch.nn.Linear`` and
+    ``torch.nn.modules.linear.Linear``), ``weight`` (shape, or None), ``obstacle`` (why the weight
+    cannot be replaced by a quantized one, or None; with ``program``, the model's exported program,
+    also if it is because of how the weight is read).
+    """
+    table = []
+    reasons = obstacles(model, program)
+    for name, part in model.named_modules():
+        classes = type(part).__mro__[: type(part).__mro__.index(nn.Module)]
+        weight = getattr(part, "weight", None)
+        table.append(
+            {
+                "name": name,
+                "type": _dotted(type(part)),
+                "types": [public for each in classes for public in _public_names(each)],
+                "weight": list(weight.shape) if isinstance(weight, Tensor) else None,
+                "obstacle": reasons.get(name),
+            }
+        )
+    return table
+
+
+def _dotted(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _public_names(kind: type) -> list[str]:
+    """Dotted names of a class: in the packages that re-export it, then in its own module."""
+    parts = kind.__module__.split(".")
+    packages = [".".join(parts[:depth]) for depth in range(1, len(parts))]
+    exporting = [p for p in packages if getattr(sys.modules.get(p), kind.__name__, None) is kind]
+    return [*(f"{package}.{kind.__name__}" for package in exporting), _dotted(kind)]
