@@ -1,7 +1,8 @@
 """Lowers small networks by upstream alone and with our repairs, and runs both."""
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,10 @@ from torch.export import ExportedProgram
 from tests.unit.lowering.test_lowering import TARGET
 
 Inputs = tuple[torch.Tensor, ...]
+
+
+Case = tuple[Callable[..., Any], Inputs]
+"""A function and the inputs of a call."""
 
 
 class Network(torch.nn.Module):
@@ -73,11 +78,38 @@ def decibels(
     pte = Pte.load(written)
     worst = math.inf
     for sample in (inputs, *others):
-        expected = function(*sample)
-        expected = expected if isinstance(expected, tuple) else (expected,)
+        expected = _tuple(function(*sample))
         for wanted, got in zip(expected, pte.run(sample), strict=True):
             worst = min(worst, sqnr(wanted, got))
     return worst
+
+
+def together(cases: Mapping[str, Case], target: dict) -> dict[str, float]:
+    """The SQNR of the worst output of each case, as :func:`decibels`, of one program for all.
+
+    Lowering a program of fifty calls takes a tenth of the time of fifty programs.
+    """
+    counts = [len(inputs) for _, inputs in cases.values()]
+    stops = list(itertools.accumulate(counts))
+
+    def network(*flat: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+        parts = [flat[stop - count : stop] for count, stop in zip(counts, stops, strict=True)]
+        calls = zip(cases.values(), parts, strict=True)
+        return [_tuple(function(*part)) for (function, _), part in calls]
+
+    # Clones, because a program may be exported with one input for two equal objects.
+    inputs = tuple(x.clone() for _, given in cases.values() for x in given)
+    written = ours(exported(network, inputs), target)
+    assert describe(written).delegated_fraction == 1.0
+    results = iter(Pte.load(written).run(inputs))
+    return {
+        name: min(sqnr(wanted, next(results)) for wanted in wanted_of_case)
+        for name, wanted_of_case in zip(cases, network(*inputs), strict=True)
+    }
+
+
+def _tuple(outputs: Any) -> tuple[torch.Tensor, ...]:
+    return (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs)
 
 
 def sqnr(wanted: torch.Tensor, got: torch.Tensor) -> float:
