@@ -20,8 +20,9 @@ unexport PYTHONPATH PYTHONHOME
 environment:
 	@python=$$(bash envs/python.sh) && exec "$$python" -BEsS envs/create.py
 
+# FORCE=1 after a build that was killed on another host: its lock counts until a person says so.
 build: environment
-	@pte-foundry resume
+	@pte-foundry resume $(if $(FORCE),--force)
 	@pte-foundry check --structure config/config.yaml || { [[ $$? == 3 ]] && \
 	  { snakemake --logger foundry --logger-foundry-progress-only --cores $(CORES) structure \
 	    2> /dev/null || true; }; } # the next one tells what is wrong

@@ -40,6 +40,7 @@ from pte_foundry.workflow.code import entry
 from pte_foundry.workflow.failures import FailedRun
 from pte_foundry.workflow.jobs import Jobs
 from pte_foundry.workflow.requested import FLOAT, check_requested
+from pte_foundry.workflow.resume import begin
 from pte_foundry.workflow.stages import FEEDING_BYTES, STAGES
 
 # Jobs must find it too. The image of envs/Dockerfile has the packages, but not the library.
@@ -290,6 +291,15 @@ def check_targets(targets):
         raise WorkflowError(str(error)) from None
 
 
+def begin_build():
+    """Refuses a second build in this folder, and cleans up after one that was killed."""
+    try:
+        begin(Path.cwd())
+    except (FoundryError, OSError) as error:
+        raise WorkflowError(str(error)) from None
+
+
 check_structure()
-if Path(workflow.basedir) == SCRIPTS.parent:  # in a module, the targets are those of another
-    before_planning(workflow, check_targets)
+# In a module, the targets are those of another.
+own = Path(workflow.basedir) == SCRIPTS.parent
+before_planning(workflow, check_targets if own else None, begin_build)

@@ -25,7 +25,8 @@ def main(argv: list[str] | None = None) -> int:
         plans = [read_json(path) for path in arguments.plans]
         models = {path.stem: read_json(path) for path in arguments.models}
         code = arguments.slice["code"]
-        write_json(arguments.output, manifest(plans, models, code, arguments.lock))
+        made = manifest(plans, models, code, arguments.lock)
+        write_json(arguments.output, made, durable=True)
 
     return command.run(arguments, step)
 
