@@ -28,7 +28,11 @@ from pte_foundry.config.config import Config
 from pte_foundry.errors import FoundryError
 from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.lock import lock_file
-from pte_foundry.upstream.snakemake_execution import jobs_share_environment, schedules_local_jobs
+from pte_foundry.upstream.snakemake_execution import (
+    given_configuration,
+    jobs_share_environment,
+    schedules_local_jobs,
+)
 from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed_jobs
 from pte_foundry.upstream.snakemake_messages import describe_changes, shorten_messages
 from pte_foundry.upstream.snakemake_outcome import forget, outcome
@@ -36,6 +40,7 @@ from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
 from pte_foundry.upstream.snakemake_targets import before_planning
 from pte_foundry.upstream.versions import assert_pinned
 from pte_foundry.workflow import changes
+from pte_foundry.workflow.build_options import keep_options
 from pte_foundry.workflow.code import entry
 from pte_foundry.workflow.failures import FailedRun
 from pte_foundry.workflow.jobs import Jobs
@@ -80,6 +85,8 @@ wildcard_constraints:
 def start_build(workflow):
     """Runs once before the first job."""
     changes.keep(JOBS.code_contents)
+    if given := given_configuration(workflow):
+        keep_options(Path.cwd(), *given)
     if schedules_local_jobs(workflow):
         remove_rate_limiter(workflow)
         if jobs_share_environment(workflow):

@@ -34,6 +34,11 @@ def _place() -> str:
     return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:8]
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is one that :func:`replacing` writes, and not a result."""
+    return _NAME.fullmatch(name) is not None
+
+
 def is_abandoned(path: Path) -> bool:
     """Whether a file is what a killed process has left of a :func:`replacing`.
 
@@ -133,8 +138,21 @@ def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = False) -
     # Through JSON first, which turns keys into strings: the checksum must be that of what is read.
     plain = json.loads(json.dumps(value, allow_nan=False))
     with replacing(path, durable=durable) as temporary:
-        text = json.dumps(plain | {"checksum": digest(plain)}, indent=1, sort_keys=True)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(_rendered(plain), encoding="utf-8")
+
+
+def _rendered(plain: Mapping[str, Any]) -> str:
+    return json.dumps({**plain, "checksum": digest(plain)}, indent=1, sort_keys=True) + "\n"
+
+
+def check_json(path: Path) -> None:
+    """Checks that a file is exactly what :func:`write_json` wrote: the value, and every byte.
+
+    Raises:
+        DamagedError: it is not.
+    """
+    if _rendered(read_json(path)).encode() != path.read_bytes():
+        raise DamagedError(path, "its value is right, but not its bytes")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ executorch_source_partitions (executorch 1.5.1, torch 2.13.0)
 executorch_to_edge (executorch 1.5.1)
     Skips a decomposition that would change nothing. A quarter of an edge program's time.
 snakemake_execution (snakemake 9.27.1)
-    Where the jobs of a run are executed.
+    Where the jobs of a run are executed, and with which configuration.
 snakemake_failed_records (snakemake 9.27.1)
     Keeps a failed job from passing for a success. Artifacts of an old config pass otherwise.
 snakemake_locks (snakemake 9.27.1)
