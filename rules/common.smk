@@ -23,7 +23,6 @@ elif not found:
         "fetched without it. Install it from the same repository and version, with pip."
     )
 
-from pte_foundry.canonical_json import encoded
 from pte_foundry.config.config import Config
 from pte_foundry.errors import FoundryError
 from pte_foundry.job.fork_server import start as fork_server
@@ -44,12 +43,20 @@ from pte_foundry.workflow.build_options import keep_options
 from pte_foundry.workflow.code import entry
 from pte_foundry.workflow.failures import FailedRun
 from pte_foundry.workflow.jobs import Jobs
+from pte_foundry.workflow.paths import PathError, check_folder, literal
 from pte_foundry.workflow.requested import FLOAT, check_requested
 from pte_foundry.workflow.resume import begin
+from pte_foundry.workflow.slice_argument import encoded
 from pte_foundry.workflow.stages import FEEDING_BYTES, STAGES
 
 # Jobs must find it too. The image of envs/Dockerfile has the packages, but not the library.
-if SCRIPTS.is_dir() and (of_another or not jobs_share_environment(workflow)):
+by_path = SCRIPTS.is_dir() and (of_another or not jobs_share_environment(workflow))
+try:
+    check_folder(Path.cwd())
+    check_folder(SCRIPTS.resolve(), in_list=by_path)
+except PathError as error:
+    raise WorkflowError(str(error)) from None
+if by_path:
     others = filter(None, [os.environ.get("PYTHONPATH")])
     os.environ.update(PYTHONPATH=os.pathsep.join([str(SCRIPTS), *others]))
 
@@ -122,7 +129,15 @@ def divergences():
 @cache
 def relative(path):
     """The path from here: a project that moves with its results is not rebuilt."""
-    return os.path.relpath(path)
+    return named(os.path.relpath(path))
+
+
+def named(path):
+    """A path that rules can name."""
+    try:
+        return literal(path)
+    except PathError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def code_files(stage):
@@ -156,7 +171,7 @@ def slice_of(stage, *names):
 
 
 def fetched(model, name, source):
-    return f"results/fetch/{model}/{name}/{source.filename}"
+    return named(f"results/fetch/{model}/{name}/{source.filename}")
 
 
 def weights_of(model):
