@@ -1,5 +1,6 @@
 # make         builds the default configuration and ends with a table of builds
 # make test    runs the whole test suite
+# make verify  checks all results against their checksums
 # make bench   measures ours against upstream, side by side
 # make operators  sweeps every torch operator that Core ML has, and writes the table of outcomes
 # make lock    resolves envs/*.in into envs/*.lock
@@ -7,7 +8,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build test bench operators lock environment clean
+.PHONY: build test verify bench operators lock environment clean
 
 CORES ?= all
 
@@ -20,8 +21,9 @@ unexport PYTHONPATH PYTHONHOME
 environment:
 	@python=$$(bash envs/python.sh) && exec "$$python" -BEsS envs/create.py
 
+# FORCE=1 after a build that was killed on another host: its lock counts until a person says so.
 build: environment
-	@pte-foundry resume
+	@pte-foundry resume $(if $(FORCE),--force)
 	@pte-foundry check --structure config/config.yaml || { [[ $$? == 3 ]] && \
 	  { snakemake --logger foundry --logger-foundry-progress-only --cores $(CORES) structure \
 	    2> /dev/null || true; }; } # the next one tells what is wrong
@@ -34,6 +36,9 @@ test: environment
 	@snakefmt --check Snakefile rules
 	@snakemake --lint
 	@python -m pytest -n 2
+
+verify: environment
+	@pte-foundry verify
 
 bench: environment
 	@python -P -m pte_foundry.bench --output results/bench

@@ -38,6 +38,7 @@ include: "rules/convert.smk"
 include: "rules/lower.smk"
 include: "rules/validate.smk"
 include: "rules/report.smk"
+include: "rules/run.smk"
 
 
 rule all:

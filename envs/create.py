@@ -181,7 +181,9 @@ def is_mapped(folder: Path) -> bool:
 
 def point_link_at(environment: Path) -> None:
     """Swaps the link `.venv` in one step."""
-    if LINK.is_dir() and not LINK.is_symlink():  # of an older version of this project
+    if LINK.is_dir() and not LINK.is_symlink():
+        if not (LINK / ".ready").exists():  # as in those of older versions of this project
+            raise InstallError(f"{LINK} is not an environment of this project; move it away")
         if is_mapped(LINK):
             raise InstallError("a process runs from the old .venv; run make again after it ends")
         LINK.rename(temporary_folder() / "previous")
@@ -218,8 +220,18 @@ def is_current(lock: Lock) -> bool:
     return lock.ready and LINK.is_symlink() and os.readlink(LINK) == target
 
 
+def check_folder(root: Path) -> None:
+    """Refuses a path that would work for the installation and not for what runs afterwards."""
+    if os.pathsep in str(root) or not str(root).isprintable():
+        raise InstallError(
+            f"the path of this folder, {str(root)!r}, has a {os.pathsep!r}, which separates the "
+            "folders in PATH, or a control character; rename the folder"
+        )
+
+
 def main() -> None:
     """Makes `.venv` a link to an environment with the packages of the current lock."""
+    check_folder(ROOT)
     lock = choose()
     current = is_current(lock)
     if current and not superfluous(lock.environment):

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 
@@ -23,28 +24,47 @@ elif not found:
         "fetched without it. Install it from the same repository and version, with pip."
     )
 
-from pte_foundry.canonical_json import encoded
 from pte_foundry.config.config import Config
 from pte_foundry.errors import FoundryError
 from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.lock import lock_file
 from pte_foundry.models.imports import path_from
-from pte_foundry.upstream.snakemake_execution import jobs_share_environment, schedules_local_jobs
+from pte_foundry.upstream.snakemake_execution import (
+    given_configuration,
+    jobs_share_environment,
+    schedules_local_jobs,
+)
 from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed_jobs
 from pte_foundry.upstream.snakemake_messages import describe_changes, shorten_messages
 from pte_foundry.upstream.snakemake_outcome import forget, outcome
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
-from pte_foundry.upstream.snakemake_targets import before_planning
 from pte_foundry.upstream.versions import assert_pinned
 from pte_foundry.workflow import changes
+from pte_foundry.workflow.build_options import keep_options
 from pte_foundry.workflow.code import entry
 from pte_foundry.workflow.failures import FailedRun
 from pte_foundry.workflow.jobs import Jobs
-from pte_foundry.workflow.requested import FLOAT, check_requested
+from pte_foundry.workflow.paths import check_folder, literal
+from pte_foundry.workflow.requested import FLOAT
+from pte_foundry.workflow.slice_argument import encoded
 from pte_foundry.workflow.stages import FEEDING_BYTES, STAGES
 
+
+@contextmanager
+def refusals():
+    """Tells an error of the user, or of the disk, by its message."""
+    try:
+        yield
+    except (FoundryError, OSError) as error:
+        raise WorkflowError(str(error)) from None
+
+
 # Jobs must find it too. The image of envs/Dockerfile has the packages, but not the library.
-if SCRIPTS.is_dir() and (of_another or not jobs_share_environment(workflow)):
+by_path = SCRIPTS.is_dir() and (of_another or not jobs_share_environment(workflow))
+with refusals():
+    check_folder(Path.cwd())
+    check_folder(SCRIPTS.resolve(), in_list=by_path)
+if by_path:
     others = filter(None, [os.environ.get("PYTHONPATH")])
     os.environ.update(PYTHONPATH=os.pathsep.join([str(SCRIPTS), *others]))
 
@@ -52,11 +72,9 @@ ROOT = Path(workflow.basedir).resolve()  # what paths in the config are relative
 LOCK = lock_file()
 BEGAN = time.time()
 
-try:
+with refusals():
     assert_pinned()
     CONFIG = Config.parse(config, [Path(file).absolute() for file in workflow.configfiles], ROOT)
-except FoundryError as error:
-    raise WorkflowError(str(error)) from None
 
 keep_records_of_failed_jobs()
 MESSAGES = shorten_messages(workflow)
@@ -80,6 +98,8 @@ wildcard_constraints:
 def start_build(workflow):
     """Runs once before the first job."""
     changes.keep(JOBS.code_contents)
+    if given := given_configuration(workflow):
+        keep_options(Path.cwd(), *given)
     if schedules_local_jobs(workflow):
         remove_rate_limiter(workflow)
         if jobs_share_environment(workflow):
@@ -115,7 +135,13 @@ def divergences():
 @cache
 def relative(path):
     """The path from here: a project that moves with its results is not rebuilt."""
-    return os.path.relpath(path)
+    return named(os.path.relpath(path))
+
+
+def named(path):
+    """A path that rules can name."""
+    with refusals():
+        return literal(path)
 
 
 def code_files(stage):
@@ -149,7 +175,7 @@ def slice_of(stage, *names):
 
 
 def fetched(model, name, source):
-    return f"results/fetch/{model}/{name}/{source.filename}"
+    return named(f"results/fetch/{model}/{name}/{source.filename}")
 
 
 def weights_of(model):
@@ -292,26 +318,3 @@ def manifest_slice():
 
 def structure_digest(wildcards):
     return JOBS.structure_digest(wildcards.model)
-
-
-def check_structure():
-    """Refuses recipes that do not fit their models, as far as the models' modules are known."""
-    try:
-        CONFIG.check_structure(JOBS.known_modules(Path("results")))
-        CONFIG.check_inputs(JOBS.known_inputs(Path("results")))
-    except FoundryError as error:
-        raise WorkflowError(str(error)) from None
-
-
-def check_targets(targets):
-    """Refuses files of ours that are asked for by path and that the config cannot give."""
-    products = {stage: list(map(str, getattr(rules, stage).output)) for stage in STAGES}
-    try:
-        check_requested(JOBS, targets, products)
-    except FoundryError as error:
-        raise WorkflowError(str(error)) from None
-
-
-check_structure()
-if Path(workflow.basedir) == SCRIPTS.parent:  # in a module, the targets are those of another
-    before_planning(workflow, check_targets)

@@ -26,6 +26,7 @@ class DamagedError(FoundryError):
     """
 
     def __init__(self, path: object, why: object) -> None:
+        self.path, self.why = str(path), str(why)
         super().__init__(f"{path} is damaged: {why}. Delete it and rerun; it will be rebuilt.")
 
 

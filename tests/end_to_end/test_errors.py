@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+from pte_foundry.workflow.build_lock import BuildLock
 
 from tests.project import Project
 
@@ -76,6 +77,29 @@ def test_a_combination_asked_for_by_path_is_refused_before_any_work(fresh):
     for part in ("int8_static/ios16.pte", "needs iOS17", "no model a", "no target x", "2 files"):
         assert part in message, message
     assert "MissingRuleException" not in message
+
+
+def test_a_second_build_in_a_folder_is_refused_before_any_work(fresh):
+    """This process builds there, as far as Snakemake can tell; a dry run disturbs nobody."""
+    lock = BuildLock(fresh.folder)
+    lock.acquire()
+    try:
+        assert f"is working in this folder (process {os.getpid()} of " in refused(fresh)
+        assert fresh.snakemake("--dry-run").returncode == 0
+    finally:
+        lock.release()
+
+
+def test_a_folder_with_any_characters_works_or_is_refused_in_a_sentence(tmp_path):
+    """No shell and no Snakemake takes a part of the path for a command or a wildcard."""
+    target = "results/fetch/digits_cnn/digits/digits.csv.gz"
+    strange = Project(tmp_path / 'it\'s "$(touch pwned)"; touch pwned #%*\\&\n{x}')
+    strange.build(target)
+    assert (strange.folder / target).exists()
+    assert not list(tmp_path.rglob("pwned"))
+    done = strange.snakemake("--directory", str(tmp_path / "out"), "--", target)
+    assert done.returncode != 0
+    assert "has braces, which Snakemake takes for wildcards" in " ".join(done.stderr.split())
 
 
 def test_a_dry_run_names_what_has_changed(project):

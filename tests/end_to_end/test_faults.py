@@ -4,6 +4,8 @@ Every test ends with `make` as a user would type it again, and compares bytes wi
 build.
 """
 
+import os
+import shlex
 import subprocess
 import sys
 import time
@@ -172,6 +174,28 @@ def test_a_damaged_file_is_never_used(finished, wanted, damage, pattern):
     # What nothing asks for again stays away.
     assert not path.exists() or path.read_bytes() == whole
     assert (finished.folder / ARTIFACT).read_bytes() == wanted
+
+
+def test_bit_rot_is_found_and_the_command_that_is_named_repairs_it(finished, wanted):
+    """Snakemake does not see it: the date is the same. Nothing else is made again."""
+    path = finished.folder / ARTIFACT
+    status = path.stat()
+    path.write_bytes(bytes([wanted[0] ^ 1]) + wanted[1:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert finished.jobs() == set()
+    verify = [sys.executable, "-m", "pte_foundry", "verify"]
+    found = subprocess.run(
+        verify, cwd=finished.folder, env=finished.environment(), capture_output=True, text=True
+    )
+    assert found.returncode == 1, found.stderr
+    assert f"damaged: {ARTIFACT}: checksum mismatch" in found.stdout
+    command, *arguments = shlex.split(found.stdout.splitlines()[-1])
+    assert command == "snakemake"
+    done = finished.snakemake(*arguments)
+    assert "1/1 " in done.stderr, done.stderr
+    done = finished.snakemake(*arguments)
+    assert "1/1 " in done.stderr, done.stderr
+    assert path.read_bytes() == wanted
 
 
 @contextmanager

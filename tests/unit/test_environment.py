@@ -303,8 +303,25 @@ def test_an_environment_without_its_python_is_made_again(made):
 
 def test_a_folder_of_an_older_version_is_replaced(fresh):
     (fresh.venv / "bin").mkdir(parents=True)
+    (fresh.venv / ".ready").touch()
     fresh.make()
     assert_works(fresh)
+
+
+def test_a_folder_that_somebody_else_made_is_left_alone(fresh):
+    (fresh.venv / "precious").mkdir(parents=True)
+    assert ".venv is not an environment of this project; move it away" in fresh.make(fails=True)
+    assert (fresh.venv / "precious").exists()
+
+
+@pytest.mark.parametrize("name", ["a:b", "a\nb"])
+def test_a_folder_that_cannot_be_in_a_path_is_refused_before_the_installation(
+    fresh, tmp_path, name
+):
+    moved = Clone(tmp_path / name, fresh.packages)
+    fresh.folder.rename(moved.folder)
+    assert f"the path of this folder, {str(moved.folder)!r}, has a ':'" in moved.make(fails=True)
+    assert not (moved.folder / ".venvs").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is one build of torch")

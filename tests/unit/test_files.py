@@ -1,6 +1,9 @@
 """Tests atomic writes and checksums of results."""
 
+import errno
 import math
+import os
+from pathlib import Path
 
 import pytest
 from pte_foundry import files
@@ -30,6 +33,51 @@ def test_replacing_makes_folders_and_a_file_that_others_can_read(tmp_path):
     assert path.stat().st_mode & 0o044
 
 
+def test_a_durable_file_is_synced_before_its_name_and_then_all_new_folders(tmp_path, monkeypatch):
+    """Another order could leave the name of an empty file after a power failure."""
+    done, real = [], os.fsync
+
+    def fsync(handle):
+        target = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        done.append(target.read_text() if target.is_file() else target.relative_to(tmp_path))
+        real(handle)
+
+    def rename(source, target):
+        done.append("renamed")
+        os.rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", rename)
+    files.write_bytes(tmp_path / "a" / "b" / "c.pte", b"new", durable=True)
+    assert done == ["new", "renamed", Path("a/b"), Path("a"), Path()]
+    done.clear()
+    files.write_bytes(tmp_path / "a" / "b" / "c.pte", b"new")
+    assert done == ["renamed"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_file_system_that_cannot_sync_is_used_and_a_failing_disk_is_not(
+    tmp_path, monkeypatch, number
+):
+    def fsync(_):
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = tmp_path / "a.json"
+    if number == errno.EIO:
+        with pytest.raises(OSError, match="no"):
+            files.write_json(path, {}, durable=True)
+    else:
+        files.write_json(path, {}, durable=True)
+    assert path.exists() == (number == errno.EINVAL)
+
+
+def test_a_name_of_any_length_is_written(tmp_path):
+    path = tmp_path / ("x" * 255)
+    files.write_bytes(path, b"")
+    assert path.exists()
+
+
 def test_json_is_the_same_whatever_the_order_of_keys(tmp_path):
     files.write_json(tmp_path / "a.json", {"b": 1, "a": [1.5, None]})
     files.write_json(tmp_path / "b.json", {"a": [1.5, None], "b": 1})
@@ -57,6 +105,24 @@ def test_a_file_with_another_digest_is_damaged(tmp_path):
     path.write_bytes(b"weighty")
     with pytest.raises(DamagedError, match=r"w\.bin is damaged"):
         files.check(path, "0" * 64)
+
+
+@pytest.mark.parametrize("noted", ["", "0" * 64 + "  other.pte\n", "zz  a.pte\n", "\udc80"])
+def test_a_digest_that_was_damaged_is_named_itself(tmp_path, noted):
+    path, note = tmp_path / "a.pte", tmp_path / "a.pte.sha256"
+    files.write_digest(note, path, files.write_bytes(path, b"program"))
+    files.check_noted(path, note)
+    note.write_bytes(noted.encode(errors="surrogateescape"))
+    with pytest.raises(DamagedError, match=r"a\.pte\.sha256 is damaged"):
+        files.check_noted(path, note)
+
+
+@pytest.mark.parametrize("read", [files.read_json, lambda path: files.check(path, "0" * 64)])
+def test_a_folder_in_the_place_of_a_file_is_damage(tmp_path, read):
+    with pytest.raises(DamagedError, match="is damaged: Is a directory"):
+        read(tmp_path)
+    with pytest.raises(DamagedError, match="is damaged: there is no such file"):
+        read(tmp_path / "none")
 
 
 def test_json_refuses_what_json_does_not_have(tmp_path):

@@ -36,6 +36,7 @@ _MAINTENANCE = "Maintenance"
 COMMANDS = {
     "check": Command(_BUILDS, "check config files, and recipes against models"),
     "table": Command(_BUILDS, "print the table of builds"),
+    "verify": Command(_BUILDS, "check all results against their checksums"),
     "diverge": Command(_BUILDS, "per-layer error attribution: find the layers that cost quality"),
     "inspect": Command(_FILES, "print the contents of a file, without running it"),
     "run": Command(_FILES, "execute a file on this machine, without a Mac"),

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pte_foundry.canonical_json import decoded
-from pte_foundry.errors import ModelError
+from pte_foundry.errors import DamagedError, ModelError
 from pte_foundry.files import check, read_json
 from pte_foundry.models.imports import Imports, follow, project_of
+from pte_foundry.workflow.slice_argument import decoded
 
 if TYPE_CHECKING:
     from pte_foundry.models.module import ModelModule
@@ -24,9 +24,11 @@ def add_slice(parser: argparse.ArgumentParser) -> None:
 
 
 def slice_argument(text: str) -> Any:
-    """Decodes a slice, JSON. Raises ``argparse.ArgumentTypeError`` if it is not JSON."""
+    """Decodes a slice. Raises ``argparse.ArgumentTypeError`` if it is not one."""
     try:
         return decoded(text)
+    except DamagedError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     except ValueError as error:
         raise argparse.ArgumentTypeError(
             f"not a slice of the config, which must be JSON: {error}"

@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import replacing
+from pte_foundry.models.checksums import DIGEST_SIZE
 from pte_foundry.models.user_code import portable_trace
 from pte_foundry.upstream import torch_quantized_operators
 from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
@@ -25,9 +26,6 @@ REGISTERED_BY = {
     b"torchao": partial(importlib.import_module, "torchao.quantization"),
     b"codebook": partial(importlib.import_module, "torchao.prototype.quantization.codebook_coreml"),
 }
-
-# An archive's comment holds the SHA-256 of everything before it, in hexadecimal.
-DIGEST_SIZE = 64
 
 
 def forget_history(program: ExportedProgram, root: Path | None = None) -> None:

@@ -19,7 +19,7 @@ def train(model: ModelModule, expected: str | None, output: Path) -> None:
     Raises:
         ModelError: training failed, or gave a file with another SHA-256; nothing is written.
     """
-    with replacing(output) as temporary:
+    with replacing(output, durable=True) as temporary:
         save_tensors(model.train(), temporary)
         found = sha256(temporary)
         if expected is not None and found != expected:

@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def step() -> None:
-        write_json(arguments.output, passed(read_json(arguments.summary)))
+        write_json(arguments.output, passed(read_json(arguments.summary)), durable=True)
 
     return command.run(arguments, step)
 

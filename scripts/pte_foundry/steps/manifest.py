@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         models = {path.stem: read_json(path) for path in arguments.models}
         code = arguments.slice["code"]
         made = manifest(plans, models, code, arguments.lock, arguments.root)
-        write_json(arguments.output, made)
+        write_json(arguments.output, made, durable=True)
 
     return command.run(arguments, step)
 

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from pte_foundry.canonical_json import decoded
 from pte_foundry.errors import ModelError
 from pte_foundry.files import write_json
 from pte_foundry.job import command
-from pte_foundry.job.arguments import add_slice
+from pte_foundry.job.arguments import add_slice, slice_argument
 from pte_foundry.models.imports import follow, project_of
 
 
@@ -16,7 +15,9 @@ def main(argv: list[str] | None = None) -> int:
     add_slice(parser)
     parser.add_argument("--module", type=Path, required=True, help="the model's Python file")
     parser.add_argument("--imports", required=True, help="digest of it and of what it imports")
-    parser.add_argument("--paths", type=decoded, required=True, help="module, weights and data")
+    parser.add_argument(
+        "--paths", type=slice_argument, required=True, help="module, weights and data, as --slice"
+    )
     parser.add_argument("--output", type=Path, required=True, help="paths and digests, .json")
     arguments = parser.parse_args(argv)
 

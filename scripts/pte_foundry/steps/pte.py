@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
 
         check(arguments.lowered, read_json(arguments.debug_handles)["pte_sha256"])
         written = artifact(arguments.lowered.read_bytes(), arguments.slice)
-        digest = write_bytes(arguments.output, written)
+        digest = write_bytes(arguments.output, written, durable=True)
         write_digest(arguments.digest, arguments.output, digest)
 
     # Only rewriting a program for other compute units needs executorch.

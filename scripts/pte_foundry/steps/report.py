@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         summary = read_json(arguments.summary)
         divergence = divergence_of(summary) if arguments.slice["divergence"] else None
         page = render(summary, manifest, divergence)
-        with replacing(arguments.output) as temporary:
+        with replacing(arguments.output, durable=True) as temporary:
             temporary.write_text(page, encoding="utf-8")
 
     return command.run(arguments, step)

@@ -21,7 +21,8 @@ def main(argv: list[str] | None = None) -> int:
         plans = map(read_json, arguments.plans)
         builds = {plan["model"]: plan["builds"] for plan in plans}
         paths = report_paths(builds, arguments.slice["devices"])
-        write_json(arguments.output, summarize({path: read_json(Path(path)) for path in paths}))
+        made = summarize({path: read_json(Path(path)) for path in paths})
+        write_json(arguments.output, made, durable=True)
 
     return command.run(arguments, step)
 

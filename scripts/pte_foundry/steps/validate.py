@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             "gates": gates,
             "status": status,
         }
-        write_json(arguments.output, checked(report))
+        write_json(arguments.output, checked(report), durable=True)
 
     return command.run(arguments, step, fork=command.EXECUTING)
 

@@ -57,9 +57,11 @@ executorch_source_partitions (executorch 1.5.1, torch 2.13.0)
 executorch_to_edge (executorch 1.5.1)
     Skips a decomposition that would change nothing. A quarter of an edge program's time.
 snakemake_execution (snakemake 9.27.1)
-    Where the jobs of a run are executed.
+    Where the jobs of a run are executed, and with which configuration.
 snakemake_failed_records (snakemake 9.27.1)
     Keeps a failed job from passing for a success. Artifacts of an old config pass otherwise.
+snakemake_locks (snakemake 9.27.1)
+    Removes the locks of a killed Snakemake without reading the configuration.
 snakemake_messages (snakemake 9.27.1)
     Names the changed file in a job's reason, and tells a failed step in four lines.
 snakemake_outcome (snakemake 9.27.1)
@@ -67,7 +69,7 @@ snakemake_outcome (snakemake 9.27.1)
 snakemake_rate_limiter (snakemake 9.27.1)
     Removes the limit of job starts per second. It takes a core after some hundred jobs.
 snakemake_targets (snakemake 9.27.1)
-    Checks what is asked for by path before planning. Riddles or wasted work otherwise.
+    Checks what is asked for by path before planning, and locks the folder. Riddles otherwise.
 torch_caches (torch 2.13.0)
     Empties a cache that keeps programs in memory.
 torch_causal_masks (torch 2.13.0)

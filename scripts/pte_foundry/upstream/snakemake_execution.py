@@ -1,12 +1,14 @@
-"""Where the jobs of a Snakemake run are executed.
+"""Where the jobs of a Snakemake run are executed, and with which options it was started.
 
 Stands against: snakemake 9.27.1
-Uses: ``is_main_process``, ``local_exec``, ``remote_exec`` and ``deployment_settings`` of
-    ``Workflow`` (``snakemake/workflow.py``), which a Snakefile sees as ``workflow`` but which are
-    not documented.
+Uses: ``is_main_process``, ``local_exec``, ``remote_exec``, ``deployment_settings``,
+    ``config_settings`` and ``main_snakefile`` of ``Workflow`` (``snakemake/workflow.py``), which a
+    Snakefile sees as ``workflow`` but which are not documented.
 Remove when: Snakemake documents how a Snakefile learns its executor.
 """
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pte_foundry.upstream.versions import require
@@ -29,3 +31,16 @@ def jobs_share_environment(workflow: Any) -> bool:
         require(workflow, "remote_exec", patch=__name__)
         or require(settings, "deployment_method", patch=__name__)
     )
+
+
+def given_configuration(workflow: Any) -> tuple[Path, Sequence[Path], Mapping[str, Any]] | None:
+    """Returns what ``--snakefile``, ``--configfile`` and ``--config`` have named.
+
+    None in the Snakemake that executes one job of another.
+    """
+    if not require(workflow, "is_main_process", patch=__name__):
+        return None
+    settings = require(workflow, "config_settings", patch=__name__)
+    files = require(settings, "configfiles", patch=__name__)
+    config = require(settings, "config", patch=__name__)
+    return Path(require(workflow, "main_snakefile", patch=__name__)), files, config

@@ -5,7 +5,7 @@ Repairs: ``ParamsChange.__str__`` (``persistence/__init__.py``), the reason of a
     parameters have changed. It prints them whole, here two digests or two slices of the config.
     ``logger`` (``logging.py``), which has some 20 lines about a failed job: the command twice, all
     inputs and outputs, and ``message: None``. The step has printed what is wrong by then. In the
-    reason of a job it names all files.
+    reason of a job it names all files. After Ctrl-C it tells that every job has failed.
 Remove when: a reason shows which parameter changed, and a rule can give the text of its failure.
 """
 
@@ -13,9 +13,13 @@ import logging
 import re
 import signal
 from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 from pte_foundry.upstream.versions import require
+
+INTERRUPTED = "Interrupted. Run it again to continue."
 
 Describe = Callable[[set[str], set[str]], str]
 """Takes the representations (``repr``) of the parameters that were and that are."""
@@ -27,6 +31,8 @@ _FILES = re.compile(
     r"job: )([^;]+)"
 )
 _NAMED = 3
+# What Snakemake says about the jobs that an interrupt has ended, and about the whole run.
+_ENDED = ("RuleException:\nCalledProcessError", "WorkflowError:\nAt least one job did not complete")
 _LOG = re.compile(r" --log '?([^\s']+)")
 
 
@@ -64,15 +70,19 @@ class ShortMessages(logging.Filter):
 
     Attributes:
         killed: what killed a step, by its log.
+        interrupted: whether the user has pressed Ctrl-C. Then jobs end, and none has failed.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.interrupted = False
         self.killed: dict[str, str] = {}
         self._messages: dict[int, str] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         event = getattr(getattr(record, "event", None), "value", None)
+        if self.interrupted:
+            return self._only_interrupt(event, record)
         if event == "job_info":
             self._messages[record.jobid] = record.rule_msg
             record.reason = short_reason(record.reason)
@@ -82,6 +92,26 @@ class ShortMessages(logging.Filter):
         elif event == "error":
             return self._shorten(record)
         return True
+
+    def _only_interrupt(self, event: str | None, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if text.startswith("Terminating processes on user request"):
+            record.msg, record.args = INTERRUPTED, None
+            record.levelno, record.levelname = logging.WARNING, "WARNING"  # for all loggers
+        return event != "job_error" and not text.startswith(_ENDED)
+
+    def watch_interrupts(self) -> None:
+        """Learns of Ctrl-C before the jobs that it ends are told."""
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.default_int_handler:
+            return  # ignored, or of a program that runs Snakemake
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            self.interrupted = True
+            before(number, frame)
+
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, interrupt)
 
     def _shorten(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
@@ -111,6 +141,7 @@ def shorten_messages(workflow: Any) -> ShortMessages:
     settings = require(workflow, "output_settings", patch=__name__)
     if not require(settings, "verbose", patch=__name__):
         logger.addFilter(made)
+        made.watch_interrupts()
     return made
 
 

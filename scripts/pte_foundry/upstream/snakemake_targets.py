@@ -1,4 +1,4 @@
-"""Checks what a Snakemake run is asked for, before its jobs are planned.
+"""Acts before a Snakemake run plans its jobs: checks what it is asked for, and locks the folder.
 
 Stands against: snakemake 9.27.1
 Uses: ``Workflow._prepare_dag`` (``workflow.py``), the first that is called after ``dag_settings``
@@ -6,6 +6,7 @@ Uses: ``Workflow._prepare_dag`` (``workflow.py``), the first that is called afte
 Remove when: a Snakefile can learn the targets, or a rule can explain why it does not make a file.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -14,16 +15,27 @@ from pte_foundry.upstream.versions import require
 _PARAMETERS = "forceall ignore_incomplete lock_warn_only nolock shadow_prefix"
 
 
-def before_planning(workflow: Any, check: Callable[[list[str]], None]) -> None:
-    """Calls ``check`` with the targets of a run, files and names of rules, before it is planned.
+def before_planning(
+    workflow: Any,
+    check: Callable[[list[str]], None] | None = None,
+    begin: Callable[[], None] | None = None,
+) -> None:
+    """Calls functions before a run is planned, in the process that schedules its jobs.
 
     Args:
         workflow: the ``workflow`` of a Snakefile.
-        check: raises if a target is wrong.
+        check: called with the targets of the run, files and names of rules; raises if one is wrong.
+        begin: called if the run locks its files: not for a dry run, and not with ``--nolock``;
+            raises if it must not begin.
     """
     prepare = require(workflow, "_prepare_dag", _PARAMETERS, patch=__name__)
 
     def checked(*arguments: Any, **named: Any) -> Any:
+        given = inspect.signature(prepare).bind(*arguments, **named).arguments
+        if begin and not (given["lock_warn_only"] or given.get("nolock")):
+            begin()
+        if not check:
+            return prepare(*arguments, **named)
         settings = require(workflow, "dag_settings", patch=__name__)
         check(sorted(map(str, require(settings, "targets", patch=__name__))))
         return prepare(*arguments, **named)

@@ -11,12 +11,13 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pte_foundry.canonical_json import decoded
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import read_json, write_json
+from pte_foundry.workflow.slice_argument import decoded, is_encoded
 
 STORE = Path(".snakemake/pte_foundry/code")
 
@@ -96,11 +97,9 @@ def _kept(digest: str, store: Path) -> dict[str, str] | None:
 
 def _slices(values: list[Any]) -> Iterator[dict[str, Any]]:
     for value in values:
-        if isinstance(value, str) and value.startswith(("{", "zlib:")):
-            try:
+        if isinstance(value, str) and is_encoded(value):
+            with suppress(ValueError, DamagedError):
                 yield decoded(value)
-            except ValueError:
-                continue
 
 
 def _paired(

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pte_foundry.canonical_json import canonical, digest, encoded
+from pte_foundry.canonical_json import canonical, digest
 from pte_foundry.config.config import Config
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import read_json
@@ -19,6 +19,7 @@ from pte_foundry.models.imports import Imports, follow
 from pte_foundry.quantize import schemes
 from pte_foundry.workflow import slices
 from pte_foundry.workflow.code import closure, command_of, contents
+from pte_foundry.workflow.slice_argument import encoded
 from pte_foundry.workflow.stages import STAGES
 
 
@@ -137,7 +138,8 @@ class Jobs:
     def structure_digest(self, model: str) -> str:
         """Returns a digest that tells a current table of modules from an outdated one."""
         sources = canonical(slices.sources(self.config, model))
-        parts = [self.code("export", model), self.slice("export", model=model), sources]
+        part = canonical(self.part("export", model=model))
+        parts = [self.code("export", model), part, sources]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
     def known_modules(

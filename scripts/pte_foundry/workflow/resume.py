@@ -1,4 +1,4 @@
-"""Cleans up after an interrupted build in a folder, before the next one starts.
+"""Begins a build in a folder: takes its lock, and cleans up after one that was killed.
 
 A Snakemake that is killed leaves its lock, and steps that still run. The steps end by themselves,
 but must not write into a folder in which the next build has begun.
@@ -6,20 +6,19 @@ but must not write into a folder in which the next build has begun.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+import os
 import sys
 from pathlib import Path
 
 import psutil
 
-from pte_foundry.errors import FoundryError
+from pte_foundry.files import is_abandoned
+from pte_foundry.upstream.snakemake_locks import locks, remove_locks
+from pte_foundry.workflow.build_lock import BuildLock, BusyError
 
 STEPS = "pte_foundry.steps"
-
-
-class BusyError(FoundryError):
-    """Another build is running in this folder."""
+WRITTEN = ("results", "benchmarks", ".snakemake/pte_foundry")
+"""Folders that pte_foundry.files writes into."""
 
 
 def is_snakemake(command: list[str]) -> bool:
@@ -56,13 +55,40 @@ def working_here(folder: Path) -> tuple[list[psutil.Process], list[psutil.Proces
     return snakemakes, steps
 
 
-def resume(folder: Path) -> None:
-    """Waits for steps whose Snakemake is gone, then removes its lock and half-written files.
+def begin(folder: Path, *, builds: bool = True, force: bool = False) -> BuildLock:
+    """Takes the lock of a folder and cleans up after a build there that was killed.
 
-    Raises BusyError if a Snakemake is running in the folder.
+    Waits for steps whose Snakemake is gone, removes its locks, and deletes half-written files: only
+    those that :mod:`pte_foundry.files` has named, and no folders.
+
+    Args:
+        folder: the folder.
+        builds: false if nothing is built afterwards.
+        force: also if the last build was on another host and may still run.
+
+    Raises:
+        BusyError: a build is running in the folder, or may be.
     """
+    lock = BuildLock(folder)
+    if lock.acquire(builds=builds, force=force) or locks(folder):
+        try:
+            _outlive(folder)
+        except BaseException:
+            lock.release()
+            raise
+        remove_locks(folder)
+    for place in WRITTEN:
+        for parent, _, names in os.walk(folder / place):
+            for path in (Path(parent, name) for name in names):
+                if is_abandoned(path):
+                    path.unlink(missing_ok=True)
+    return lock
+
+
+def _outlive(folder: Path) -> None:
+    """Waits for the steps that run in a folder. Raises BusyError if a Snakemake runs there."""
     snakemakes, steps = working_here(folder)
-    if snakemakes:
+    if snakemakes:  # one that holds no lock of ours, as of an older version
         raise BusyError(
             f"another build is working in this folder (process {snakemakes[0].pid}). "
             "Wait for it to end, or end it, and run again."
@@ -70,7 +96,3 @@ def resume(folder: Path) -> None:
     if steps:
         print("Waiting for the steps of an interrupted build to end", file=sys.stderr)
         psutil.wait_procs(steps)
-    if any((folder / ".snakemake" / "locks").glob("*")):
-        subprocess.run(["snakemake", "--unlock"], cwd=folder, check=True, capture_output=True)
-    for path in sorted((folder / "results").glob("**/.*")):  # named by pte_foundry.files
-        shutil.rmtree(path) if path.is_dir() else path.unlink()

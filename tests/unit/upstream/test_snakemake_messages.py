@@ -1,10 +1,20 @@
 """Protects what Snakemake prints about a job: why it runs, and in four lines that it failed."""
 
+import json
 import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pte_foundry.upstream import snakemake_messages
 from pte_foundry.upstream.snakemake_messages import (
+    INTERRUPTED,
     ShortMessages,
     describe_changes,
     killed_by,
@@ -17,6 +27,8 @@ from snakemake.jobs import Reason
 from snakemake.logging import DefaultFormatter
 from snakemake_interface_logger_plugins.common import LogEvent
 
+SCRIPTS = Path(snakemake_messages.__file__).parents[2]
+PACKAGES = os.pathsep.join([str(SCRIPTS), str(SCRIPTS / "pte_foundry/progress")])
 COMMAND = "python -P -m pte_foundry.steps.lower --output x --log logs/lower/net.log"
 
 
@@ -120,9 +132,67 @@ def test_a_reason_names_three_files_of_each_kind():
 
 @pytest.fixture
 def logger():
-    before = list(snakemake_logging.logger.filters)
+    before, interrupt = list(snakemake_logging.logger.filters), signal.getsignal(signal.SIGINT)
     yield snakemake_logging.logger
     snakemake_logging.logger.filters[:] = before
+    signal.signal(signal.SIGINT, interrupt)
+
+
+def test_after_an_interrupt_no_job_has_failed():
+    short = ShortMessages()
+    short.interrupted = True
+    request = "Terminating processes on user request, this might take some time."
+    told = logging.LogRecord("x", logging.INFO, "", 0, request, None, None)
+    assert short.filter(told)
+    assert (told.getMessage(), told.levelno) == (INTERRUPTED, logging.WARNING)
+    text = f"RuleException:\nCalledProcessError in file x, line 1:\nCommand '{COMMAND}' "
+    for dropped in (
+        failure(COMMAND),
+        failure("cp a b"),
+        record(LogEvent.ERROR, text + "died with <Signals.SIGINT: 2>."),
+        record(LogEvent.ERROR, "WorkflowError:\nAt least one job did not complete successfully."),
+    ):
+        assert not short.filter(dropped)
+    assert short.filter(record(LogEvent.ERROR, "OSError:\nNo space left on device"))
+
+
+SNAKEFILE = """
+from pte_foundry.upstream.snakemake_messages import shorten_messages
+shorten_messages(workflow)
+rule fetch:
+    output: "out/file"
+    log: "fetch.log"
+    shell:
+        "python -P -m pte_foundry.steps.fetch"
+        " --slice {SLICE:q} --root . --output {output} --log {log}"
+"""
+
+
+@pytest.mark.parametrize("logger_option", [[], ["--logger", "foundry"]], ids=["plain", "foundry"])
+def test_ctrl_c_ends_with_one_line(tmp_path, logger_option):
+    """A real Snakemake and a real step, which waits for a server that does not answer."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
+        sliced = json.dumps({"url": url, "sha256": "0" * 64})
+        (tmp_path / "Snakefile").write_text(f"SLICE = {sliced!r}\n{SNAKEFILE}")
+        running = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--cores", "1", *logger_option],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": PACKAGES},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # Of tests that run in the background of a shell, interrupts are ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        connection, _ = silent.accept()
+        with connection:
+            os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+            told = running.communicate(timeout=60)[1]
+    assert running.returncode == 1
+    assert INTERRUPTED in told.splitlines()
+    assert not re.search("Traceback|FAILED|Error|error|killed", told), told
 
 
 @pytest.mark.parametrize("verbose", [False, True])

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from pte_foundry.upstream.snakemake_targets import before_planning
 from pte_foundry.upstream.versions import UpstreamError
+from snakemake.api import Workflow
 from snakemake.settings.types import DAGSettings
-from snakemake.workflow import Workflow
 
 from tests.unit.upstream.source_digest import assert_source_digest
 
@@ -25,10 +25,12 @@ class Made:
     ):
         self.planned.append(forceall)
 
-    def run(self):
+    def run(self, lock_warn_only=False, **named):
         """As Snakemake: the settings come after the Snakefile has been read."""
         self.dag_settings = DAGSettings(targets=frozenset(self.targets))
-        self._prepare_dag(forceall=True, ignore_incomplete=False, lock_warn_only=False)
+        self._prepare_dag(
+            forceall=True, ignore_incomplete=False, lock_warn_only=lock_warn_only, **named
+        )
 
 
 def test_planning_still_begins_there():
@@ -61,6 +63,18 @@ def test_a_process_that_executes_one_job_checks_nothing():
     before_planning(workflow, seen.append)
     workflow.run()
     assert (seen, workflow.planned) == ([], [True])
+
+
+@pytest.mark.parametrize(
+    ("run", "begun"),
+    [({}, 1), ({"nolock": False}, 1), ({"nolock": True}, 0), ({"lock_warn_only": True}, 0)],
+)
+def test_a_run_begins_before_planning_if_it_locks_its_files(run, begun):
+    """Not a dry run, and not with --nolock."""
+    workflow, seen = Made(), []
+    before_planning(workflow, begin=lambda: seen.append(list(workflow.planned)))
+    workflow.run(**run)
+    assert (seen, workflow.planned) == ([[]] * begun, [True])
 
 
 def test_a_workflow_without_the_method_is_refused_with_the_name_of_the_file():

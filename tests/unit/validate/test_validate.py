@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from pte_foundry.canonical_json import encoded
 from pte_foundry.errors import ModelError
 from pte_foundry.files import sha256, write_digest, write_json
 from pte_foundry.lowering import edge_program
@@ -25,6 +24,7 @@ from pte_foundry.pte import Pte
 from pte_foundry.validate.check import problems
 from pte_foundry.validate.gates import judge_measurement
 from pte_foundry.validate.report import validate
+from pte_foundry.workflow.slice_argument import encoded
 from torch import nn
 
 from tests.unit.lowering.test_lowering import TARGET

@@ -10,7 +10,6 @@ from collections import Counter
 
 import pytest
 from pte_foundry.bench import matrix
-from pte_foundry.canonical_json import canonical, decoded, encoded
 from pte_foundry.config.config import Config, load
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.structure import modules_table
@@ -143,19 +142,6 @@ def test_no_plan_exceeds_a_command_line(configs, builds):
         len(asked.slice("plan", model=model)) < LONGEST_ARGUMENT // 8
         for model in asked.config.built_models
     )
-
-
-def test_long_slices_are_compressed_and_read_back(configs):
-    """A recipe with 500 settings by name has more than Linux passes on as one argument."""
-    setting = configs[100].recipe("int8_static_min_max_4")["global_config"]
-    long = {"module_name_configs": {f"layers.{n}.attention.query": setting for n in range(500)}}
-    assert len(canonical(long)) > 100_000
-    assert len(encoded(long)) < 10_000
-    assert decoded(encoded(long)) == long
-    assert encoded({"b": 1, "a": [None, 0.5]}) == '{"a":[null,0.5],"b":1}'
-    for damaged in ("zlib:AAAA", "zlib:é", "{", "zlib:"):
-        with pytest.raises(ValueError):  # noqa: PT011
-            decoded(damaged)
 
 
 def test_structure_is_unknown_without_results_and_wrong_configurations_are_told(tmp_path):

@@ -10,10 +10,10 @@ import torch
 from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
 from pte_foundry.bench import job_memory as bench
-from pte_foundry.canonical_json import encoded
 from pte_foundry.job.fork_server import OFF, VARIABLE
 from pte_foundry.models import programs
 from pte_foundry.workflow.memory import MEBIBYTE, NEEDS, needed, weights_mb
+from pte_foundry.workflow.slice_argument import encoded
 from pte_foundry.workflow.stages import FLOOR, Need
 from safetensors.torch import save_file
 from torch import nn

@@ -1,0 +1,30 @@
+# What a run does before its jobs are planned: it refuses what cannot work, and locks the folder.
+from pte_foundry.upstream.snakemake_targets import before_planning
+from pte_foundry.workflow.requested import check_requested
+from pte_foundry.workflow.resume import begin
+
+
+def check_structure():
+    """Refuses recipes that do not fit their models, as far as the models' modules are known."""
+    with refusals():
+        CONFIG.check_structure(JOBS.known_modules(Path("results")))
+        CONFIG.check_inputs(JOBS.known_inputs(Path("results")))
+
+
+def check_targets(targets):
+    """Refuses files of ours that are asked for by path and that the config cannot give."""
+    products = {stage: list(map(str, getattr(rules, stage).output)) for stage in STAGES}
+    with refusals():
+        check_requested(JOBS, targets, products)
+
+
+def begin_build():
+    """Refuses a second build in this folder, and cleans up after one that was killed."""
+    with refusals():
+        begin(Path.cwd())
+
+
+check_structure()
+# In a module, the targets are those of another.
+own = Path(workflow.basedir) == SCRIPTS.parent
+before_planning(workflow, check_targets if own else None, begin_build)
