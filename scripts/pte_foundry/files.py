@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import mmap
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -33,14 +32,6 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def map_file(path: Path) -> memoryview:
-    """Maps a file into memory. The file must not change as long as the result is used."""
-    with path.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return memoryview(b"")  # an empty file cannot be mapped
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
