@@ -125,6 +125,8 @@ class _Builder:
     def block(self, spec: MIL_pb2.Block, inputs: tuple[NamedType, ...], scope: _Scope) -> Block:
         """Build a block; its names are added to ``scope``."""
         defined = {i.name for i in inputs}
+        if len(defined) != len(inputs):
+            raise ProgramError("two inputs of a block have the same name")
         instructions = []
         for operation in spec.operations:
             outputs = tuple(NamedType(o.name, read_type(o.type)) for o in operation.outputs)

@@ -92,7 +92,11 @@ class Program:
             LimitError: a limit is exceeded.
         """
         model, weights = read_package(Path(path))
-        return cls(model, None if weights is None else BlobFile(weights), limits or Limits())
+        try:
+            blobs = None if weights is None else BlobFile(weights)
+        except OSError as error:
+            raise ProgramError(f"{weights} cannot be read: {error}") from error
+        return cls(model, blobs, limits or Limits())
 
     @classmethod
     def from_parts(

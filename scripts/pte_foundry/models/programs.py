@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import replacing
+from pte_foundry.models.archive_checks import refuse_code
 from pte_foundry.upstream import torch_quantized_operators
 from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
 
@@ -53,6 +54,7 @@ def load(path: Path) -> ExportedProgram:
 
     Raises:
         DamagedError: the file is missing, truncated or modified.
+        ProgramError: reading the file could run code, so this project has not written it.
     """
     replace_mkl_functions()
     try:
@@ -69,4 +71,5 @@ def load(path: Path) -> ExportedProgram:
     for name, register in REGISTERED_BY.items():
         if any(name in graph for graph in graphs):
             register()
+    refuse_code(path)
     return torch.export.load(path)

@@ -6,8 +6,8 @@ on shapes and scalars (executorch 1.5: ``exir/emit/_emitter.py`` for the order o
 
 A program is untrusted, so the operators come from an allow-list: those that ExecuTorch's runtime
 has, and that only compute. An operator that takes a device, storage or generator is unsupported, as
-are complex numbers. Arguments that torch trusts are checked (:data:`_CHECKS`), and numbers are those
-of ExecuTorch: bool, int64 and fp64.
+are complex numbers. Arguments that torch trusts are checked (:data:`_CHECKS`), and numbers are
+those of ExecuTorch: bool, int64 and fp64.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ class Frame(Protocol):
 Kernel = Callable[[Frame, list[int]], None]
 """Computes one call: takes the values of a method, and the indices of its arguments and results."""
 
-_TEXTS = frozenset({"approximate", "mode", "padding_mode", "reduce", "rounding_mode"})
 _TYPES = frozenset({"Tensor", "number", "int", "float", "bool", "ScalarType", "MemoryFormat"})
 _TYPES |= {"Layout"}
 _IN_PLACE = frozenset({"copy_", "index_put_"})
@@ -87,7 +86,7 @@ def _computes(argument: torch.Argument) -> bool:
     kind = str(argument.real_type)
     for wrapper in ("Optional", "List", "Optional"):
         kind = kind.removeprefix(f"{wrapper}[").removesuffix("]")
-    return kind in _TYPES or (kind == "str" and argument.name in _TEXTS)
+    return kind in _TYPES or (kind == "str" and argument.name in torch_operators.MODES)
 
 
 def _call(function: OpOverload) -> Kernel:
@@ -177,7 +176,8 @@ def _check_batch_norm(
     mean, variance, training = rest[:3] if len(rest) > 3 else (None, None, rest[0])
     if not isinstance(training, bool) or (not training and (mean is None or variance is None)):
         raise ProgramError("no statistics of a batch, and no running ones")
-    for name, value in zip("weight bias mean variance".split(), (weight, bias, mean, variance)):
+    given = {"weight": weight, "bias": bias, "mean": mean, "variance": variance}
+    for name, value in given.items():
         if value is not None and (x.dim() < 2 or value.shape != x.shape[1:2]):
             raise ProgramError(
                 f"{name} has shape {list(value.shape)} for an input of shape {list(x.shape)}"
