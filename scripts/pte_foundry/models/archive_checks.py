@@ -22,6 +22,11 @@ from pte_foundry.errors import ProgramError
 from pte_foundry.upstream import torch_operators
 from pte_foundry.upstream.torch_archives import Archive
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _MODEL = "models/model.json"
 _CONFIGS = {
     "data/weights/": "data/weights/model_weights_config.json",
@@ -33,108 +38,27 @@ _RECORD = re.compile(
     r"|models/model\.json|data/sample_inputs/model\.pt"
     r"|archive_format|archive_version|byteorder|\.data/(version|serialization_id|format_version))"
 )
-_ARITHMETIC = frozenset(
-    [
-        "add",
-        "sub",
-        "mul",
-        "truediv",
-        "floordiv",
-        "mod",
-        "pow",
-        "neg",
-        "pos",
-        "abs",
-        "eq",
-        "ne",
-        "le",
-        "ge",
-        "lt",
-        "gt",
-        "and_",
-        "or_",
-        "not_",
-        "getitem",
-    ]
-)
-_MATHS = frozenset(["ceil", "floor", "trunc", "sqrt", "log", "log2", "exp"])
+_ARITHMETIC = _words("""
+    add sub mul truediv floordiv mod pow neg pos abs eq ne le ge lt gt and_ or_ not_ getitem
+""")
+_MATHS = _words("""
+    ceil floor trunc sqrt log log2 exp
+""")
 _SYMBOLIC = re.compile(r"torch\.(_sym_\w+|sym_\w+)")
-_HIGHER_ORDER = frozenset(
-    [
-        "cond",
-        "while_loop",
-        "scan",
-        "map_impl",
-        "associative_scan",
-        "wrap_with_set_grad_enabled",
-        "wrap_with_autocast",
-        "auto_functionalized",
-        "auto_functionalized_v2",
-    ]
-)
-_NAMESPACES = frozenset(
-    [
-        "aten",
-        "prims",
-        "quantized_decomposed",
-        "dim_order_ops",
-        "quant",
-        "export",
-        "torchao",
-        "torchvision",
-        "coreml",
-    ]
-)
-_FUNCTIONS = frozenset(
-    [
-        "Symbol",
-        "Dummy",
-        "Integer",
-        "Float",
-        "Rational",
-        "Add",
-        "Mul",
-        "Pow",
-        "Mod",
-        "Min",
-        "Max",
-        "Abs",
-        "Eq",
-        "Ne",
-        "Lt",
-        "Le",
-        "Gt",
-        "Ge",
-        "Equality",
-        "Unequality",
-        "LessThan",
-        "GreaterThan",
-        "StrictLessThan",
-        "StrictGreaterThan",
-        "And",
-        "Or",
-        "Not",
-        "Piecewise",
-        "FloorDiv",
-        "CleanDiv",
-        "CeilDiv",
-        "PythonMod",
-        "ModularIndexing",
-        "Where",
-        "IntTrueDiv",
-        "FloatTrueDiv",
-        "FloatPow",
-        "PowByNatural",
-        "TruncToInt",
-        "TruncToFloat",
-        "CeilToInt",
-        "FloorToInt",
-        "RoundToInt",
-        "RoundDecimal",
-        "ToFloat",
-        "Identity",
-    ]
-)
+_HIGHER_ORDER = _words("""
+    cond while_loop scan map_impl associative_scan wrap_with_set_grad_enabled wrap_with_autocast
+    auto_functionalized auto_functionalized_v2
+""")
+_NAMESPACES = _words("""
+    aten prims quantized_decomposed dim_order_ops quant export torchao torchvision coreml
+""")
+_FUNCTIONS = _words("""
+    Symbol Dummy Integer Float Rational Add Mul Pow Mod Min Max Abs Eq Ne Lt Le Gt Ge Equality
+    Unequality LessThan GreaterThan StrictLessThan StrictGreaterThan And Or Not Piecewise
+    FloorDiv CleanDiv CeilDiv PythonMod ModularIndexing Where IntTrueDiv FloatTrueDiv FloatPow
+    PowByNatural TruncToInt TruncToFloat CeilToInt FloorToInt RoundToInt RoundDecimal ToFloat
+    Identity
+""")
 _CONSTANT_NAMES = re.compile(r"([suz][a-z]*\d+|true|false|oo|int_oo|nan)")
 _SYNTAX = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Constant, ast.Load,
