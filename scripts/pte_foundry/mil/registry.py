@@ -72,6 +72,11 @@ def op(*names: str, since: str = "iOS15", casts: bool = False, sized: bool = Fal
     return register
 
 
+def known() -> list[str]:
+    """Return the names of all operations."""
+    return list(_kernels)
+
+
 def find(name: str, opset: str) -> Kernel | None:
     """Return the newest version of an operation that is not newer than ``opset``, if any."""
     known = [v for v in _kernels.get(name, {}) if _ORDER[v] <= _ORDER[opset]]

@@ -97,9 +97,8 @@ class FailedRun:
         Returns:
             The files that were written. Snakemake must forget how it made them before.
         """
-        from pte_foundry.terminal import make_console
-
         from pte_foundry.report import table
+        from pte_foundry.terminal import make_console
 
         console = make_console(stderr=True, highlight=False, markup=False, emoji=False)
         if not console.is_terminal:
