@@ -24,16 +24,14 @@ from tests.fuzz.cases import join
 _INTS = [0, 0, 1, 1, 1, 2, 2, 3, 4, -1, -1, -2, -3, 7, 64, 1000, 2**31 - 1, -(2**31)]
 _LONGS = [*_INTS, 2**31, 2**62, -(2**63), 2**63 - 1]
 _FLOATS = [0.0, 0.5, 1.0, 2.0, -1.0, 1e-5, 1e30, float("nan"), float("inf"), -float("inf")]
-_TEXTS = (
-    """
+_MODES = """
     constant reflect replicate valid custom same same_lower LINEAR NEAREST_NEIGHBOR DEFAULT bilinear
     ALIGN_CORNERS STRICT_ALIGN_CORNERS UNALIGN_CORNERS OFFSET_CORNERS EXACT TANH_APPROXIMATION fp16
     SIGMOID_APPROXIMATION int32 fp32 bool int8 uint8 zeros border update add mul min max logits
     probs forward reverse bidirectional tanh sigmoid relu hard_sigmoid linear none floor trunc
     CORNERS_HEIGHT_FIRST CENTER_SIZE_WIDTH_FIRST normalized_minus_one_to_one unnormalized
-    """.split()
-    + ["", "\x1b[2J", "a" * 300]
-)
+    """
+_TEXTS = [*_MODES.split(), "", "\x1b[2J", "a" * 300]
 
 
 def programs(kind: str) -> st.SearchStrategy[bytes]:
@@ -85,7 +83,7 @@ def _mil(r: random.Random) -> bytes:
     values = [("x", "FLOAT32")]
     if r.random() < 0.2:
         made.blob("w", "FLOAT32", [2, 3])
-        made.weights = mil_programs.weight_file((2, r.choice([24, 24, 0, 2**40]), 128))
+        made.weights = mil_programs.weight_file((2, r.choice([24] * 8 + [0, 2**40]), 128))
         values.append(("w", "FLOAT32"))
     for number in range(r.choice([1, 1, 2, 3, 5])):
         _operation(r, made, registry.OPSETS[opset], values, f"v{number}")
@@ -214,7 +212,7 @@ class _Values:
         if result:
             made = pte_programs.tensor(sizes, dtype, None, pte_programs.UNBOUND, order)
         else:
-            place = r.choice([0, 0, 64, 1024, None])
+            place = r.choice([0, 64, 1 << 12, 1 << 14, 1 << 16, None])
             kinds = [pte_programs.STATIC] * 4 + [pte_programs.BOUND]
             made = pte_programs.tensor(sizes, dtype, place, r.choice(kinds), order)
         self.tensors.append(self.add(made))
@@ -280,7 +278,7 @@ def _pte(r: random.Random) -> bytes:
         instructions.insert(r.randrange(len(instructions) + 1), extra)
     inputs = tuple(i for i in values.tensors if r.random() < 0.5)
     outputs = tuple(r.choice(anything) for _ in range(r.choice([1, 1, 2])))
-    memory = r.choice([4096, 4096, 1 << 16, 0, 1 << 40, -1])
+    memory = r.choice([1 << 20] * 20 + [4096, 0, 1 << 40, -1])
     try:
         return pte_programs.program(values.held, operators, instructions, inputs, outputs, memory)
     except Exception:  # executorch's writer has no such program

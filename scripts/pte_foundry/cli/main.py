@@ -105,11 +105,12 @@ def main(argv: list[str] | None = None) -> int:
 def _guarded(work: Callable[[], int], verbose: bool) -> int:
     """Runs something; reports its error, if it raises one; returns the exit code."""
     try:
-        code = work()
+        try:
+            code = work()
+        except SystemExit as left:  # argparse has printed help or usage
+            code = left.code
         print(end="", flush=True)  # here, and not at the interpreter's exit, to see if it fails
         return code
-    except SystemExit as left:  # argparse has printed help or usage
-        return left.code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

@@ -232,7 +232,7 @@ _RULES: dict[str, Callable[..., float]] = {
     **_rule(_product, "mm bmm"),
     **_rule(lambda x, *rest: _product(*rest), "addmm baddbmm"),
     **_rule(lambda x, y, *_: x.numel() * y.numel(), "outer ger kron"),
-    **_rule(_pairs, "_cdist_forward _pdist_forward"),
+    **_rule(_pairs, "_cdist_forward _euclidean_dist _pdist_forward"),
     **_rule(_joined, "cat stack"),
     **_rule(lambda x, grid, *_: x.shape[0] * x.shape[1] * grid.numel(), "grid_sampler_2d"),
     **_rule(_unfolded, "unfold_copy"),
