@@ -56,8 +56,9 @@ def _tensor(index: int, declared: object) -> object:
     if not hasattr(declared, "sizes"):
         return next(iter(vars(declared).values()), None) if declared is not None else None
     slot = Slot(index, declared)
-    small = [min(size, 8) for size in declared.sizes]
-    return torch.ones(declared.sizes if slot.allows(small) is False else small).to(slot.dtype)
+    small = [min(size, 8) for size in declared.sizes]  # others are refused, which is a case too
+    fits = slot.bytes < 1 << 20 and not slot.allows(small)
+    return torch.ones(declared.sizes if fits else small).to(slot.dtype)
 
 
 def _run_mil(data: bytes) -> None:
