@@ -17,6 +17,10 @@ class ProgramError(FoundryError):
     """A ``.pte`` or a Core ML program is malformed, unsafe or unsupported."""
 
 
+class LimitError(ProgramError):
+    """A program needs more memory, instructions or time than its limits allow."""
+
+
 class DamagedError(FoundryError):
     """A result was truncated or modified after its step wrote it.
 

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import json
-import mmap
 import os
 import platform
 import re
@@ -114,14 +113,6 @@ def _make_folders(folder: Path) -> list[Path]:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing
-
-
-def map_file(path: Path) -> memoryview:
-    """Maps a file into memory. The file must not change as long as the result is used."""
-    with path.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return memoryview(b"")  # an empty file cannot be mapped
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = False) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pte_foundry.errors import InputError, ProgramError
+from pte_foundry.errors import InputError, LimitError, ProgramError
+from pte_foundry.limits import Limits
 from pte_foundry.pte import Pte
 from torch import nn
 
@@ -224,11 +225,10 @@ def test_operators_that_do_more_than_compute_are_refused(name, overload):
     assert kernels.find_kernel(pte_schema.Operator(name, overload)) is None
 
 
-def test_programs_that_do_not_end_are_stopped(monkeypatch):
+def test_programs_that_do_not_end_are_stopped():
     from pte_foundry.formats import pte_schema
-    from pte_foundry.pte import execute
 
-    program = Pte.load(lower_portable(Branches(), (X,)))
+    program = Pte.load(lower_portable(Branches(), (X,)), Limits(steps=1000))
     plan = program._file.plans["forward"]
     for index, value in enumerate(plan.values):
         if isinstance(value.val, pte_schema.Bool | pte_schema.Null | pte_schema.Int):
@@ -236,6 +236,5 @@ def test_programs_that_do_not_end_are_stopped(monkeypatch):
             jump = pte_schema.JumpFalseCall(index, 0)
             break
     plan.chains[0].instructions = [pte_schema.Instruction(jump)]
-    monkeypatch.setattr(execute, "MAX_STEPS", 1000)
-    with pytest.raises(ProgramError, match="does not end"):
+    with pytest.raises(LimitError, match="does not end within 1000 instructions"):
         program.run((X,))

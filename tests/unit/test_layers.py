@@ -9,8 +9,8 @@ import pytest
 PACKAGE = "pte_foundry"
 # Low to high. A room may import what is below it, and nothing on its own level but itself.
 LAYERS = (
-    ("errors", "canonical_json", "heap", "lock"),
-    ("files", "findings"),
+    ("errors", "canonical_json", "heap", "lock", "terminal"),
+    ("files", "findings", "limits"),
     ("packages", "installed"),
     ("upstream",),
     ("formats",),

@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pte_foundry.terminal import make_console, printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
 _UNBOUNDED = 10_000  # characters a line
-
-
-def printable(text: str) -> str:
-    """Escapes what a terminal would interpret: control and formatting characters, as ``\\x1b``.
-
-    Names and texts in a file come from somebody else. Printed raw they could recolour, hide or
-    rewrite what the terminal shows.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def cell(text: object, style: str = "") -> Text:
@@ -33,14 +24,8 @@ def cell(text: object, style: str = "") -> Text:
 
 def console() -> Console:
     """Returns a console; to a pipe, it prints each row of a table on one line."""
-    from rich.console import Console
-
-    class Quiet(Console):
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # for main(); rich itself would exit with 1
-
     # No markup and no emoji: "[red]" and ":x:" in a name are part of the name.
-    made = Quiet(highlight=False, markup=False, emoji=False)
+    made = make_console(highlight=False, markup=False, emoji=False)
     if not made.is_terminal:
         made.width = _UNBOUNDED
     return made

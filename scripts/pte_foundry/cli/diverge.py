@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pte_foundry.cli.console import cell, printable
+from pte_foundry.cli.console import cell
 from pte_foundry.cli.console import console as make_console
 from pte_foundry.cli.files import existing
+from pte_foundry.cli.limits import add_limits, limits_of
 from pte_foundry.errors import InputError
 from pte_foundry.files import read_json, sha256
+from pte_foundry.terminal import printable
 
 SHOWN = 20
 
@@ -35,7 +37,7 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pte", type=Path, metavar="FILE", help="the artifact, a .pte")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the artifact, a .pte")
     files = parser.add_argument_group("files of the build", "needed outside of a results folder")
     files.add_argument("--program", type=Path, metavar="PT2", help="the exported fp32 program")
     files.add_argument(
@@ -58,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, metavar="JSON", help="write the report of all layers here"
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_limits(parser, factor=4)
 
 
 def _positive(text: str) -> int:
@@ -73,13 +76,13 @@ def run(arguments: argparse.Namespace) -> int:
     from pte_foundry.pte import Pte
     from pte_foundry.validate.divergence import SAMPLES, diverge
 
-    pte = existing(arguments.pte)
+    pte = existing(arguments.file)
     names = ("program", "reference", "debug_handles")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name)}
     files = given if len(given) == len(names) else files_behind(pte) | given
     _require(files.values())
     report = diverge(
-        Pte.load(pte),
+        Pte.load(pte, limits_of(arguments)),
         programs.load(files["program"]),
         read_json(files["debug_handles"])["operators"],
         Samples.load(files["reference"]).inputs[: arguments.samples or SAMPLES],

@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pte_foundry.cli.console import cell, console, print_facts, printable, table
+from pte_foundry.cli.console import cell, console, print_facts, table
 from pte_foundry.cli.files import add_model, existing
 from pte_foundry.report.text import size
+from pte_foundry.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from pte_foundry.mil.inspect_model import describe_model, describe_package
 
-    path = existing(arguments.model)
+    path = existing(arguments.file)
     if path.suffix != ".pte":
         described = describe_package(path)
         if arguments.json:

@@ -13,13 +13,14 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
 from typing import IO, NamedTuple
 
-from pte_foundry.cli.console import printable
-from pte_foundry.errors import FoundryError
+from pte_foundry.errors import FoundryError, LimitError
 from pte_foundry.findings import did_you_mean
+from pte_foundry.terminal import printable, screened
 
 
 class Command(NamedTuple):
@@ -84,27 +85,48 @@ Exit codes:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns the exit code."""
+    """Runs one command; returns the exit code.
+
+    Args:
+        argv: the command and its arguments, to be run in this process. None: those of this process;
+            a command that reads a file of somebody else then runs in a child, within limits.
+    """
+    isolated = argv is None
     argv = sys.argv[1:] if argv is None else argv
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # one that a caller has put there
             stream.reconfigure(errors="backslashreplace")  # a locale without UTF-8
-    try:
-        code = _run(argv)
-        print(end="", flush=True)  # here, and not at the interpreter's exit, to see if it fails
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except OSError as error:  # of the output: a reader that has gone, or a disk that is full
-        _discard_output()
-        return BROKEN_PIPE if isinstance(error, BrokenPipeError) else _report(error, True)
-    return code
-
-
-def _run(argv: list[str]) -> int:
-    # Three options come before the command. All others are those of a command.
     verbose = bool(os.environ.get(TRACEBACK))
     while argv and argv[0] == "--traceback":
         verbose, argv = True, argv[1:]
+    with screened():
+        return _guarded(lambda: _run(argv, isolated, verbose), verbose or "--traceback" in argv)
+
+
+def _guarded(work: Callable[[], int], verbose: bool) -> int:
+    """Runs something; reports its error, if it raises one; returns the exit code."""
+    try:
+        try:
+            code = work()
+        except SystemExit as left:  # argparse has printed help or usage
+            code = left.code
+        print(end="", flush=True)  # here, and not at the interpreter's exit, to see if it fails
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _discard_output()
+        return BROKEN_PIPE
+    except BaseException as error:  # a panic of a library in Rust is no Exception
+        if verbose:
+            traceback.print_exc()
+        if isinstance(error, OSError):
+            _discard_output()  # it may be full
+        return _report(error, verbose)
+
+
+def _run(argv: list[str], isolated: bool, verbose: bool) -> int:
+    # Three options come before the command. All others are those of a command.
     match argv[:1]:
         case ["-h" | "--help"]:
             print(help_text(), end="")
@@ -120,22 +142,21 @@ def _run(argv: list[str]) -> int:
             if name.startswith("-"):
                 return _usage(f"unknown option {name!r}; options of a command come after it")
             return _usage(f"unknown command {name!r}: {did_you_mean(name, COMMANDS, 'see --help')}")
-    try:
-        return _run_command(*argv)
-    except SystemExit as left:  # argparse has printed help or usage
-        return left.code
-    except (BrokenPipeError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # a panic of a library in Rust is no Exception
-        verbose = verbose or "--traceback" in argv
-        if verbose:
-            traceback.print_exc()
-        return _report(error, verbose)
-
-
-def _run_command(name: str, *argv: str) -> int:
+    name, *rest = argv
     module = importlib.import_module(f"pte_foundry.cli.{name}")
-    return module.run(parser_of(name, module).parse_args(argv))
+    arguments = parser_of(name, module).parse_args(rest)
+    if not isolated or not hasattr(arguments, "max_memory"):
+        return module.run(arguments)
+    from pte_foundry.cli import child
+    from pte_foundry.cli.limits import limits_of
+
+    verbose = verbose or arguments.traceback
+    ended = child.run(
+        lambda: _guarded(lambda: module.run(arguments), verbose), limits_of(arguments)
+    )
+    if isinstance(ended, str):
+        raise LimitError(f"{arguments.file}: {ended}")
+    return ended
 
 
 def parser_of(name: str, module: ModuleType) -> argparse.ArgumentParser:
@@ -164,6 +185,8 @@ def _report(error: BaseException, verbose: bool) -> int:
     """Prints one message for an error; returns the exit code."""
     if isinstance(error, FoundryError):
         text, code = str(error), ERROR
+    elif isinstance(error, MemoryError):
+        text, code = "more memory is needed than there is, or than --max-memory allows", ERROR
     elif isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("pte_foundry"):
         text, code = f"{error}. {_MISSING}", ERROR
     elif isinstance(error, OSError):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pte_foundry.cli.console import cell, console, table
 from pte_foundry.cli.files import add_model, existing
-from pte_foundry.errors import InputError
+from pte_foundry.cli.limits import limits_of
+from pte_foundry.errors import InputError, ProgramError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from pte_foundry.mil.arrays import write_arrays
 
-    runner = _run_pte if arguments.model.suffix == ".pte" else _run_package
+    runner = _run_pte if arguments.file.suffix == ".pte" else _run_package
     outputs = runner(arguments)
     if arguments.output:
         write_arrays(arguments.output, outputs)
@@ -111,7 +112,7 @@ def _run_package(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     from pte_foundry.mil import Program
     from pte_foundry.mil.arrays import read_arrays, write_arrays
 
-    program = Program.load(existing(arguments.model))
+    program = Program.load(existing(arguments.file), limits_of(arguments))
     function = arguments.function or _only(list(program.functions))
     if function not in program.functions:
         raise InputError(f"no function {function!r}; there are {', '.join(program.functions)}")
@@ -141,14 +142,19 @@ def _run_pte(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
 
     if arguments.state:
         raise InputError("--state is for .mlpackage; a .pte starts with its own buffers")
-    program = Pte.load(existing(arguments.model))
+    program = Pte.load(existing(arguments.file), limits_of(arguments))
     method = arguments.function or _only(program.methods)
     arrays = [read_array(Path(text)) for text in arguments.input]  # in order: they have no names
     outputs = program.run([torch.from_numpy(array) for array in arrays], method)
-    return {
-        f"output{number}": (o if isinstance(o, torch.Tensor) else torch.tensor(o)).numpy()
-        for number, o in enumerate(outputs)
-    }
+    arrays = {}
+    for number, output in enumerate(outputs):
+        if isinstance(output, str | list):
+            kind = "text" if isinstance(output, str) else "list"
+            raise ProgramError(f"output {number} is a {kind}, expected a tensor or a number")
+        if output is not None:  # an output that the model leaves out
+            tensor = output if isinstance(output, torch.Tensor) else torch.tensor(output)
+            arrays[f"output{number}"] = tensor.numpy()
+    return arrays
 
 
 def _named(given: list[str], names: list[str]) -> dict[str, np.ndarray]:

@@ -37,6 +37,9 @@ Float64 = Annotated[float, "<d"]
 
 T = TypeVar("T")
 
+MAX_BUDGET = 1 << 26
+"""Limit on the elements of a tree, whatever the size of the file: it may be sparse."""
+
 
 def read(data: memoryview, root: type[T]) -> T:
     """Decode a finished buffer, whose first four bytes are the offset of the root table.
@@ -85,7 +88,7 @@ class _Reader:
         self.data = data.toreadonly()
         # Every element of a tree takes at least one byte, so a tree stays below this budget.
         # Sharing tables and strings is legal; nested sharing can turn 17 kB into a billion objects.
-        self.budget = 2 * len(data) + 4096
+        self.budget = min(2 * len(data) + 4096, MAX_BUDGET)
 
     def spend(self, amount: int) -> None:
         self.budget -= amount

@@ -13,20 +13,30 @@ from pathlib import Path, PurePosixPath
 from google.protobuf.message import DecodeError
 
 from pte_foundry.errors import ProgramError
+from pte_foundry.formats.untrusted import read_file
 from pte_foundry.upstream.coremltools_protobuf import MIL_pb2, Model_pb2
 
+_MANIFEST_BYTES = 1 << 20
+_MODEL_BYTES = 1 << 30
+"""Limits on the size of the files; weights are in a file of their own."""
 
-def read_package(package: Path) -> tuple[Model_pb2.Model, Path]:
+
+def read_package(package: Path) -> tuple[Model_pb2.Model, Path | None]:
     """Read the model of an ``.mlpackage`` folder.
 
     Returns:
-        The model, and the path at which its weight file is if it has one.
+        The model, and the path of its weight file if it has one.
 
     Raises:
         ProgramError: the folder, its manifest or its model is malformed.
     """
-    model = _model_file(package)
-    return parse_model(model.read_bytes()), model.parent / "weights" / "weight.bin"
+    path = _model_file(package)
+    weights = path.parent / "weights" / "weight.bin"
+    try:
+        model = parse_model(read_file(path, _MODEL_BYTES))
+        return model, weights if weights.exists() else None
+    except OSError as error:
+        raise ProgramError(f"{package} cannot be read: {error}") from error
 
 
 def parse_model(data: bytes | memoryview) -> Model_pb2.Model:
@@ -68,7 +78,7 @@ def body_of(function: MIL_pb2.Function) -> MIL_pb2.Block:
 def _model_file(package: Path) -> Path:
     """The file that the manifest names as the root model, checked to be inside the package."""
     try:
-        manifest = json.loads((package / "Manifest.json").read_bytes())
+        manifest = json.loads(read_file(package / "Manifest.json", _MANIFEST_BYTES))
         root = manifest["rootModelIdentifier"]
         inside = PurePosixPath(manifest["itemInfoEntries"][root]["path"])
     except OSError as error:
@@ -78,6 +88,10 @@ def _model_file(package: Path) -> Path:
     if inside.is_absolute() or ".." in inside.parts:
         raise ProgramError(f"the manifest's model path {str(inside)!r} leaves the package")
     model = package / "Data" / inside
-    if not model.is_file():
-        raise ProgramError(f"the package has no file {model.relative_to(package)}")
+    try:
+        found = model.is_file()
+    except (OSError, ValueError):  # a name that is too long, or that no file can have
+        found = False
+    if not found:
+        raise ProgramError(f"the package has no file {str(inside)!r}")
     return model

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pte_foundry.errors import ProgramError
-from pte_foundry.files import map_file
 from pte_foundry.formats import flatbuffer, pte_schema
+from pte_foundry.formats.untrusted import map_file
 
 IDENTIFIER = b"ET12"
 _HEADER_MAGIC = b"eh00"

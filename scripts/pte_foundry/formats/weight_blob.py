@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from pte_foundry.errors import ProgramError
-from pte_foundry.files import map_file
 from pte_foundry.formats.mil_dtypes import BY_NAME, DType
+from pte_foundry.formats.untrusted import map_file
 
 _HEADER = struct.Struct("<II56x")  # count of blobs, version of the format
 _METADATA = struct.Struct("<IIQQQ32x")  # sentinel, dtype, size and offset in bytes, padding bits

@@ -22,6 +22,7 @@ from pte_foundry.job import deterministic_env, resource_usage
 from pte_foundry.job.fork_server import BUILDING as BUILDING
 from pte_foundry.job.fork_server import EXECUTING as EXECUTING
 from pte_foundry.job.fork_server.client import run_in_fork
+from pte_foundry.terminal import lines
 from pte_foundry.upstream.versions import assert_pinned
 
 
@@ -115,6 +116,7 @@ def _report_killed(number: int, log: Path | None) -> int:
 
 
 def _say(terminal: int, message: str) -> None:
+    message = lines(message)  # names from files of others must not control the terminal
     with suppress(OSError):
         print(message, file=sys.stderr, flush=True)
     if terminal != sys.stderr.fileno():

@@ -6,7 +6,7 @@ first use and forgotten at their last; :mod:`pte_foundry.mil.constant_pool` expl
 rules and their invariants. Read it before you change anything here.
 """
 
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +46,8 @@ def build(function: MIL_pb2.Function, pool: ConstantPool) -> Block:
     body, opset = _body(function)
     inputs = tuple(NamedType(i.name, read_type(i.type)) for i in function.inputs)
     builder = _Builder(opset, pool, _count_uses(body))
-    block = builder.block(body, inputs, _Scope({i.name for i in inputs}, {}))
+    values = ChainMap(dict.fromkeys(i.name for i in inputs))
+    block = builder.block(body, inputs, _Scope(values, ChainMap()))
     _share_upcast(block, pool)
     mark_last_uses(block, is_function=True)
     return block
@@ -92,14 +93,17 @@ def _count_uses(body: MIL_pb2.Block) -> Counter[str]:
 
 @dataclass
 class _Scope:
-    """The names that a block can read: values computed at run time, and constants."""
+    """The names that a block can read: values computed at run time, and constants.
 
-    values: set[str]
-    constants: dict[str, LazyConstant]
+    A nested block's are in front of those around it, which are not copied.
+    """
+
+    values: ChainMap[str, None]
+    constants: ChainMap[str, LazyConstant]
 
     def nested(self, names: Iterable[str]) -> "_Scope":
         """The scope of a nested block with these inputs. The constants are the same objects."""
-        return _Scope(self.values | set(names), dict(self.constants))
+        return _Scope(self.values.new_child(dict.fromkeys(names)), self.constants.new_child())
 
     def operand(self, name: str, where: str) -> Operand:
         """Resolve a name: a constant's value, which counts as one of its uses, or the name."""
@@ -121,6 +125,8 @@ class _Builder:
     def block(self, spec: MIL_pb2.Block, inputs: tuple[NamedType, ...], scope: _Scope) -> Block:
         """Build a block; its names are added to ``scope``."""
         defined = {i.name for i in inputs}
+        if len(defined) != len(inputs):
+            raise ProgramError("two inputs of a block have the same name")
         instructions = []
         for operation in spec.operations:
             outputs = tuple(NamedType(o.name, read_type(o.type)) for o in operation.outputs)
@@ -129,12 +135,12 @@ class _Builder:
                     raise ProgramError(f"the value {output.name!r} is defined twice")
                 defined.add(output.name)
             if operation.type == "const":
-                scope.constants |= self._constant(operation, outputs)
+                scope.constants.update(self._constant(operation, outputs))
             elif operation.type.startswith(CONSTEXPR):
-                scope.constants |= self._decompressed(operation, outputs, scope)
+                scope.constants.update(self._decompressed(operation, outputs, scope))
             else:
                 instructions.append(self._instruction(operation, outputs, scope))
-                scope.values |= {o.name for o in outputs}
+                scope.values.update(dict.fromkeys(o.name for o in outputs))
         results = tuple(scope.operand(name, "the block's outputs") for name in spec.outputs)
         return Block(inputs, tuple(instructions), results)
 

@@ -51,6 +51,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from pte_foundry import limits
 from pte_foundry.errors import ProgramError
 from pte_foundry.formats.weight_blob import BlobFile
 from pte_foundry.heap import trim_heap
@@ -182,7 +183,9 @@ class ConstantPool:
             raise ProgramError("a string is in the weight file, expected a tensor")
         key = (spec.offset, declared)
         if (tensor := self.find(key)) is None:
-            raw = self._weights.read(spec.offset, declared.dtype, math.prod(declared.shape))
+            count = math.prod(declared.shape)
+            limits.allocate(count * declared.dtype.torch.itemsize)
+            raw = self._weights.read(spec.offset, declared.dtype, count)
             self.remember(key, tensor := as_tensor(raw, declared))
         return tensor
 

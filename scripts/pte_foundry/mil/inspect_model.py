@@ -65,14 +65,12 @@ def _describe_function(
     declared = tuple(NamedType(i.name, read_type(i.type)) for i in function.inputs)
     inputs, states = read_inputs(declared, descriptions(model, name))
     counts = count_ops(block)
+    types = _types(function, block)
     known = {op for op in counts if opset is not None and find(op, opset) is not None}
     return {
         "opset": opset or function.opset,
         "inputs": [_describe_input(i) for i in inputs],
-        "outputs": [
-            {"name": output, "type": _types(function, block).get(output, "?")}
-            for output in block.outputs
-        ],
+        "outputs": [{"name": output, "type": types.get(output, "?")} for output in block.outputs],
         "states": [{"name": s.name, "type": str(s.type.tensor)} for s in states],
         "ops": counts,
         "unsupported": {op: count for op, count in counts.items() if op not in known},

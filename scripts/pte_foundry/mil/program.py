@@ -12,9 +12,11 @@ from pte_foundry.formats.mil_dtypes import BY_NAME
 from pte_foundry.formats.mlpackage import body_of, functions_of, parse_model, read_package
 from pte_foundry.formats.weight_blob import BlobFile
 from pte_foundry.heap import trim_heap
+from pte_foundry.limits import Limits
 from pte_foundry.mil import ops  # noqa: F401  (registers the operations)
 from pte_foundry.mil.build import build, refuse_unsupported
 from pte_foundry.mil.constant_pool import ConstantPool
+from pte_foundry.mil.limited import limited
 from pte_foundry.mil.ops.random import restart_stream
 from pte_foundry.mil.run import (
     POLICY,
@@ -51,7 +53,13 @@ class Program:
 
     policy = POLICY
 
-    def __init__(self, model: Model_pb2.Model, weights: BlobFile | None):
+    def __init__(self, model: Model_pb2.Model, weights: BlobFile | None, limits: Limits):
+        self._limits = limits
+        with limited(limits):
+            self._load(model, weights)
+        trim_heap()
+
+    def _load(self, model: Model_pb2.Model, weights: BlobFile | None) -> None:
         functions = functions_of(model)
         refuse_unsupported(functions.values())
         pool = ConstantPool(weights)
@@ -67,29 +75,40 @@ class Program:
             self.functions[name] = Signature(function.opset, inputs, outputs, states)
             lasting = [*constants_of(block), *(i.default for i in inputs)]
             self._shared_memory[name] = _memory(lasting)
-        trim_heap()
 
     @classmethod
-    def load(cls, path: str | Path) -> "Program":
+    def load(cls, path: str | Path, limits: Limits | None = None) -> "Program":
         """Load an ``.mlpackage`` folder, as coremltools saves it.
 
         The weight file is mapped into memory while it loads.
 
+        Args:
+            path: of the folder.
+            limits: what loading it, and each of its runs, may take.
+
         Raises:
             ProgramError: the folder or its contents are malformed, or operations are unsupported
                 (the message lists all of them).
+            LimitError: a limit is exceeded.
         """
         model, weights = read_package(Path(path))
-        return cls(model, BlobFile(weights) if weights.is_file() else None)
+        try:
+            blobs = None if weights is None else BlobFile(weights)
+        except OSError as error:
+            raise ProgramError(f"{weights} cannot be read: {error}") from error
+        return cls(model, blobs, limits or Limits())
 
     @classmethod
-    def from_parts(cls, model: bytes, weights: bytes | memoryview | None) -> "Program":
+    def from_parts(
+        cls, model: bytes, weights: bytes | memoryview | None, limits: Limits | None = None
+    ) -> "Program":
         """Load the contents of ``model.mlmodel``, and of ``weight.bin`` if there is one.
 
         Raises:
             ProgramError: as :meth:`load`.
         """
-        return cls(parse_model(model), None if weights is None else BlobFile(weights))
+        blobs = None if weights is None else BlobFile(weights)
+        return cls(parse_model(model), blobs, limits or Limits())
 
     def run(
         self,
@@ -116,7 +135,18 @@ class Program:
         Raises:
             InputError: inputs or states are wrong; the message lists each of them.
             ProgramError: an operation failed, or its result differs from the declared type.
+            LimitError: the run takes more than the program's limits allow.
         """
+        with limited(self._limits):
+            return self._run(inputs, function, state, tap)
+
+    def _run(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        function: str,
+        state: State | None,
+        tap: Tap | None,
+    ) -> dict[str, Output]:
         signature = self._signature(function)
         scope = signature.accept(inputs, state)
         states = _memory(scope[s.name] for s in signature.states)
@@ -130,7 +160,8 @@ class Program:
 
     def make_state(self, function: str = "main") -> State:
         """Return new states for a stateful function, all zeros; empty if it has none."""
-        return self._signature(function).make_state()
+        with limited(self._limits):
+            return self._signature(function).make_state()
 
     def operations(self, function: str = "main") -> tuple[Operation, ...]:
         """Return the operations of a run in order, without those of nested blocks.

@@ -26,6 +26,8 @@ class Kernel:
     Attributes:
         casts: the declared dtype of the result does not follow from the arguments' dtypes; the loop
             casts the result to it.
+        sized: the size of the result follows from numbers among the arguments, so the loop limits
+            it by the declared one before it is made.
     """
 
     op: str
@@ -33,18 +35,19 @@ class Kernel:
     run: Callable
     parameters: dict[str, Parameter]
     casts: bool = False
+    sized: bool = False
 
 
 _kernels: dict[str, dict[str, Kernel]] = {}
 
 
-def op(*names: str, since: str = "iOS15", casts: bool = False) -> Callable:
+def op(*names: str, since: str = "iOS15", casts: bool = False, sized: bool = False) -> Callable:
     """Register a function as the computation of the operations ``names``, from ``since`` on.
 
     The function takes MIL's parameters by keyword, with MIL's names and defaults. Each annotation
     selects how the argument arrives (see :mod:`pte_foundry.mil.parameters`). It returns a tensor,
-    or a tuple for several results, in fp32 where its arguments were upcast. For ``casts`` see
-    :class:`Kernel`.
+    or a tuple for several results, in fp32 where its arguments were upcast. For ``casts`` and
+    ``sized`` see :class:`Kernel`.
 
     Raises:
         ValueError: the opset is unknown, or the operation is registered for it already.
@@ -61,12 +64,17 @@ def op(*names: str, since: str = "iOS15", casts: bool = False) -> Callable:
             versions = _kernels.setdefault(name, {})
             if since in versions:
                 raise ValueError(f"{name} is registered twice for {since}")
-            versions[since] = Kernel(name, since, function, parameters, casts)
+            versions[since] = Kernel(name, since, function, parameters, casts, sized)
         return function
 
     if since not in _ORDER:
         raise ValueError(f"unknown opset {since}; known: {', '.join(_ORDER)}")
     return register
+
+
+def known() -> list[str]:
+    """Return the names of all operations."""
+    return list(_kernels)
 
 
 def find(name: str, opset: str) -> Kernel | None:

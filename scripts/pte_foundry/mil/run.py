@@ -5,14 +5,17 @@ result once where an operation computed in fp32, checks it against its declared 
 and drops values after their last use.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections import ChainMap
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from pte_foundry.errors import ProgramError
+from pte_foundry import limits
+from pte_foundry.errors import LimitError, ProgramError
 from pte_foundry.mil.constants import Constant
 from pte_foundry.mil.parameters import Parameter, narrow
 from pte_foundry.mil.registry import Kernel
@@ -31,6 +34,10 @@ operations (add, mul, relu …) on fp16 are exact up to their one rounding eithe
 Tap = Callable[[str, Tensor], None]
 """Called with the name and the tensor of a value as it is computed."""
 
+# A value may be this many times as large as what its operation declares and reads: operations
+# compute in wider dtypes, and step by step. Below the second number of bytes any size is allowed.
+_LARGER, _NO_MATTER = 16, 1 << 26
+
 
 class Name(str):
     """Name of a value computed at run time; a plain ``str`` is a constant string."""
@@ -38,6 +45,9 @@ class Name(str):
 
 Operand = Name | Constant
 """An argument: a value of the run by its name, or a constant."""
+
+Scope = MutableMapping[str, Value]
+"""The values that a block reads, by name; those that it computes itself are added."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,7 @@ class Block:
     outputs: tuple[Operand, ...]
 
 
-def run_block(block: Block, scope: dict[str, Value], tap: Tap | None) -> tuple[Value, ...]:
+def run_block(block: Block, scope: Scope, tap: Tap | None) -> tuple[Value, ...]:
     """Run a block.
 
     Args:
@@ -120,7 +130,7 @@ def run_block(block: Block, scope: dict[str, Value], tap: Tap | None) -> tuple[V
 
 
 def _publish(
-    instruction: Instruction, results: tuple[Value, ...], scope: dict[str, Value], tap: Tap | None
+    instruction: Instruction, results: tuple[Value, ...], scope: Scope, tap: Tap | None
 ) -> None:
     for output, value in zip(instruction.operation.outputs, results, strict=True):
         scope[output.name] = value
@@ -130,9 +140,7 @@ def _publish(
         scope.pop(name, None)
 
 
-def execute(
-    instruction: Instruction, scope: dict[str, Value], tap: Tap | None = None
-) -> tuple[Value, ...]:
+def execute(instruction: Instruction, scope: Scope, tap: Tap | None = None) -> tuple[Value, ...]:
     """Run one instruction and check its results.
 
     The largest values decide how much memory a run takes, so none lives longer than needed. A value
@@ -143,17 +151,29 @@ def execute(
         ProgramError: as :func:`run_block`.
     """
     operation = instruction.operation
+    meter = limits.current()
     try:
+        if meter is not None:
+            meter.step()
         arguments = _arguments(instruction, scope, tap)
+        if meter is not None and instruction.kernel.sized:
+            meter.cap = _cap(operation, arguments)
         if not instruction.blocks:  # nested blocks read the scope while they run
             for name in instruction.last_uses:
                 scope.pop(name, None)
         results = instruction.kernel.run(**arguments)
         del arguments
+    except LimitError as error:
+        if instruction.blocks:
+            raise  # the message names the operation within
+        raise LimitError(f"{operation.op} {operation.name!r} failed: {error}") from error
     except ProgramError:
         raise  # from a nested block: the message names the operation that failed
     except Exception as error:
         raise ProgramError(f"{operation.op} {operation.name!r} failed: {error}") from error
+    finally:
+        if meter is not None:
+            meter.cap = None
     results = results if isinstance(results, tuple) else (results,)
     if len(results) != len(operation.outputs):
         raise ProgramError(
@@ -166,9 +186,19 @@ def execute(
     )
 
 
-def _arguments(
-    instruction: Instruction, scope: dict[str, Value], tap: Tap | None
-) -> dict[str, Any]:
+def _cap(operation: Operation, arguments: dict[str, Any]) -> int | None:
+    """Bytes of the largest value that an operation may make, if it declares its results' sizes."""
+    values = [a for a in arguments.values() if isinstance(a, Tensor)]
+    count = sum(value.nbytes for value in values)
+    for output in operation.outputs:
+        shape = output.type.shape if isinstance(output.type, TensorType) else None
+        if shape is None or None in shape:
+            return None
+        count += math.prod(shape) * 4
+    return max(count * _LARGER, _NO_MATTER)
+
+
+def _arguments(instruction: Instruction, scope: Scope, tap: Tap | None) -> dict[str, Any]:
     arguments = dict(instruction.constants)
     if instruction.blocks:
         arguments["blocks"] = tuple(partial(_nested, b, scope, tap) for b in instruction.blocks)
@@ -193,15 +223,13 @@ def _checked(instruction: Instruction, output: NamedType, value: Value) -> Value
     return value
 
 
-def _nested(
-    block: Block, outer: dict[str, Value], tap: Tap | None, *inputs: Value
-) -> tuple[Value, ...]:
+def _nested(block: Block, outer: Scope, tap: Tap | None, *inputs: Value) -> tuple[Value, ...]:
     # A nested block reads the values around it; the values that it computes stay inside.
     names = (i.name for i in block.inputs)
-    return run_block(block, outer | dict(zip(names, inputs, strict=True)), tap)
+    return run_block(block, ChainMap(dict(zip(names, inputs, strict=True)), outer), tap)
 
 
-def _value(operand: Operand, scope: dict[str, Value]) -> Value | Constant:
+def _value(operand: Operand, scope: Scope) -> Value | Constant:
     return scope[operand] if isinstance(operand, Name) else operand
 
 
@@ -232,6 +260,6 @@ def mark_last_uses(block: Block, is_function: bool) -> set[str]:
         for nested in instruction.blocks:
             names |= mark_last_uses(nested, is_function=False)
         produced = {o.name for o in instruction.operation.outputs}
-        instruction.last_uses.extend(sorted((names | produced) & own - seen))
+        instruction.last_uses.extend(sorted(((names | produced) & own) - seen))
         seen |= names | produced
     return seen - own - {i.name for i in block.inputs}

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pte_foundry import limits
 from pte_foundry.errors import InputError, ProgramError
 from pte_foundry.formats.mil_dtypes import MAX_ELEMENTS
 from pte_foundry.mil.run import NamedType
@@ -112,9 +113,12 @@ class Signature:
 
     def make_state(self) -> State:
         """Return new states, all zeros, as Core ML makes them."""
-        return {
-            s.name: np.zeros(s.type.tensor.shape, numpy_dtype(s.type.tensor)) for s in self.states
-        }
+        state = {}
+        for declared in self.states:
+            shape, dtype = declared.type.tensor.shape, numpy_dtype(declared.type.tensor)
+            limits.allocate(math.prod(shape) * dtype.itemsize)
+            state[declared.name] = np.zeros(shape, dtype)
+        return state
 
     def _mixed_shapes(self, scope: Mapping[str, Tensor]) -> list[str]:
         """Findings on enumerated shapes of several inputs that do not belong together.

@@ -193,6 +193,7 @@ def _read_tensor_type(tensor: MIL_pb2.TensorType) -> TensorType:
         d.constant.size if d.WhichOneof("dimension") == "constant" else None
         for d in tensor.dimensions
     )
-    if math.prod(n for n in shape if n is not None) > MAX_ELEMENTS:
+    # Without the zeros: torch computes with the other sizes, and so may a reader of the type.
+    if math.prod(n for n in shape if n) > MAX_ELEMENTS:
         raise ProgramError(f"declared shape {list(shape)} exceeds {MAX_ELEMENTS} elements")
     return TensorType(DTYPES[tensor.dataType], shape)

@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import replacing
+from pte_foundry.models.archive_checks import refuse_code
 from pte_foundry.models.checksums import DIGEST_SIZE
 from pte_foundry.models.user_code import portable_trace
 from pte_foundry.upstream import torch_quantized_operators
@@ -61,6 +62,7 @@ def load(path: Path) -> ExportedProgram:
 
     Raises:
         DamagedError: the file is missing, truncated or modified.
+        ProgramError: reading the file could run code, so this project has not written it.
     """
     replace_mkl_functions()
     try:
@@ -77,4 +79,5 @@ def load(path: Path) -> ExportedProgram:
     for name, register in REGISTERED_BY.items():
         if any(name in graph for graph in graphs):
             register()
+    refuse_code(path)
     return torch.export.load(path)

@@ -15,6 +15,7 @@ from pte_foundry.formats import pte_schema
 from pte_foundry.formats.coreml_delegate import PACKAGE, CoreMLModel, resolve
 from pte_foundry.formats.delegate_blob import write_files
 from pte_foundry.formats.pte_file import PteFile
+from pte_foundry.limits import Limits
 from pte_foundry.mil import Program
 from pte_foundry.mil.types import TensorType
 from pte_foundry.pte.memory import Slot
@@ -34,9 +35,15 @@ class Delegate:
     observe: Callable[[Mapping[str, np.ndarray]], None] | None = None
 
     def __init__(
-        self, file: PteFile, method: str, index: int, delegate: pte_schema.BackendDelegate
+        self,
+        file: PteFile,
+        method: str,
+        index: int,
+        delegate: pte_schema.BackendDelegate,
+        limits: Limits,
     ) -> None:
         self._file = file
+        self._limits = limits
         self._delegate = delegate
         self._state: dict[str, np.ndarray] | None = None
         self.method = method
@@ -80,7 +87,7 @@ class Delegate:
 
         Raises ProgramError if it is malformed, compiled, or has unsupported operations.
         """
-        program = Program.from_parts(bytes(self.model.model), self.model.weights)
+        program = Program.from_parts(bytes(self.model.model), self.model.weights, self._limits)
         if self.function not in program.functions:
             raise ProgramError(f"the Core ML model has no function {self.function!r}")
         return program

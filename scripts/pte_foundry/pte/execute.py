@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 
-from pte_foundry.errors import InputError, ProgramError
+from pte_foundry.errors import InputError, LimitError, ProgramError
 from pte_foundry.formats import pte_schema
 from pte_foundry.formats.coreml_delegate import BACKEND
 from pte_foundry.formats.pte_file import PteFile, read_pte
+from pte_foundry.limits import Limits, current
+from pte_foundry.mil.limited import limited
 from pte_foundry.pte.delegate import Delegate
 from pte_foundry.pte.kernels import Kernel, find_kernel
 from pte_foundry.pte.memory import Memory, Slot
@@ -23,9 +25,6 @@ from pte_foundry.upstream.executorch_kernels import framework
 
 Tap = Callable[[Delegate, str, torch.Tensor], None]
 """Called with the delegate, name and tensor of a value inside of a Core ML delegate."""
-
-MAX_STEPS = 10_000_000
-"""Limit on the instructions of a run, against endless loops."""
 
 
 class Pte:
@@ -35,25 +34,31 @@ class Pte:
         delegates: all delegates, by method, in the order of the program.
     """
 
-    def __init__(self, file: PteFile) -> None:
+    def __init__(self, file: PteFile, limits: Limits) -> None:
         self._file = file
+        self._limits = limits
         self._methods: dict[str, _Method] = {}
         self.delegates = [
-            Delegate(file, plan.name, number, delegate)
+            Delegate(file, plan.name, number, delegate, limits)
             for plan in file.program.execution_plan
             for number, delegate in enumerate(plan.delegates)
         ]
 
     @classmethod
-    def load(cls, source: str | Path | bytes) -> Pte:
+    def load(cls, source: str | Path | bytes, limits: Limits | None = None) -> Pte:
         """Read a program from a path or from its bytes.
 
         Delegates and kernels are resolved at the first run of their method. A path is mapped into
         memory: the file must not change while the program is in use.
 
+        Args:
+            source: the path or the bytes.
+            limits: what each run may take, its delegates included.
+
         Raises ProgramError if it is malformed; OSError if it cannot be read.
         """
-        return cls(read_pte(Path(source) if isinstance(source, str) else source))
+        path = Path(source) if isinstance(source, str) else source
+        return cls(read_pte(path), limits or Limits())
 
     @property
     def methods(self) -> list[str]:
@@ -78,8 +83,10 @@ class Pte:
         Raises:
             InputError: the method does not exist, or an input has another dtype, shape or value.
             ProgramError: the program is malformed, or uses something unsupported.
+            LimitError: the run takes more than the program's limits allow.
         """
-        return self._method(method).run(inputs, tap)
+        with limited(self._limits):
+            return self._method(method).run(inputs, tap)
 
     def reset(self) -> None:
         """Reset the state of every method to its state after load, delegates included."""
@@ -92,7 +99,10 @@ class Pte:
             raise InputError(f"no method {name!r}; the program has {known}")
         if name not in self._methods:
             delegates = [delegate for delegate in self.delegates if delegate.method == name]
-            self._methods[name] = _Method(self._file, self._file.plans[name], delegates)
+            try:
+                self._methods[name] = _Method(self._file, self._file.plans[name], delegates)
+            except (RuntimeError, OverflowError) as error:  # torch's, of sizes that it cannot make
+                raise ProgramError(f"method {name!r} has an impossible value: {error}") from error
         return self._methods[name]
 
 
@@ -119,43 +129,53 @@ class _Method:
         memory, plan = self._memory, self._plan
         memory.begin()
         self._take(inputs)
-        position = steps = 0
+        meter, position = current(), 0
         while position < len(self._instructions):
-            if (steps := steps + 1) > MAX_STEPS:
-                raise ProgramError(
-                    f"method {plan.name!r} does not end within {MAX_STEPS} instructions"
-                )
             call = self._instructions[position]
             position += 1
-            match call:
-                case pte_schema.KernelCall():
-                    self._call(call, position - 1)
-                case pte_schema.DelegateCall():
-                    self._delegate(call, tap)
-                case pte_schema.MoveCall():
-                    memory.values[call.move_to] = memory.values[call.move_from]
-                case pte_schema.JumpFalseCall():
-                    if not bool(memory.get(call.cond_value_index)):
-                        position = call.destination_instruction
-                case pte_schema.FreeCall():
-                    memory.values[call.value_index] = None
-        return tuple(_own(memory.get(index)) for index in plan.outputs)
+            try:
+                meter.step()
+                match call:
+                    case pte_schema.KernelCall():
+                        self._kernels[call.op_index](memory, call.args)
+                    case pte_schema.DelegateCall():
+                        self._delegate(call, tap)
+                    case pte_schema.MoveCall():
+                        memory.values[call.move_to] = memory.values[call.move_from]
+                    case pte_schema.JumpFalseCall():
+                        if not bool(memory.get(call.cond_value_index)):
+                            position = call.destination_instruction
+                    case pte_schema.FreeCall():
+                        memory.values[call.value_index] = None
+            except Exception as error:
+                raise self._failed(call, position - 1, error) from error
+        return tuple(self._output(number, index) for number, index in enumerate(plan.outputs))
+
+    def _failed(self, call: object, position: int, error: Exception) -> ProgramError:
+        """The error of an instruction, with its position and operator."""
+        if isinstance(call, pte_schema.DelegateCall) and isinstance(error, ProgramError):
+            return error  # it names the operation
+        what = f"instruction {position} of {self._plan.name!r}"
+        if isinstance(call, pte_schema.KernelCall):
+            what += f", {_name(self._plan.operators[call.op_index])}"
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return (LimitError if isinstance(error, LimitError) else ProgramError)(f"{what}: {why}")
+
+    def _output(self, number: int, index: int) -> Any:
+        value, declared = self._memory.get(index), self._plan.values[index].val
+        wanted = (torch.Tensor, bool, int, float, str)
+        parts = value if isinstance(value, list) else [value]
+        if value is None and isinstance(declared, pte_schema.Null | None):
+            return None
+        if not all(isinstance(part, wanted) for part in parts):
+            raise ProgramError(f"output {number} of {self._plan.name!r} has no value")
+        return [_own(part) for part in value] if isinstance(value, list) else _own(value)
 
     def _delegate(self, call: pte_schema.DelegateCall, tap: Tap | None) -> None:
         memory, delegate = self._memory, self._delegates[call.delegate_index]
         arguments = [(memory.slot(index), memory.get(index)) for index in call.args]
         for index, value in delegate.call(arguments, tap):
             memory.set(call.args[index], value)
-
-    def _call(self, call: pte_schema.KernelCall, position: int) -> None:
-        operator = self._plan.operators[call.op_index]
-        try:
-            self._kernels[call.op_index](self._memory, call.args)
-        except Exception as error:
-            raise ProgramError(
-                f"instruction {position} of {self._plan.name!r}, {_name(operator)}: "
-                f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            ) from error
 
     def _take(self, inputs: Sequence[Any]) -> None:
         declared = self._plan.inputs

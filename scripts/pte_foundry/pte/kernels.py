@@ -5,7 +5,9 @@ on shapes and scalars (executorch 1.5: ``exir/emit/_emitter.py`` for the order o
 ``kernels/prim_ops/register_prim_ops.cpp`` for its own operators).
 
 A program is untrusted, so the operators come from an allow-list: those that ExecuTorch's runtime
-has, and that only compute. An operator that takes a device, storage or generator is unsupported.
+has, and that only compute. An operator that takes a device, storage or generator is unsupported, as
+are complex numbers. Arguments that torch trusts are checked (:data:`_CHECKS`), and numbers are
+those of ExecuTorch: bool, int64 and fp64.
 """
 
 from __future__ import annotations
@@ -47,10 +49,12 @@ class Frame(Protocol):
 Kernel = Callable[[Frame, list[int]], None]
 """Computes one call: takes the values of a method, and the indices of its arguments and results."""
 
-_TEXTS = frozenset({"approximate", "mode", "padding_mode", "reduce", "rounding_mode"})
 _TYPES = frozenset({"Tensor", "number", "int", "float", "bool", "ScalarType", "MemoryFormat"})
 _TYPES |= {"Layout"}
 _IN_PLACE = frozenset({"copy_", "index_put_"})
+# They take or return complex numbers, and no value of a program has such a dtype.
+_COMPLEX = frozenset({"_conj_physical", "_fft_c2r", "_fft_r2c", "view_as_real_copy"})
+_INT64 = range(-(2**63), 2**63)
 _MEMORY_FORMATS = (torch.contiguous_format, torch.preserve_format, torch.channels_last)
 
 
@@ -71,7 +75,7 @@ def find_kernel(op: pte_schema.Operator) -> Kernel | None:
 
 def _aten(name: str, overload: str) -> Kernel | None:
     function = torch_operators.find("aten", name, overload or "default")
-    if function is None:
+    if function is None or name in _COMPLEX:
         return None
     arguments = torch_operators.schema(function).arguments
     writes = any(argument.is_out for argument in arguments) or name in _IN_PLACE
@@ -82,13 +86,14 @@ def _computes(argument: torch.Argument) -> bool:
     kind = str(argument.real_type)
     for wrapper in ("Optional", "List", "Optional"):
         kind = kind.removeprefix(f"{wrapper}[").removesuffix("]")
-    return kind in _TYPES or (kind == "str" and argument.name in _TEXTS)
+    return kind in _TYPES or (kind == "str" and argument.name in torch_operators.MODES)
 
 
 def _call(function: OpOverload) -> Kernel:
     """Call an operator with arguments in the order of its schema."""
     arguments = torch_operators.schema(function).arguments
     converters = [_converter(str(argument.real_type)) for argument in arguments]
+    check = _CHECKS.get(function.overloadpacket.__name__)
 
     def kernel(frame: Frame, indices: list[int]) -> None:
         # The results follow the schema's arguments: the same values as its outs.
@@ -101,6 +106,8 @@ def _call(function: OpOverload) -> Kernel:
                 keywords[argument.name] = convert(frame.get(index))
             else:
                 positional.append(convert(frame.get(index)))
+        if check is not None:
+            check(*positional)
         result = function(*positional, **keywords)
         for index, value in outs:
             frame.set(index, value)
@@ -158,9 +165,59 @@ def _quantized(name: str, overload: str) -> Kernel | None:
     return _counted(kernel, count + results - 1)
 
 
-def _scalar(function: Callable[..., Any], count: int) -> Kernel:
+def _check_pdist(x: torch.Tensor, p: float = 2) -> None:
+    if x.dim() != 2 or not x.is_floating_point() or not p >= 0:
+        raise ProgramError(f"p {p} and a tensor of shape {list(x.shape)}, expected a float matrix")
+
+
+def _check_batch_norm(
+    x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *rest: Any
+) -> None:
+    mean, variance, training = rest[:3] if len(rest) > 3 else (None, None, rest[0])
+    if not isinstance(training, bool) or (not training and (mean is None or variance is None)):
+        raise ProgramError("no statistics of a batch, and no running ones")
+    given = {"weight": weight, "bias": bias, "mean": mean, "variance": variance}
+    for name, value in given.items():
+        if value is not None and (x.dim() < 2 or value.shape != x.shape[1:2]):
+            raise ProgramError(
+                f"{name} has shape {list(value.shape)} for an input of shape {list(x.shape)}"
+            )
+
+
+# torch does not check these, and crashes. Found by tests/fuzz.
+_CHECKS: dict[str, Callable[..., None]] = {
+    "_pdist_forward": _check_pdist,
+    "_native_batch_norm_legit": _check_batch_norm,
+}
+
+
+def _number(value: Any) -> Any:
+    """A number that ExecuTorch has. Raises TypeError or OverflowError for any other value."""
+    if type(value) not in (bool, int, float):
+        raise TypeError(f"a {type(value).__name__}, expected a number")
+    if type(value) is int and value not in _INT64:
+        raise OverflowError("a number that does not fit into 64 bits")
+    return value
+
+
+def _prim(function: Callable[..., Any], count: int) -> Kernel:
+    """Kernel of an operator on numbers."""
+
     def kernel(frame: Frame, indices: list[int]) -> None:
-        frame.set(indices[-1], function(*map(frame.get, indices[:-1])))
+        numbers = [_number(frame.get(index)) for index in indices[:-1]]
+        frame.set(indices[-1], _number(function(*numbers)))
+
+    return _counted(kernel, count)
+
+
+def _scalar(function: Callable[..., Any], count: int) -> Kernel:
+    """Kernel of an operator that returns a number of a tensor."""
+
+    def kernel(frame: Frame, indices: list[int]) -> None:
+        tensor, *numbers = map(frame.get, indices[:-1])
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"a {type(tensor).__name__}, expected a tensor")
+        frame.set(indices[-1], _number(function(tensor, *map(_number, numbers))))
 
     return _counted(kernel, count)
 
@@ -212,9 +269,9 @@ _UNARY = {
     "sym_not": operator.not_,
 }
 _OWN: dict[tuple[str, str], Kernel] = {
-    **{(f"executorch_prim::{n}", "Scalar"): _scalar(f, 2) for n, f in _BINARY.items()},
-    **{(f"executorch_prim::{n}", "Scalar"): _scalar(f, 1) for n, f in _UNARY.items()},
-    ("executorch_prim::sym_ite", "Scalar"): _scalar(lambda c, a, b: a if c else b, 3),
+    **{(f"executorch_prim::{n}", "Scalar"): _prim(f, 2) for n, f in _BINARY.items()},
+    **{(f"executorch_prim::{n}", "Scalar"): _prim(f, 1) for n, f in _UNARY.items()},
+    ("executorch_prim::sym_ite", "Scalar"): _prim(lambda c, a, b: a if c else b, 3),
     ("executorch_prim::et_view", "default"): _counted(_view, 2),
     ("executorch_prim::et_copy_index", "tensor"): _counted(_copy_index, 2),
     ("aten::sym_size", "int"): _scalar(lambda tensor, dim: tensor.shape[dim], 2),

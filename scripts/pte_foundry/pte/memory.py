@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pte_foundry import limits
 from pte_foundry.errors import ProgramError
 from pte_foundry.formats import pte_schema
 from pte_foundry.formats.pte_file import PteFile
@@ -117,6 +118,7 @@ class Memory:
         sizes = plan.non_const_buffer_sizes
         if min(sizes, default=0) < 0 or sum(sizes) > MAX_BYTES:
             raise ProgramError(f"method {plan.name!r} plans {sum(sizes)} bytes of memory")
+        limits.allocate(sum(sizes))
         # np.zeros uses calloc: pages that are never written take no memory.
         self._arenas = [torch.from_numpy(np.zeros(size, np.uint8)) for size in sizes]
         self._initial: list[tuple[Slot, torch.Tensor]] = []

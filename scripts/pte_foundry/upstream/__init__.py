@@ -70,6 +70,10 @@ snakemake_rate_limiter (snakemake 9.27.1)
     Removes the limit of job starts per second. It takes a core after some hundred jobs.
 snakemake_targets (snakemake 9.27.1)
     Checks what is asked for by path before planning, and locks the folder. Riddles otherwise.
+torch_allocations (torch 2.13.0)
+    The size of what an operator allocates, before it does. A hostile program takes all memory else.
+torch_archives (torch 2.13.0)
+    The records of an exported program, for checks before torch reads them. It runs code otherwise.
 torch_caches (torch 2.13.0)
     Empties a cache that keeps programs in memory.
 torch_causal_masks (torch 2.13.0)

@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 
-__all__ = ["OpOverload", "exists", "find", "mutates", "operator", "schema"]
+__all__ = ["MODES", "OpOverload", "exists", "find", "mutates", "operator", "schema"]
+
+MODES = frozenset({"approximate", "mode", "padding_mode", "reduce", "rounding_mode"})
+"""Arguments that are texts and only select how an operator computes."""
 
 
 def operator(name: str) -> OpOverload:

@@ -97,11 +97,10 @@ class FailedRun:
         Returns:
             The files that were written. Snakemake must forget how it made them before.
         """
-        from rich.console import Console
-
         from pte_foundry.report import table
+        from pte_foundry.terminal import make_console
 
-        console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        console = make_console(stderr=True, highlight=False, markup=False, emoji=False)
         if not console.is_terminal:
             console.width = _UNBOUNDED
         console.print()

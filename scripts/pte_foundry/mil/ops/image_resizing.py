@@ -104,7 +104,7 @@ def _scaled(x: Tensor, *factors: float) -> Ints:
     ]
 
 
-@op("upsample_nearest_neighbor")
+@op("upsample_nearest_neighbor", sized=True)
 def upsample_nearest_neighbor(
     *, x: Tensor, scale_factor_height: float = 1, scale_factor_width: float = 1
 ) -> Tensor:
@@ -116,7 +116,7 @@ def upsample_nearest_neighbor(
     return x
 
 
-@op("resize_nearest_neighbor")
+@op("resize_nearest_neighbor", sized=True)
 def resize_nearest_neighbor(
     *, x: Tensor, target_size_height: int, target_size_width: int
 ) -> Tensor:
@@ -125,7 +125,7 @@ def resize_nearest_neighbor(
     return _nearest(x, "UNALIGN_CORNERS", [target_size_height, target_size_width])
 
 
-@op("upsample_bilinear")
+@op("upsample_bilinear", sized=True)
 def upsample_bilinear(
     *,
     x: Upcast,
@@ -141,7 +141,7 @@ def upsample_bilinear(
     )
 
 
-@op("upsample_bilinear", since="iOS16")
+@op("upsample_bilinear", since="iOS16", sized=True)
 def upsample_bilinear_16(
     *,
     x: Upcast,
@@ -164,7 +164,7 @@ def upsample_bilinear_16(
     return _linear(x, mode, _scaled(x, scale_factor_height, scale_factor_width))
 
 
-@op("resize_bilinear")
+@op("resize_bilinear", sized=True)
 def resize_bilinear(
     *,
     x: Upcast,
@@ -175,7 +175,7 @@ def resize_bilinear(
     return _linear(x, sampling_mode, [target_size_height, target_size_width])
 
 
-@op("resize", since="iOS17")
+@op("resize", since="iOS17", sized=True)
 def resize(
     *,
     x: Upcast,

@@ -87,7 +87,7 @@ def _pixels(coordinate: Tensor, size: int, mode: str, align_corners: bool) -> Te
 
 
 # iOS16 and iOS17 only allow more dtypes for the coordinates.
-@op("resample")
+@op("resample", sized=True)
 def resample(
     *,
     x: Upcast,
@@ -120,7 +120,7 @@ def resample(
     raise ValueError(f"unknown sampling_mode {sampling_mode!r}")
 
 
-@op("affine")
+@op("affine", sized=True)
 def affine(
     *,
     x: Upcast,
@@ -192,7 +192,7 @@ def _within(boxes: Tensor, mode: str) -> Tensor:
     return torch.cat(parts, 1)
 
 
-@op("crop_resize", since="iOS17")
+@op("crop_resize", since="iOS17", sized=True)
 def crop_resize_17(
     *,
     x: Upcast,
@@ -223,7 +223,7 @@ def crop_resize_17(
     return torch.where(inside.unsqueeze(1), _blend(x, which, rows, columns, None), pad_value)
 
 
-@op("crop_resize", since="iOS16")
+@op("crop_resize", since="iOS16", sized=True)
 def crop_resize_16(
     *,
     x: Upcast,
@@ -265,7 +265,7 @@ def crop_resize_16(
     return crops.unflatten(0, (len(values), each))
 
 
-@op("crop_resize")
+@op("crop_resize", sized=True)
 def crop_resize(
     *,
     x: Upcast,

@@ -8,12 +8,14 @@ program draws the same numbers, on every machine, so that results are reproducib
   so that operations, and the iterations of a loop, draw different numbers.
 """
 
+import math
 from contextvars import ContextVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pte_foundry import limits
 from pte_foundry.mil.parameters import Ints, Upcast
 from pte_foundry.mil.registry import op
 
@@ -34,16 +36,22 @@ def _generator(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed % 2**32))
 
 
+def _sized(*shape: int) -> tuple[int, ...]:
+    """A shape that numpy may fill with fp64: torch's limits do not see its memory."""
+    limits.allocate(8 * max(math.prod(shape), 0))
+    return shape
+
+
 def _tensor(values: np.ndarray, like: Tensor) -> Tensor:
     return torch.from_numpy(np.asarray(values)).to(like.dtype)
 
 
-@op("random_bernoulli")
+@op("random_bernoulli", sized=True)
 def random_bernoulli(*, shape: Ints, prob: Tensor = _HALF, seed: int = _UNSEEDED) -> Tensor:
-    return _tensor(_generator(seed).random(shape) < prob.item(), prob)
+    return _tensor(_generator(seed).random(_sized(*shape)) < prob.item(), prob)
 
 
-@op("random_categorical")
+@op("random_categorical", sized=True)
 def random_categorical(
     *, x: Upcast, mode: str = "logits", size: int = 1, seed: int = _UNSEEDED
 ) -> Tensor:
@@ -53,26 +61,26 @@ def random_categorical(
     total = shares[..., -1:]
     if not (total > 0).all():
         raise ValueError("the probabilities of a distribution have no positive sum")
-    drawn = torch.from_numpy(_generator(seed).random((*x.shape[:-1], size)))
+    drawn = torch.from_numpy(_generator(seed).random(_sized(*x.shape[:-1], size)))
     # The first class at which the cumulative probability exceeds the number drawn.
     return torch.searchsorted(shares / total, drawn, right=True).to(x.dtype)
 
 
-@op("random_normal")
+@op("random_normal", sized=True)
 def random_normal(
     *, shape: Ints, mean: Tensor = _ZERO, stddev: Tensor = _ONE, seed: int = _UNSEEDED
 ) -> Tensor:
-    normal = _generator(seed).standard_normal(shape)
+    normal = _generator(seed).standard_normal(_sized(*shape))
     return _tensor(normal * stddev.item() + mean.item(), mean)
 
 
-@op("random_uniform")
+@op("random_uniform", sized=True)
 def random_uniform(
     *, shape: Ints, low: Tensor = _ZERO, high: Tensor = _ONE, seed: int = _UNSEEDED
 ) -> Tensor:
     if high < low:
         raise ValueError(f"the interval [{low.item()}, {high.item()}) is undefined")
-    drawn = _generator(seed).random(shape)
+    drawn = _generator(seed).random(_sized(*shape))
     # The documented interval excludes `high`, but rounding reaches it, mostly in fp16. It does in
     # Core ML too: in apple/coremltools#2568 a 100 is among integers drawn below 100.
     return _tensor(low.item() + (high.item() - low.item()) * drawn, low)

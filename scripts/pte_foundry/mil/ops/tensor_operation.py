@@ -44,7 +44,7 @@ def cumsum(*, x: Upcast, axis: int = 0, exclusive: bool = False, reverse: bool =
     return total.flip(axis) if reverse else total
 
 
-@op("fill")
+@op("fill", sized=True)
 def fill(*, shape: Ints, value: Tensor = _ZERO) -> Tensor:
     return value.expand(shape).clone()
 
@@ -146,7 +146,7 @@ def non_zero(*, x: Tensor) -> Tensor:
     return x.nonzero().int()
 
 
-@op("one_hot")
+@op("one_hot", sized=True)
 def one_hot(
     *,
     indices: Tensor,
@@ -160,7 +160,7 @@ def one_hot(
     return torch.where(indices.unsqueeze(axis) == places, on_value, off_value)
 
 
-@op("pad")
+@op("pad", sized=True)
 def pad(*, x: Tensor, pad: Ints, mode: str = "constant", constant_val: float = 0.0) -> Tensor:
     pairs = list(zip(pad[::2], pad[1::2], strict=True))
     if mode == "constant":
@@ -183,7 +183,7 @@ def pad(*, x: Tensor, pad: Ints, mode: str = "constant", constant_val: float = 0
     return x
 
 
-@op("range_1d")
+@op("range_1d", sized=True)
 def range_1d(*, start: Tensor, end: Tensor, step: Tensor) -> Tensor:
     return torch.arange(start.item(), end.item(), step.item(), dtype=start.dtype)
 
@@ -211,7 +211,7 @@ def stack(*, values: Tensors, axis: int) -> Tensor:
     return torch.stack(values, axis)
 
 
-@op("tile")
+@op("tile", sized=True)
 def tile(*, x: Tensor, reps: Ints) -> Tensor:
     return x.repeat(reps)
 

@@ -25,7 +25,7 @@ def space_to_depth(*, x: Tensor, block_size: int) -> Tensor:
     return x.permute(0, 3, 5, 1, 2, 4).reshape(n, -1, h // block_size, w // block_size)
 
 
-@op("space_to_batch")
+@op("space_to_batch", sized=True)
 def space_to_batch(*, x: Tensor, block_shape: Ints, paddings: Ints) -> Tensor:
     (rows, columns), (top, bottom, left, right) = block_shape, paddings
     x = F.pad(x, (left, right, top, bottom))
@@ -118,7 +118,7 @@ def reverse_sequence(*, x: Tensor, lengths: Ints, seq_axis: int = 0, batch_axis:
     return result
 
 
-@op("sliding_windows")
+@op("sliding_windows", sized=True)
 def sliding_windows(*, x: Tensor, axis: int, size: int, stride: int = 1) -> Tensor:
     return x.unfold(axis, size, stride).movedim(-1, axis % x.ndim + 1)
 

@@ -9,7 +9,7 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from rich.console import Console
+from pte_foundry.terminal import make_console
 from rich.markup import escape
 from rich.status import Status
 from snakemake_interface_logger_plugins.base import LogHandlerBase
@@ -95,7 +95,7 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         self.silent = bool(self.settings and self.settings.progress_only)
         stdout = self.common_settings.stdout or self.silent
-        self.console = Console(stderr=not stdout, highlight=False)
+        self.console = make_console(stderr=not stdout, highlight=False)
         self.jobs: dict[int, Job] = {}
         self.pace: Pace | None = None
         self.status: Status | None = None
@@ -140,7 +140,7 @@ class LogHandler(LogHandlerBase):
             and not text.startswith(("Error in rule", "Exiting because a job execution failed"))
         ):
             # To stderr in a dry run too, whose jobs go to stdout.
-            Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+            make_console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _finished(self, jobid: int) -> None:
         job = self.jobs.pop(jobid, None)
