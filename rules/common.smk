@@ -28,9 +28,11 @@ from pte_foundry.config.config import Config
 from pte_foundry.errors import FoundryError
 from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.lock import lock_file
+from pte_foundry.upstream.snakemake_slurm_status import keep_asking
 from pte_foundry.upstream.snakemake_execution import jobs_share_environment, schedules_local_jobs
 from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed_jobs
 from pte_foundry.upstream.snakemake_messages import describe_changes, shorten_messages
+from pte_foundry.upstream.snakemake_nested import execute_in_turn
 from pte_foundry.upstream.snakemake_outcome import forget, outcome
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
 from pte_foundry.upstream.snakemake_targets import before_planning
@@ -58,6 +60,7 @@ except FoundryError as error:
     raise WorkflowError(str(error)) from None
 
 keep_records_of_failed_jobs()
+keep_asking()
 MESSAGES = shorten_messages(workflow)
 JOBS = Jobs(CONFIG)
 describe_changes(partial(changes.describe, JOBS.code_contents))
@@ -82,8 +85,20 @@ def start_build(workflow):
     if schedules_local_jobs(workflow):
         remove_rate_limiter(workflow)
         if jobs_share_environment(workflow):
-            models = (ROOT / model.module for model in CONFIG.models.values())
-            fork_server.start(models, Path("logs/fork_server"))
+            start_fork_servers(Path("logs/fork_server"))
+
+
+def start_fork_servers(logs, **options):
+    models = (ROOT / model.module for model in CONFIG.models.values())
+    fork_server.start(models, logs, **options)
+
+
+def start_group():
+    """Runs on a node, before the first job of a group. One server for all that its jobs load: what
+    the group has been given is enough for it and one job."""
+    start_fork_servers(
+        Path("logs/fork_server", f"{os.uname().nodename}-{os.getpid()}"), shared=True
+    )
 
 
 def tell_failures(workflow):
@@ -125,7 +140,8 @@ def code_files(stage):
 
 
 def code(stage):
-    return JOBS.code(stage)
+    """The code of a stage, once a job is planned: on a cluster these files are read for each job."""
+    return lambda wildcards: JOBS.code(stage)
 
 
 def model_code(stage):
@@ -260,9 +276,9 @@ def lower_slice(wildcards):
     return JOBS.slice("lower", target=JOBS.target_of(wildcards.key))
 
 
-def manifest_slice():
+def manifest_slice(wildcards):
     """The code of all stages that can change an artifact, and of the schemes that are used."""
-    found = {stage: code(stage) for stage in FEEDING_BYTES}
+    found = {stage: JOBS.code(stage) for stage in FEEDING_BYTES}
     for scheme in {scheme_of(build.recipe) for build in CONFIG.builds}:
         found[f"convert/{scheme}"] = JOBS.code("convert", scheme=scheme)
     return encoded({"code": found})
@@ -291,5 +307,6 @@ def check_targets(targets):
 
 
 check_structure()
+execute_in_turn(workflow, start_group)
 if Path(workflow.basedir) == SCRIPTS.parent:  # in a module, the targets are those of another
     before_planning(workflow, check_targets)

@@ -19,6 +19,7 @@ PINNED = (
     "numpy",
     "protobuf",
     "snakemake",
+    "snakemake-executor-plugin-slurm",
     "torch",
     "torchao",
     "torchvision",
