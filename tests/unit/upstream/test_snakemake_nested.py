@@ -14,7 +14,8 @@ from pte_foundry.upstream.snakemake_nested import execute_in_turn
 
 rule one:
     output: "{{name}}"
-    shell: "echo begins >> log; sleep 0.7; echo ends >> log; touch {{output}}"
+    shell:
+        "test {{output}} != bad; echo begins >> log; sleep 0.7; echo ends >> log; touch {{output}}"
 """
 
 
@@ -25,7 +26,7 @@ def as_on_a_node(folder, patch, *names):
     command += ["--cores", "2", "--no-hooks", "--nolock", "--target-jobs"]
     command += [f"one:name={name}" for name in names]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode == 0) == ("bad" not in names), done.stderr
     return done.stdout, (folder / "log").read_text().split()
 
 
@@ -39,6 +40,18 @@ def test_they_run_in_turn_and_what_they_share_is_started_once(tmp_path):
     printed, log = as_on_a_node(tmp_path, patch, "a", "b")
     assert log == ["begins", "ends", "begins", "ends"]
     assert printed.split().count("starts") == 1
+
+
+def test_snakemake_still_stops_the_group_when_a_job_fails(tmp_path):
+    """If this fails, it keeps going as the run does: remove that part of the patch."""
+    (tmp_path / "log").touch()
+    patch = "workflow.global_resources['_cores'] = 1"
+    assert as_on_a_node(tmp_path, patch, "bad", "a", "b")[1].count("ends") < 2
+
+
+def test_a_job_that_fails_stops_only_what_needs_it(tmp_path):
+    patch = "execute_in_turn(workflow, lambda: None)"
+    assert as_on_a_node(tmp_path, patch, "bad", "a", "b")[1].count("ends") == 2
 
 
 def test_a_job_alone_shares_nothing(tmp_path):
