@@ -38,6 +38,7 @@ from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed
 from pte_foundry.upstream.snakemake_messages import describe_changes, shorten_messages
 from pte_foundry.upstream.snakemake_outcome import forget, outcome
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
+from pte_foundry.upstream.snakemake_slurm_status import keep_asking
 from pte_foundry.upstream.versions import assert_pinned
 from pte_foundry.workflow import changes
 from pte_foundry.workflow.build_options import keep_options
@@ -77,6 +78,7 @@ with refusals():
     CONFIG = Config.parse(config, [Path(file).absolute() for file in workflow.configfiles], ROOT)
 
 keep_records_of_failed_jobs()
+keep_asking()
 MESSAGES = shorten_messages(workflow)
 JOBS = Jobs(CONFIG)
 describe_changes(partial(changes.describe, JOBS.code_contents))
@@ -103,8 +105,20 @@ def start_build(workflow):
     if schedules_local_jobs(workflow):
         remove_rate_limiter(workflow)
         if jobs_share_environment(workflow):
-            libraries = (JOBS.imports(model).libraries for model in CONFIG.models)
-            fork_server.start(libraries, Path("logs/fork_server"))
+            start_fork_servers(Path("logs/fork_server"))
+
+
+def start_fork_servers(logs, **options):
+    libraries = (JOBS.imports(model).libraries for model in CONFIG.models)
+    fork_server.start(libraries, logs, **options)
+
+
+def start_group():
+    """Runs on a node, before the first job of a group. One server for all that its jobs load: what
+    the group has been given is enough for it and one job."""
+    start_fork_servers(
+        Path("logs/fork_server", f"{os.uname().nodename}-{os.getpid()}"), shared=True
+    )
 
 
 def tell_failures(workflow):
@@ -152,7 +166,8 @@ def code_files(stage):
 
 
 def code(stage):
-    return JOBS.code(stage)
+    """The code of a stage, once a job is planned: on a cluster these files are read for each job."""
+    return lambda wildcards: JOBS.code(stage)
 
 
 def model_code(stage):
@@ -308,9 +323,9 @@ def lower_slice(wildcards):
     return JOBS.slice("lower", target=JOBS.target_of(wildcards.key))
 
 
-def manifest_slice():
+def manifest_slice(wildcards):
     """The code of all stages that can change an artifact, and of the schemes that are used."""
-    found = {stage: code(stage) for stage in FEEDING_BYTES}
+    found = {stage: JOBS.code(stage) for stage in FEEDING_BYTES}
     for scheme in {scheme_of(build.recipe) for build in CONFIG.builds}:
         found[f"convert/{scheme}"] = JOBS.code("convert", scheme=scheme)
     return encoded({"code": found})

@@ -9,6 +9,8 @@ rule calibrate:
     log:
         "logs/calibrate/{model}/{key}.log",
     priority: priority("calibrate")
+    group:
+        "model"
     resources:
         mem_mb=memory("calibrate"),
         runtime=runtime("calibrate"),
@@ -37,6 +39,8 @@ rule convert:
     log:
         "logs/convert/{model}/{recipe}.log",
     priority: priority("convert")
+    group:
+        "build"
     resources:
         mem_mb=memory("convert"),
         runtime=runtime("convert"),
@@ -64,6 +68,8 @@ rule evaluate:
         benchmark="benchmarks/evaluate/{model}/{recipe}.tsv",
     log:
         "logs/evaluate/{model}/{recipe}.log",
+    group:
+        "build"
     resources:
         mem_mb=memory("evaluate"),
         runtime=runtime("evaluate"),

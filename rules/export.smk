@@ -9,6 +9,8 @@ rule export:
     log:
         "logs/export/{model}.log",
     priority: priority("export")
+    group:
+        "model"
     resources:
         mem_mb=memory("export"),
         runtime=runtime("export"),
@@ -36,6 +38,8 @@ rule reference:
         benchmark="benchmarks/reference/{model}.tsv",
     log:
         "logs/reference/{model}.log",
+    group:
+        "model"
     resources:
         mem_mb=memory("reference"),
         runtime=runtime("reference"),

@@ -9,6 +9,8 @@ rule edge:
     log:
         "logs/edge/{model}/{program}/{key}.log",
     priority: priority("edge")
+    group:
+        "build"
     resources:
         mem_mb=memory("edge"),
         runtime=runtime("edge"),
@@ -35,6 +37,8 @@ rule lower:
         benchmark="benchmarks/lower/{model}/{recipe}/{key}.tsv",
     log:
         "logs/lower/{model}/{recipe}/{key}.log",
+    group:
+        "build"
     resources:
         mem_mb=memory("lower"),
         runtime=runtime("lower"),
@@ -62,6 +66,8 @@ rule pte:
         benchmark="benchmarks/pte/{model}/{recipe}/{target}.tsv",
     log:
         "logs/pte/{model}/{recipe}/{target}.log",
+    group:
+        "build"
     resources:
         mem_mb=memory("pte"),
         runtime=runtime("pte"),

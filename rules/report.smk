@@ -29,6 +29,8 @@ rule summary:
         "results/summary.json",
     log:
         "logs/summary.log",
+    group:
+        "report"
     resources:
         mem_mb=memory("summary"),
         runtime=runtime("summary"),
@@ -58,12 +60,14 @@ rule manifest:
         "results/manifest.json",
     log:
         "logs/manifest.log",
+    group:
+        "report"
     resources:
         mem_mb=memory("manifest"),
         runtime=runtime("manifest"),
     params:
         code=code("manifest"),
-        slice=manifest_slice(),
+        slice=manifest_slice,
         root=relative(ROOT),
     message:
         "Writing the manifest"
@@ -90,6 +94,8 @@ rule report:
         ),
     log:
         "logs/report.log",
+    group:
+        "report"
     resources:
         mem_mb=memory("report"),
         runtime=runtime("report"),

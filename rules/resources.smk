@@ -1,6 +1,7 @@
 # What the rules request from a scheduler: see pte_foundry/workflow/stages.py.
 from pte_foundry.packages import packaged_file
-from pte_foundry.workflow.memory import needed, weights_mb
+from pte_foundry.upstream.snakemake_execution import executes_elsewhere
+from pte_foundry.workflow.memory import needed, nested, weights_mb
 
 
 def priority(stage):
@@ -8,8 +9,13 @@ def priority(stage):
 
 
 def runtime(stage):
-    """Minutes; more when a job is tried again."""
-    return lambda wildcards, attempt: STAGES[stage].minutes * attempt
+    """Minutes for a model of this size; more when a job is tried again. A group asks for the sum."""
+
+    def of(wildcards, attempt):
+        size = weights_mb(map(Path, files_of_size(stage, wildcards)))
+        return round(STAGES[stage].minutes + size / 10) * attempt
+
+    return of
 
 
 def memory(stage):
@@ -20,8 +26,10 @@ def memory(stage):
     """
 
     def of(wildcards, attempt):
-        files = [lowered(wildcards)] if stage == "pte" else files_of_size(wildcards)
-        return needed(case(stage, wildcards), weights_mb(map(Path, files))) * attempt
+        files = map(Path, files_of_size(stage, wildcards))
+        step = needed(case(stage, wildcards), weights_mb(files))
+        around = nested(len(CONFIG.builds)) if executes_elsewhere(workflow) else 0
+        return (step + around) * attempt
 
     return of
 
@@ -37,10 +45,12 @@ def case(stage, wildcards):
     return stage
 
 
-def files_of_size(wildcards):
+def files_of_size(stage, wildcards):
     """Files that show how large a model is: best the program, whose weights are always fp32."""
     if not hasattr(wildcards, "model"):
         return
+    if stage == "pte":
+        yield lowered(wildcards)
     yield f"results/export/{wildcards.model}.pt2"
     yield weights_of(wildcards.model)
     source = CONFIG.models[wildcards.model].weights

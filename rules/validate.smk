@@ -12,6 +12,8 @@ rule validate:
         benchmark="benchmarks/validation/{model}/{recipe}/{target}/{device}.tsv",
     log:
         "logs/validation/{model}/{recipe}/{target}/{device}.log",
+    group:
+        "build"
     resources:
         mem_mb=memory("validate"),
         runtime=runtime("validate"),
@@ -44,6 +46,8 @@ rule diverge:
         benchmark="benchmarks/divergence/{model}/{recipe}/{target}.tsv",
     log:
         "logs/divergence/{model}/{recipe}/{target}.log",
+    group:
+        "build"
     resources:
         mem_mb=memory("diverge"),
         runtime=runtime("diverge"),

@@ -1,13 +1,15 @@
-"""Protects ``profiles/slurm``: the rules run as jobs of a real Slurm, and failures are told.
+"""Protects ``profiles/slurm``: on a real Slurm that enforces memory, up to the last artifact.
 
-The cluster is Slurm from Debian: a controller and three nodes on this machine. Every node has its
+The cluster is Slurm from Debian: a controller and two nodes on this machine. Every node has its
 own host name, processes and mounts, and all listen on 127.0.0.1 only.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +19,7 @@ import pytest
 
 from tests.project import CONFIG, Project
 
-NODES = ("n1", "n2", "n3")
+NODES = ("foundry1", "foundry2")
 PROGRAMS = ("slurmctld", "slurmd", "squeue", "munged", "unshare")
 
 
@@ -36,7 +38,7 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()) and "CI" not in os.environ, reason=NEEDS),
 ]
 
-# `config_overrides` lets three nodes claim more than the machine has, `NoInAddrAny` keeps them to
+# `config_overrides` lets the nodes claim more than the machine has, `NoInAddrAny` keeps them to
 # 127.0.0.1, `jobcomp/filetxt` writes down every job that ended.
 SLURM_CONF = """\
 ClusterName=test
@@ -54,8 +56,7 @@ SlurmdPidFile={folder}/slurmd.%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.%n.log
 PlugStackConfig=/dev/null
-ProctrackType=proctrack/pgid
-TaskPlugin=task/none
+{memory}
 MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
@@ -68,6 +69,22 @@ AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/jobs.txt
 PartitionName=main Nodes=ALL Default=YES LLN=YES State=UP
+"""
+# By control groups of the kernel, as on real clusters; elsewhere Slurm itself looks every second,
+# and counts memory that forks share once (PSS).
+BY_KERNEL = """\
+ProctrackType=proctrack/cgroup
+TaskPlugin=task/cgroup"""
+BY_SLURM = """\
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill,UsePss"""
+CGROUP_CONF = """\
+CgroupPlugin=cgroup/v1
+CgroupMountpoint=/sys/fs/cgroup
+ConstrainRAMSpace=yes
 """
 NODE_CONF = "NodeName={0} NodeHostname={0} NodeAddr=127.0.0.1 Port={1} CPUs=4 RealMemory=16000\n"
 
@@ -144,9 +161,13 @@ def cluster(tmp_path) -> Iterator[Cluster]:
     port, *ports = free_ports(1 + len(NODES))
     nodes = [NODE_CONF.format(*node) for node in zip(NODES, ports, strict=True)]
     made = Cluster(folder)
-    made.conf.write_text(
-        "".join(nodes) + SLURM_CONF.format(host=host, port=port, folder=folder), encoding="utf-8"
+    controlled = all(
+        os.access(f"/sys/fs/cgroup/{name}/cgroup.procs", os.W_OK) for name in ("memory", "freezer")
     )
+    memory = BY_KERNEL if controlled else BY_SLURM
+    text = SLURM_CONF.format(host=host, port=port, folder=folder, memory=memory)
+    made.conf.write_text("".join(nodes) + text, encoding="utf-8")
+    made.conf.with_name("cgroup.conf").write_text(CGROUP_CONF, encoding="utf-8")
     names = "".join(f"127.0.0.1 {node}\n" for node in NODES)
     (folder / "hosts").write_text(Path("/etc/hosts").read_text() + names, encoding="utf-8")
     key = folder / "munge.key"
@@ -176,40 +197,80 @@ def cluster(tmp_path) -> Iterator[Cluster]:
         yield made
 
 
-def test_rules_run_as_jobs_and_a_failed_one_stops_only_what_needs_it(built, cluster, tmp_path):
-    """One model trains to weights that the configuration does not name, the other one is exported.
+MEMORY = re.compile(r"mem=(\d+)M")
+HUNGRY = "import time; held = bytearray(200 << 20); time.sleep(3)"
 
-    The same bytes come out as from a build without Slurm.
-    """
-    model = CONFIG[CONFIG.index("  digits_cnn:\n") : CONFIG.index("recipes:\n")]
-    wrong = model.replace("digits_cnn:\n", "wrong:\n", 1)
-    wrong = wrong.replace("{train: true}", f"{{train: true, sha256: '{'0' * 64}'}}")
-    builds = "  - {models: [wrong], recipes: [fp16], targets: [ios16]}\n"
-    config = CONFIG.replace("recipes:\n", f"{wrong}recipes:\n", 1) + builds
-    project = Project(tmp_path / "project", config)
-    done = project.snakemake(
-        *("--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "1"),
-        "structure",
-        prefix=("timeout", "--kill-after=10", "400"),
-        SLURM_CONF=str(cluster.conf),
+
+def test_memory_is_enforced(cluster):
+    """Else the test below would pass with any declaration."""
+    settings = os.environ | {"SLURM_CONF": str(cluster.conf)}
+    codes = [
+        subprocess.run(
+            ["srun", f"--mem={megabytes}M", sys.executable, "-c", HUNGRY],
+            env=settings,
+            capture_output=True,
+            check=False,
+        ).returncode
+        for megabytes in (100, 400)
+    ]
+    assert codes[0] != 0
+    assert codes[1] == 0
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    """Two builds of one recipe, which share a job; one of them fails as long as a file exists."""
+    builds = "builds:\n  - {models: [digits_cnn], recipes: [fp16], targets: [ios16, ios17_ne]}\n"
+    made = Project(tmp_path / "project", CONFIG[: CONFIG.index("builds:\n")] + builds)
+    made.replace(
+        "scripts/pte_foundry/steps/pte.py",
+        "    def step() -> None:\n",
+        "    def step() -> None:\n"
+        "        if Path('broken').exists() and 'ios17_ne' in arguments.output.name:\n"
+        "            raise SystemExit('broken')\n",
     )
+    made.write("broken", "")
+    return made
 
+
+def test_all_is_built_with_the_declared_memory_and_a_failed_step_stops_only_what_needs_it(
+    built, cluster, project
+):
+    """The same bytes come out as from a build without Slurm."""
+
+    def build():
+        return project.snakemake(
+            *("--profile", "profiles/slurm", "--cores", "1"),
+            *("--slurm-init-seconds-before-status-checks", "1"),
+            prefix=("timeout", "--kill-after=10", "600"),
+            SLURM_CONF=str(cluster.conf),
+        )
+
+    done = build()
     assert done.returncode == 1, done.stderr
-    assert "FAILED  Training wrong: see logs/train/wrong.log" in done.stderr
-    log = project.read("logs/train/wrong.log")
-    assert log.startswith("error: ")
-    assert f"expected sha256 {'0' * 64}" in log
-    assert not (project.folder / "results/train/wrong.safetensors").exists()
+    told = [line for line in done.stderr.splitlines() if line.startswith("FAILED")]
+    message = (
+        "FAILED  Writing digits_cnn/fp16/ios17_ne.pte: see logs/pte/digits_cnn/fp16/ios17_ne.log"
+    )
+    assert set(told) == {message}
+    assert "broken" in project.read("logs/pte/digits_cnn/fp16/ios17_ne.log")
+    assert "2 builds, 1 passed, 1 failed" in done.stderr
+    # Only what failed is tried once more, with twice as much.
+    jobs = [(job["JobState"], int(MEMORY.search(job["Tres"])[1])) for job in cluster.jobs()]
+    (_, asked), again = [job for job in jobs if job[0] != "COMPLETED"]
+    assert again == ("FAILED", 2 * asked)
+    assert len(jobs) == len(("train", "model", "build", "build"))
 
-    for name in ("train/digits_cnn.safetensors", "export/digits_cnn.json"):
-        made = project.folder / "results" / name
-        assert made.read_bytes() == (built.folder / "results" / name).read_bytes()
-
-    jobs = cluster.jobs()
-    assert {job["NodeList"] for job in jobs} <= set(NODES)
-    # Rule train wants 500 MB, rule export one more for 0.3 MB of weights.
-    train, export = "500M", "501M"
-    states = [(job["JobState"], job["Tres"].split("mem=")[1].split(",")[0]) for job in jobs]
-    assert {("COMPLETED", train), ("COMPLETED", export)} <= set(states), jobs
-    # What fails is tried once more, with twice as much.
-    assert [s for s in states if s[0] == "FAILED"] == [("FAILED", "500M"), ("FAILED", "1000M")]
+    (project.folder / "broken").unlink()
+    done = build()
+    assert done.returncode == 0, done.stderr
+    ended = cluster.jobs()[len(jobs) :]
+    assert [job["JobState"] for job in ended] == ["COMPLETED"] * len(("build", "report"))
+    assert {job["NodeList"] for job in cluster.jobs()} <= set(NODES)
+    name = "results/pte/digits_cnn/fp16/ios16.pte"
+    assert project.artifacts()[name] == built.artifacts()[name]
+    assert len(project.artifacts()) == 2
+    assert project.jobs() == set()
+    # One server for the jobs of a group, and none for a job alone.
+    logs = list((project.folder / "logs/fork_server").glob("*/*.log"))
+    assert {log.name for log in logs} == {"building.log"}

@@ -68,7 +68,7 @@ def run(
             level=logging.INFO if arguments.log else logging.WARNING,
             format="%(asctime)s %(name)s: %(message)s",
         )
-        began = time.monotonic()
+        began = resource_usage.began or time.monotonic()
         try:
             assert_pinned()
             step()

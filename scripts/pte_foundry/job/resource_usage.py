@@ -14,6 +14,9 @@ from pte_foundry.files import write_bytes
 # ru_maxrss is in KiB on Linux and in bytes on macOS (getrusage(2)).
 _MEBIBYTE = 2**20 if sys.platform == "darwin" else 2**10
 
+began: float | None = None
+"""When the step was started, by the monotonic clock, if it waited for a fork server since then."""
+
 
 def write(path: Path, seconds: float) -> None:
     """Writes one row: wall time and CPU time in seconds, peak memory in MiB.

@@ -64,10 +64,14 @@ snakemake_locks (snakemake 9.27.1)
     Removes the locks of a killed Snakemake without reading the configuration.
 snakemake_messages (snakemake 9.27.1)
     Names the changed file in a job's reason, and tells a failed step in four lines.
+snakemake_nested (snakemake 9.27.1)
+    Runs the jobs of a group in turn, as the group's memory has been asked for.
 snakemake_outcome (snakemake 9.27.1)
     Which jobs of a run failed, and what was not made because of that.
 snakemake_rate_limiter (snakemake 9.27.1)
     Removes the limit of job starts per second. It takes a core after some hundred jobs.
+snakemake_slurm_status (snakemake 9.27.1, snakemake-executor-plugin-slurm 2.8.0)
+    Waits for a Slurm controller that is away. The build hangs for ever otherwise.
 snakemake_targets (snakemake 9.27.1)
     Checks what is asked for by path before planning, and locks the folder. Riddles otherwise.
 torch_allocations (torch 2.13.0)

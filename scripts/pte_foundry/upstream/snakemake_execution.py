@@ -24,6 +24,11 @@ def schedules_local_jobs(workflow: Any) -> bool:
     )
 
 
+def executes_elsewhere(workflow: Any) -> bool:
+    """Whether jobs run in a Snakemake of their own; to be asked when their resources are."""
+    return not require(workflow, "local_exec", patch=__name__)
+
+
 def jobs_share_environment(workflow: Any) -> bool:
     """Whether jobs run in this process's environment: not elsewhere, in conda or in a container."""
     settings = require(workflow, "deployment_settings", patch=__name__)

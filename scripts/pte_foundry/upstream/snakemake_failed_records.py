@@ -4,11 +4,17 @@ Stands against: snakemake 9.27.1
 Repairs: ``Job.postprocess`` (``jobs.py``). It records parameters and checksums of a failed job as
     those of a success, then deletes its outputs. If they are intermediate files, the next run takes
     them for up to date, and with them what an earlier run has made from their older versions:
-    after a step was killed, an artifact of the old recipe passes for one of the new. It uses
-    ``finished``, ``_get_key`` and ``_unmark_incomplete`` of ``persistence/__init__.py``.
-Remove when: ``Job.postprocess`` calls ``persistence.finished`` only for jobs without an error.
+    after a step was killed, an artifact of the old recipe passes for one of the new. And if one job
+    of a group fails, it does so with all of the group, also with those that have ended well. It
+    uses ``started``, ``finished``, ``_get_key``, ``_get_recorded_starttime`` and
+    ``_unmark_incomplete`` of ``persistence/__init__.py``, and ``get_job_group`` of ``dag.py``.
+Remove when: ``Job.postprocess`` calls ``persistence.finished`` only for jobs without an error, and
+    ``GroupJob.postprocess`` tells which jobs of a group have failed.
 """
 
+import math
+import os
+from collections.abc import Iterable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -22,29 +28,55 @@ _PARAMETERS = (
 def keep_records_of_failed_jobs() -> None:
     """Lets a failed job leave the records of its last success, once per process."""
     from snakemake.jobs import Job
+    from snakemake.persistence import PersistenceBase
 
     original = require(Job, "postprocess", _PARAMETERS, patch=__name__)
     if hasattr(original, "__wrapped__"):
         return
+    start = require(PersistenceBase, "started", "self job external_jobid", patch=__name__)
+    finish = require(PersistenceBase, "finished", "self job", patch=__name__)
+    require(PersistenceBase, "_get_key", "self f", patch=__name__)
+    require(PersistenceBase, "_get_recorded_starttime", "self key", patch=__name__)
+    require(PersistenceBase, "_unmark_incomplete", "self key", patch=__name__)
+    begun: dict[str, float] = {}  # by output: when the job, or its group, was started
+    failing: set[Any] = set()
+
+    @wraps(start)
+    def started(self: Any, job: Any, external_jobid: str | None = None) -> None:
+        start(self, job, external_jobid)
+        for file in job.output:
+            # The date of a file beside the outputs: clocks of a cluster differ.
+            begun[str(file)] = self._get_recorded_starttime(self._get_key(file)) or math.inf
+
+    @wraps(finish)
+    async def finished(self: Any, job: Any) -> None:
+        if job not in failing:
+            return await finish(self, job)
+        for file in job.output:
+            self._unmark_incomplete(self._get_key(file))
 
     @wraps(original)
     async def postprocess(self: Any, *arguments: Any, error: bool = False, **named: Any) -> None:
+        if error and require(self.dag, "get_job_group", "job", patch=__name__)(self):
+            error = not _made(self.output, begun)
         if not error:
-            return await original(self, *arguments, error=error, **named)
-        persistence = self.dag.workflow.persistence
-        key_of = require(persistence, "_get_key", "f", patch=__name__)
-        unmark = require(persistence, "_unmark_incomplete", "key", patch=__name__)
-
-        async def finished(job: Any) -> None:
-            for file in job.output:
-                unmark(key_of(file))
-
-        # Jobs that fail are dealt with one after another, by the thread that schedules them.
-        require(persistence, "finished", "job", patch=__name__)
-        persistence.finished = finished
+            return await original(self, *arguments, error=False, **named)
+        failing.add(self)
         try:
-            return await original(self, *arguments, error=error, **named)
+            return await original(self, *arguments, error=True, **named)
         finally:
-            del persistence.finished
+            failing.discard(self)
 
+    PersistenceBase.started, PersistenceBase.finished = started, finished
     Job.postprocess = postprocess
+
+
+def _made(files: Iterable[Any], begun: Mapping[str, float]) -> bool:
+    """Whether all outputs of a job have been written since its group was started.
+
+    Steps rename their results into place, so a file that exists is complete.
+    """
+    try:
+        return all(os.stat(file).st_mtime >= begun.get(str(file), math.inf) for file in files)
+    except OSError:
+        return False

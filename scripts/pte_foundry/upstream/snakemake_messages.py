@@ -5,7 +5,8 @@ Repairs: ``ParamsChange.__str__`` (``persistence/__init__.py``), the reason of a
     parameters have changed. It prints them whole, here two digests or two slices of the config.
     ``logger`` (``logging.py``), which has some 20 lines about a failed job: the command twice, all
     inputs and outputs, and ``message: None``. The step has printed what is wrong by then. In the
-    reason of a job it names all files. After Ctrl-C it tells that every job has failed.
+    reason of a job it names all files. After Ctrl-C it tells that every job has failed. Of a group
+    that failed it names all jobs, also those that ended well or did not start.
 Remove when: a reason shows which parameter changed, and a rule can give the text of its failure.
 """
 
@@ -14,6 +15,7 @@ import re
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -60,6 +62,13 @@ def short_reason(reason: str) -> str:
     return _FILES.sub(lambda found: found[1] + _some(found[2].split(", ")), reason)
 
 
+def _told(logs: list[str]) -> bool:
+    """Whether a step has told in its log what is wrong."""
+    return any(
+        b"\nerror: " in b"\n" + Path(log).read_bytes() for log in logs if Path(log).is_file()
+    )
+
+
 def _some(files: list[str]) -> str:
     more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
     return ", ".join(sorted(files)[:_NAMED]) + more
@@ -86,6 +95,8 @@ class ShortMessages(logging.Filter):
         if event == "job_info":
             self._messages[record.jobid] = record.rule_msg
             record.reason = short_reason(record.reason)
+        elif event == "job_error" and getattr(record, "indent", False) and not _told(record.log):
+            return False  # of a group
         elif event == "job_error" and _OURS in (record.shellcmd or ""):
             record.rule_msg = self._messages.get(record.jobid)
             record.shellcmd, record.input, record.output = None, [], []

@@ -10,6 +10,7 @@ Remove when: ``onerror`` is told which jobs failed, and a hook can mark a file a
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pte_foundry.upstream.versions import require
@@ -60,12 +61,17 @@ def outcome(workflow: Any) -> Outcome | None:
     dag = require(workflow, "dag", patch=__name__)
     depending = require(dag, "depending", patch=__name__)
     finished = require(dag, "finished", "job", patch=__name__)
-    failed = [
-        job
-        for one in require(workflow.scheduler, "failed", patch=__name__)
-        for job in (one.jobs if one.is_group() else [one])
-        if not finished(job)
-    ]
+    failed, made = [], set()
+    for one in require(workflow.scheduler, "failed", patch=__name__):
+        if not one.is_group():
+            failed.append(one)
+            continue
+        # Of a group that fails, Snakemake knows only that. What its jobs have made has been kept.
+        missing = {job for job in one.jobs if not all(Path(file).exists() for file in job.output)}
+        made |= set(one.jobs) - missing
+        waiting = {later for job in missing for later in _waiting(job, depending) - {job}}
+        failed += missing - waiting
+    failed = [job for job in failed if not finished(job)]
     if not failed:
         return None
     told = [
@@ -81,6 +87,7 @@ def outcome(workflow: Any) -> Outcome | None:
         str(file)
         for job in require(dag, "needrun_jobs", "exclude_finished", patch=__name__)()
         for file in job.output
+        if job not in made
     }
     told.sort(key=lambda job: (job.log, job.rule))
     return Outcome(tuple(told), frozenset(unmade))

@@ -21,6 +21,7 @@ PINNED = (
     "numpy",
     "protobuf",
     "snakemake",
+    "snakemake-executor-plugin-slurm",
     "torch",
     "torchao",
     "torchvision",

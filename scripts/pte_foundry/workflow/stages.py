@@ -39,7 +39,7 @@ class Stage:
         slice: returns what the stage reads of the config, given the config and wildcards by name.
             What a slice does not contain cannot cause the stage to run again.
         memory: by case; ``""`` is the usual one.
-        minutes: run time to request from a scheduler.
+        minutes: run time to request from a scheduler for a small model.
         feeds_bytes: whether its code can change an artifact.
         functions: functions of the model module that it calls; only their options reach it.
         priority: stages with a higher one start first. Without priorities Snakemake may start the
@@ -60,7 +60,7 @@ STAGES: dict[str, Stage] = {
     "train": Stage(
         slices.train,
         {"": Need(FLOOR)},
-        minutes=30,
+        minutes=60,
         feeds_bytes=True,
         functions=("train",),
         priority=4,
@@ -68,18 +68,18 @@ STAGES: dict[str, Stage] = {
     "export": Stage(
         slices.nothing,
         {"": Need(500, 3.1)},
-        minutes=30,
+        minutes=10,
         feeds_bytes=True,
         functions=_BUILD,
         priority=4,
     ),
     "reference": Stage(
-        slices.nothing, {"": Need(500, 2.6)}, minutes=30, functions=(*_BUILD, "evaluation")
+        slices.nothing, {"": Need(500, 2.6)}, minutes=10, functions=(*_BUILD, "evaluation")
     ),
     "calibrate": Stage(
         slices.calibrate,
         {"": Need(550, 1.6)},
-        minutes=60,
+        minutes=10,
         feeds_bytes=True,
         functions=(*_BUILD, "calibration"),
         priority=3,
@@ -87,23 +87,23 @@ STAGES: dict[str, Stage] = {
     "convert": Stage(
         slices.convert,
         {"": Need(700, 2.4)},
-        minutes=60,
+        minutes=10,
         feeds_bytes=True,
         functions=_BUILD,
         priority=2,
     ),
-    "evaluate": Stage(slices.nothing, {"": Need(600, 3)}, minutes=60),
+    "evaluate": Stage(slices.nothing, {"": Need(600, 3)}, minutes=10),
     "edge": Stage(
         slices.edge,
         {"": Need(550, 2.6), "compressed": Need(550, 1.2)},
-        minutes=60,
+        minutes=10,
         feeds_bytes=True,
         priority=1,
     ),
     "lower": Stage(
         slices.lower,
         {"": Need(700, 4), "compressed": Need(700, 2.8)},
-        minutes=60,
+        minutes=10,
         feeds_bytes=True,
     ),
     "pte": Stage(
@@ -115,14 +115,14 @@ STAGES: dict[str, Stage] = {
     "validate": Stage(
         slices.validate,
         {"": Need(500, 2.9)},
-        minutes=60,
+        minutes=10,
         functions=(*_SAMPLES, "evaluation", "score", "agreement", "output_names"),
     ),
-    "diverge": Stage(slices.nothing, {"": Need(500, 3.6)}, minutes=60),
+    "diverge": Stage(slices.nothing, {"": Need(500, 3.6)}, minutes=10),
     "plan": Stage(slices.plan, {"": Need(100)}, minutes=10),
     "summary": Stage(slices.summary, {"": Need(100)}, minutes=10),
     "manifest": Stage(slices.nothing, {"": Need(100)}, minutes=10),
-    "report": Stage(slices.report, {"": Need(FLOOR)}, minutes=10),
+    "report": Stage(slices.report, {"": Need(250)}, minutes=10),
     "gates": Stage(slices.nothing, {"": Need(100)}, minutes=10),
 }
 

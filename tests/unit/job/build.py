@@ -39,14 +39,14 @@ if __name__ == "__main__":
 class Build:
     """Does what Snakemake does: starts the fork servers, starts steps, and ends some time."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, holder: str = HOLDER, **environment: str) -> None:
         self.folder = folder
         (folder / "a_step.py").write_text(STEP)
         path = f"{ROOT}/scripts:{folder}"
         self.environment = os.environ | {"PYTHONPATH": path} | environment
         self.environment.pop(VARIABLE, None)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", HOLDER],
+            [sys.executable, "-c", holder],
             cwd=folder,
             env=self.environment | environment,
             stdin=subprocess.PIPE,

@@ -6,6 +6,7 @@ import time
 
 import psutil
 import pytest
+from pte_foundry.bench.jobs import HOLDER
 from pte_foundry.job.fork_server import KINDS
 from pte_foundry.job.fork_server.start import merged
 
@@ -159,3 +160,16 @@ def test_nothing_is_loaded_before_a_step_asks(tmp_path):
 def test_libraries_of_several_models_are_loaded_once():
     found = merged([{"torch": {"nn"}, "re": set()}, {"torch": {"Tensor", "nn"}}])
     assert found == [("re", []), ("torch", ["Tensor", "nn"])]
+
+
+def test_kinds_that_share_a_server_are_served_by_it_until_the_build_ends(tmp_path):
+    """As on a node of a cluster, where the memory of a job is limited."""
+    shared = HOLDER.replace('Path("logs/fork_server")', 'Path("logs/fork_server"), shared=True')
+    build = Build(tmp_path, shared)
+    (server,) = build.left()
+    for kind in KINDS:
+        code, out, _ = build.run("pass", f"--kind={kind}")
+        assert (code, pids(out)) == (0, ("True", str(server.pid)))
+    build.end()
+    eventually(lambda: not build.left())
+    eventually(lambda: not build.sockets.exists())

@@ -56,7 +56,7 @@ def test_steps_that_stop_in_the_middle_of_a_request_stop_no_other(build):
 
 
 def message(**changes) -> bytes:
-    step = {"module": "a_step", "argv": [], "folder": "/", "environment": {"A": "b"}}
+    step = {"module": "a_step", "argv": [], "folder": "/", "environment": {"A": "b"}, "asked": 0.0}
     return json.dumps(step | changes).encode()
 
 

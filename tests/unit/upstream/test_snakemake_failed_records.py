@@ -1,12 +1,16 @@
 """Protects against artifacts of an old configuration that pass for new ones after a failed step."""
 
+import asyncio
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed_jobs
 from snakemake.jobs import Job
+from snakemake.persistence import PersistenceBase
 
 WORKFLOW = """\
 from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed_jobs
@@ -58,11 +62,78 @@ def test_what_is_put_back_needs_no_work(tmp_path):
     assert not (tmp_path / "intermediate").exists()
 
 
+class Store(PersistenceBase):
+    """Where Snakemake keeps its records, of which only the marks of started jobs matter here."""
+
+    def __init__(self, started):
+        self.at = started
+        self.recorded = []
+
+    def _get_key(self, f):
+        return str(f)
+
+    def _get_recorded_starttime(self, key):
+        return self.at
+
+    def _unmark_incomplete(self, key):
+        pass
+
+
+Store.__abstractmethods__ = frozenset()
+
+
+def after_a_failed_group(tmp_path, monkeypatch, started):
+    """Which jobs of a group end well by Snakemake's records: one has made its output, one not."""
+    store = Store(started)
+    ended = {}
+
+    async def postprocess(
+        self,
+        store_in_storage=True,
+        handle_log=True,
+        handle_touch=True,
+        error=False,
+        ignore_missing_output=False,
+        check_output_mtime=True,
+    ):
+        ended[self.name] = not error
+        await PersistenceBase.finished(store, self)
+
+    async def finished(self, job):
+        self.recorded.append(job.name)
+
+    def begin(self, job, external_jobid=None):
+        pass
+
+    monkeypatch.setattr(Job, "postprocess", postprocess)
+    monkeypatch.setattr(PersistenceBase, "started", begin)
+    monkeypatch.setattr(PersistenceBase, "finished", finished)
+    keep_records_of_failed_jobs()
+    (tmp_path / "made").touch()
+    for name in ("made", "missing"):
+        dag = SimpleNamespace(get_job_group=lambda job: "group")
+        job = SimpleNamespace(name=name, output=[tmp_path / name], dag=dag)
+        job = type("Job", (), vars(job) | {"__hash__": object.__hash__})()
+        PersistenceBase.started(store, job)
+        asyncio.run(Job.postprocess(job, error=True))
+    return ended, store.recorded
+
+
+def test_of_a_failed_group_what_was_made_is_kept(tmp_path, monkeypatch):
+    ended = after_a_failed_group(tmp_path, monkeypatch, time.time() - 10)
+    assert ended == ({"made": True, "missing": False}, ["made"])
+
+
+def test_of_a_failed_group_what_is_older_is_not_taken_for_made(tmp_path, monkeypatch):
+    ended = after_a_failed_group(tmp_path, monkeypatch, time.time() + 10)
+    assert ended == ({"made": False, "missing": False}, [])
+
+
 @pytest.fixture
-def restored():
-    before = Job.postprocess
-    yield
-    Job.postprocess = before
+def restored(monkeypatch):
+    monkeypatch.setattr(Job, "postprocess", Job.postprocess)
+    monkeypatch.setattr(PersistenceBase, "started", PersistenceBase.started)
+    monkeypatch.setattr(PersistenceBase, "finished", PersistenceBase.finished)
 
 
 def test_it_is_installed_once(restored):

@@ -33,6 +33,20 @@ COMMAND = "python -P -m pte_foundry.steps.lower --output x --log logs/lower/net.
 
 
 @pytest.mark.parametrize(
+    ("log", "shown"), [("error: no memory\n", True), ("done in 1.0 s\n", False), (None, False)]
+)
+def test_of_a_failed_group_only_what_told_an_error_is_shown(tmp_path, monkeypatch, log, shown):
+    """Snakemake names all of its jobs; ``Job.log_error`` is told of a group by the indent."""
+    monkeypatch.chdir(tmp_path)
+    made = failure(COMMAND)
+    made.indent = True
+    (tmp_path / "logs/lower").mkdir(parents=True)
+    if log is not None:
+        (tmp_path / made.log[0]).write_text(log)
+    assert ShortMessages().filter(made) == shown
+
+
+@pytest.mark.parametrize(
     ("message", "told"),
     [
         ("Command 'x' returned non-zero exit status 1.", ""),

@@ -74,10 +74,14 @@ def test_what_ended_well_is_not_unmade():
     assert found.unmade == {"summary.json"}
 
 
-def test_the_jobs_of_a_group_fail_one_by_one_unless_they_had_ended():
-    found = outcome(workflow([Group(EXPORT, LOWER)], finished=(EXPORT,)))
+def test_of_a_failed_group_only_what_is_neither_made_nor_waiting_has_failed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("m.pt2", "m.json"):
+        (tmp_path / name).touch()
+    found = outcome(workflow([Group(EXPORT, LOWER, VALIDATE)]))
     assert [job.rule for job in found.failed] == ["lower"]
     assert found.failed[0].log == ""
+    assert found.unmade == {"m.pte", "m-report.json", "summary.json"}
 
 
 @pytest.mark.parametrize("changes", [{"main": False}, {"failed": ()}])

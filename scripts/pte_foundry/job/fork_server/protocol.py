@@ -15,6 +15,7 @@ import json
 import os
 import socket
 import struct
+import time
 from typing import Any
 
 TAKEN = b"\1"
@@ -40,6 +41,7 @@ def send_request(connection: socket.socket, module: str, argv: list[str]) -> Non
             "argv": argv,
             "folder": os.getcwd(),
             "environment": dict(os.environ),
+            "asked": time.monotonic(),  # of all processes of a machine
         }
     ).encode()
     length = len(message).to_bytes(_LENGTH, "little")
@@ -62,6 +64,7 @@ class Request:
         argv: its arguments.
         folder: its working folder.
         environment: its variables.
+        asked: when it asked, by the monotonic clock.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -116,8 +119,9 @@ class Request:
         try:
             self.module, self.argv, self.folder = step["module"], step["argv"], step["folder"]
             self.environment = environment_of(step["environment"])
+            self.asked = float(step["asked"])
             texts = [self.module, self.folder, *self.argv, *self.environment.values()]
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RequestError(f"malformed: {error!r}") from error
         if not all(isinstance(text, str) for text in texts):
             raise RequestError("malformed: not all of its values are strings")

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from pte_foundry.job import deterministic_env
+from pte_foundry.job import deterministic_env, resource_usage
 from pte_foundry.job.fork_server import VARIABLE
 from pte_foundry.job.fork_server.libraries import load
 from pte_foundry.job.fork_server.protocol import REPLY, TAKEN, Request, environment_of
@@ -156,6 +156,7 @@ def run(request: Request, server: Server) -> NoReturn:
         os.chdir(request.folder)
         os.environ.pop(VARIABLE, None)
         sys.argv[1:] = request.argv
+        resource_usage.began = request.asked
         code = _exit_code(importlib.import_module(request.module).main())
     except SystemExit as left:
         code = _exit_code(left.code)
@@ -225,6 +226,9 @@ def main(*arguments: str) -> None:
             server.decline(request, repr(error))
         server.serve()
     finally:
+        for alias in path.parent.glob("*"):  # kinds that share this server
+            if alias.is_symlink():
+                alias.unlink()
         path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             path.parent.rmdir()  # the last one of the kinds

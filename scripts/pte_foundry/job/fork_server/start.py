@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from pte_foundry.job.fork_server import KINDS, VARIABLE, socket_address
+from pte_foundry.job.fork_server import BUILDING, KINDS, VARIABLE, socket_address
 
 _WAITING = 128  # steps that may wait to be accepted, while a server loads its libraries
 
@@ -25,7 +25,7 @@ def merged(libraries: Iterable[Mapping[str, set[str]]]) -> list[tuple[str, list[
     return [(module, sorted(names)) for module, names in sorted(found.items())]
 
 
-def start(libraries: Iterable[Mapping[str, set[str]]], logs: Path) -> None:
+def start(libraries: Iterable[Mapping[str, set[str]]], logs: Path, *, shared: bool = False) -> None:
     """Starts the fork servers for this process and all that it starts.
 
     They load nothing until the first step comes. After this process ends, in whatever way, they
@@ -38,13 +38,14 @@ def start(libraries: Iterable[Mapping[str, set[str]]], logs: Path) -> None:
             They are of installed packages only: a step must import the user's own files itself, as
             they are when it runs.
         logs: folder for the servers' logs. Steps have logs of their own.
+        shared: start one server for all kinds, which takes less memory where steps run in turn.
     """
     if VARIABLE in os.environ or sys.platform != "linux":
         return
     try:
         folder = Path(tempfile.mkdtemp(prefix="foundry-"))  # for this user alone
         try:
-            _start(folder, json.dumps(merged(libraries)), logs)
+            _start(folder, json.dumps(merged(libraries)), logs, shared)
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -60,15 +61,18 @@ def start(libraries: Iterable[Mapping[str, set[str]]], logs: Path) -> None:
     os.environ[VARIABLE] = str(folder)
 
 
-def _start(folder: Path, libraries: str, logs: Path) -> None:
-    """Starts one server for each kind. Raises OSError; servers that run already end then."""
+def _start(folder: Path, libraries: str, logs: Path, shared: bool) -> None:
+    """Starts the servers. Raises OSError; those that run already end then."""
     logs.mkdir(parents=True, exist_ok=True)
     # The end of this pipe tells the servers that this process is gone: it alone holds the writing
     # end, and never closes it.
     reading, writing = os.pipe()
     try:
         for kind in KINDS:
-            _start_kind(kind, folder, libraries, logs / f"{kind}.log", reading)
+            if shared and kind != BUILDING:
+                (folder / kind).symlink_to(BUILDING)
+            else:
+                _start_kind(kind, folder, libraries, logs / f"{kind}.log", reading)
     except OSError:
         os.close(writing)
         raise
