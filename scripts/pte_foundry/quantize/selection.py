@@ -1,7 +1,7 @@
 """Which modules a weight-only step compresses, and what their weights must be.
 
-Works on rows of ``models.structure.modules_table`` and imports nothing heavy, so that planning a build
-applies the same rules as the conversion. A step is what ``Step.slice`` returns
+Works on rows of ``models.structure.modules_table`` and imports nothing heavy, so that planning a
+build applies the same rules as the conversion. A step is what ``Step.slice`` returns
 (``pte_foundry.config``). The limits are those of torchao 0.18 (codebook_coreml/codebook_ops.py) and
 of ExecuTorch's lowering (backends/apple/coreml/compiler/torch_ops.py).
 """

@@ -70,10 +70,15 @@ def contents(sources: Iterable[Path], lock: Path) -> dict[str, str]:
         lock: the lock file; only names and versions count, because the two Linux builds of torch
             differ in their digests and give the same bytes.
     """
-    found = {f"{name} in the lock": version for name, version in locked_versions(lock).items()}
-    found |= {f"{name} in the environment": there for name, there in differences(lock).items()}
-    found["Python"] = platform.python_version()
+    found = dict(_environment(lock))
     for source in sources:
         name = source.relative_to(ROOT).as_posix() if source.is_relative_to(ROOT) else source.name
         found[name] = fingerprint(source)
     return found
+
+
+@cache
+def _environment(lock: Path) -> dict[str, str]:
+    found = {f"{name} in the lock": version for name, version in locked_versions(lock).items()}
+    found |= {f"{name} in the environment": there for name, there in differences(lock).items()}
+    return found | {"Python": platform.python_version()}

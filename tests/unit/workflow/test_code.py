@@ -75,6 +75,7 @@ def project(tmp_path):
 
     def digest():
         code.locked_versions.cache_clear()
+        code._environment.cache_clear()
         return code.contents([source], lock)
 
     return source, lock, digest
