@@ -11,7 +11,7 @@ PACKAGE = "pte_foundry"
 LAYERS = (
     ("errors", "canonical_json", "heap", "lock"),
     ("files", "findings"),
-    ("packages",),
+    ("packages", "slice_argument"),
     ("upstream",),
     ("formats",),
     ("mil",),

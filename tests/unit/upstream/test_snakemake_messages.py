@@ -193,6 +193,7 @@ def test_ctrl_c_ends_with_one_line(tmp_path, logger_option):
     assert running.returncode == 1
     assert INTERRUPTED in told.splitlines()
     assert not re.search("Traceback|FAILED|Error|error|killed", told), told
+    assert not list(tmp_path.glob("out/*"))  # the step has cleaned up
 
 
 @pytest.mark.parametrize("verbose", [False, True])
