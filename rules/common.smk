@@ -47,7 +47,7 @@ from pte_foundry.workflow.failures import FailedRun
 from pte_foundry.workflow.jobs import Jobs
 from pte_foundry.workflow.paths import check_folder, literal
 from pte_foundry.workflow.requested import FLOAT
-from pte_foundry.workflow.slice_argument import encoded
+from pte_foundry.slice_argument import encoded
 from pte_foundry.workflow.stages import FEEDING_BYTES, STAGES
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pte_foundry.errors import DamagedError, ModelError
 from pte_foundry.files import check, read_json
 from pte_foundry.models.imports import Imports, follow, project_of
-from pte_foundry.workflow.slice_argument import decoded
+from pte_foundry.slice_argument import decoded
 
 if TYPE_CHECKING:
     from pte_foundry.models.module import ModelModule

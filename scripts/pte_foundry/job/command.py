@@ -63,7 +63,7 @@ def run(
         return code if code >= 0 else _report_killed(-code, arguments.log)
     if deterministic or fork:
         deterministic_env.enter()
-    with _printing_to(arguments.log) as terminal:
+    with _interruptible(), _printing_to(arguments.log) as terminal:
         logging.basicConfig(
             level=logging.INFO if arguments.log else logging.WARNING,
             format="%(asctime)s %(name)s: %(message)s",
@@ -84,6 +84,22 @@ def run(
             return 1
         logging.info("done in %.1f s", time.monotonic() - began)
     return 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets a step clean up after Ctrl-C. Then the process ends by SIGINT, as a shell expects."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:  # set by pte_foundry.steps
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _report(error: BaseException, terminal: int, log: Path | None) -> None:

@@ -49,7 +49,7 @@ def download(url: str, digest: str, output: Path) -> None:
     name = hashlib.sha256(f"{url} {digest}".encode()).hexdigest()[:16]
     partial = output.with_name(PARTIAL + name)
     for other in output.parent.glob(f"{PARTIAL}*"):
-        if other != partial:
+        if other != partial and other.is_file():
             other.unlink()  # of an older configuration
     transfer = _Transfer(url, partial)
     try:

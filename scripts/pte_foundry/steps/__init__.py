@@ -1,17 +1,12 @@
-"""One command per rule: ``python -P -m pte_foundry.steps.<rule>``."""
+"""One command per rule, named like the rule: ``python -m pte_foundry.steps.<rule>``."""
 
+import signal
 import sys
-from types import TracebackType
 
-
-def _end_quietly(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
-    """Leaves it to Snakemake to tell that the user has interrupted it."""
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, traceback)
-
-
-# Here, because it is imported first. Python still ends by SIGINT, which tells Snakemake.
-if any(part.startswith(f"{__name__}.") for part in sys.orig_argv[1:4]):
-    sys.excepthook = _end_quietly
+# Here, because it is imported first: Ctrl-C ends a command without a traceback. Snakemake tells of
+# it. While it writes, a step is interrupted by an exception (job.command).
+if (
+    any(part.startswith(f"{__name__}.") for part in sys.orig_argv[1:4])
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not ignored
+):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

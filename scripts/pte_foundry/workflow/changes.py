@@ -17,7 +17,7 @@ from typing import Any
 
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import read_json, write_json
-from pte_foundry.workflow.slice_argument import decoded, is_encoded
+from pte_foundry.slice_argument import decoded, is_encoded
 
 STORE = Path(".snakemake/pte_foundry/code")
 

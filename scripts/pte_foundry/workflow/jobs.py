@@ -17,9 +17,9 @@ from pte_foundry.files import read_json
 from pte_foundry.lock import lock_file
 from pte_foundry.models.imports import Imports, follow
 from pte_foundry.quantize import schemes
+from pte_foundry.slice_argument import encoded
 from pte_foundry.workflow import slices
 from pte_foundry.workflow.code import closure, command_of, contents
-from pte_foundry.workflow.slice_argument import encoded
 from pte_foundry.workflow.stages import STAGES
 
 

@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from pte_foundry.upstream import snakemake_messages
 from pte_foundry.upstream.snakemake_messages import (
@@ -182,16 +184,16 @@ rule fetch:
 """
 
 
-@pytest.mark.parametrize("logger_option", [[], ["--logger", "foundry"]], ids=["plain", "foundry"])
-def test_ctrl_c_ends_with_one_line(tmp_path, logger_option):
-    """A real Snakemake and a real step, which waits for a server that does not answer."""
+@contextmanager
+def waiting_step(folder, *options):
+    """A real Snakemake with a real step, which waits for a server that does not answer."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
         sliced = json.dumps({"url": url, "sha256": "0" * 64})
-        (tmp_path / "Snakefile").write_text(f"SLICE = {sliced!r}\n{SNAKEFILE}")
+        (folder / "Snakefile").write_text(f"SLICE = {sliced!r}\n{SNAKEFILE}")
         running = subprocess.Popen(
-            [sys.executable, "-m", "snakemake", "--cores", "1", *logger_option],
-            cwd=tmp_path,
+            [sys.executable, "-m", "snakemake", "--cores", "1", *options],
+            cwd=folder,
             env=os.environ | {"PYTHONPATH": PACKAGES},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -200,13 +202,29 @@ def test_ctrl_c_ends_with_one_line(tmp_path, logger_option):
             # Of tests that run in the background of a shell, interrupts are ignored.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        connection, _ = silent.accept()
-        with connection:
-            os.killpg(running.pid, signal.SIGINT)  # as a terminal does
-            told = running.communicate(timeout=60)[1]
+        with silent.accept()[0]:
+            yield running
+
+
+@pytest.mark.parametrize("options", [[], ["--logger", "foundry"]], ids=["plain", "foundry"])
+def test_ctrl_c_ends_with_one_line(tmp_path, options):
+    with waiting_step(tmp_path, *options) as running:
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+        told = running.communicate(timeout=60)[1]
     assert running.returncode == 1
     assert INTERRUPTED in told.splitlines()
     assert not re.search("Traceback|FAILED|Error|error|killed", told), told
+    assert not list(tmp_path.glob("out/*"))  # the step has cleaned up
+
+
+def test_a_step_that_the_system_kills_is_told_without_our_logger_too(tmp_path):
+    with waiting_step(tmp_path) as running:
+        for process in psutil.Process(running.pid).children(recursive=True):
+            if "pte_foundry.steps.fetch" in process.cmdline():
+                process.kill()
+        told = running.communicate(timeout=60)[1]
+    assert "error: the step was killed by SIGKILL (out of memory?)" in told.splitlines()
+    assert "Traceback" not in told
 
 
 @pytest.mark.parametrize("verbose", [False, True])

@@ -177,7 +177,7 @@ def test_a_step_in_another_environment_does_nothing(lock, environment, capfd):
 
 def test_the_rules_compare_before_anything_else():
     rules = (ROOT / "rules" / "common.smk").read_text()
-    assert "try:\n    assert_pinned()\n" in rules
+    assert "with refusals():\n    assert_pinned()\n" in rules
     assert rules.index("assert_pinned()") < rules.index("Config.parse(")
 
 

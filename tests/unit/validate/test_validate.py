@@ -21,10 +21,10 @@ from pte_foundry.models.imports import follow
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.tensors import Samples, save_tensors
 from pte_foundry.pte import Pte
+from pte_foundry.slice_argument import encoded
 from pte_foundry.validate.check import problems
 from pte_foundry.validate.gates import judge_measurement
 from pte_foundry.validate.report import validate
-from pte_foundry.workflow.slice_argument import encoded
 from torch import nn
 
 from tests.unit.lowering.test_lowering import TARGET

@@ -5,8 +5,8 @@ What changed is given as Snakemake gives it: sets of the ``repr`` of parameters.
 
 import pytest
 from pte_foundry.canonical_json import digest
+from pte_foundry.slice_argument import encoded
 from pte_foundry.workflow.changes import describe, keep
-from pte_foundry.workflow.slice_argument import encoded
 
 OLD = {"pte_foundry/steps/lower.py": "a" * 64, "net.py": "b" * 64, "torch in the lock": "2.13"}
 

@@ -12,8 +12,8 @@ from gguf.quants import quantize
 from pte_foundry.bench import job_memory as bench
 from pte_foundry.job.fork_server import OFF, VARIABLE
 from pte_foundry.models import programs
+from pte_foundry.slice_argument import encoded
 from pte_foundry.workflow.memory import MEBIBYTE, NEEDS, needed, weights_mb
-from pte_foundry.workflow.slice_argument import encoded
 from pte_foundry.workflow.stages import FLOOR, Need
 from safetensors.torch import save_file
 from torch import nn

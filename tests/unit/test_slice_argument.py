@@ -9,7 +9,7 @@ import pytest
 from pte_foundry.canonical_json import canonical
 from pte_foundry.files import read_json
 from pte_foundry.job.arguments import slice_argument
-from pte_foundry.workflow.slice_argument import STORE, decoded, encoded
+from pte_foundry.slice_argument import STORE, decoded, encoded
 
 LONGEST_ARGUMENT = 128 * 1024  # MAX_ARG_STRLEN of Linux
 
