@@ -1,5 +1,6 @@
 # make         builds the default configuration and ends with a table of builds
 # make test    runs the whole test suite
+# make fuzz    runs 100,000 random .mlpackage and .pte files against the loaders and interpreters
 # make bench   measures ours against upstream, side by side
 # make operators  sweeps every torch operator that Core ML has, and writes the table of outcomes
 # make lock    resolves envs/*.in into envs/*.lock
@@ -7,7 +8,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build test bench operators lock environment clean
+.PHONY: build test fuzz bench operators lock environment clean
 
 CORES ?= all
 
@@ -34,6 +35,9 @@ test: environment
 	@snakefmt --check Snakefile rules
 	@snakemake --lint
 	@python -m pytest -n 2
+
+fuzz: environment
+	@python -m tests.fuzz --cases 100000
 
 bench: environment
 	@python -P -m pte_foundry.bench --output results/bench

@@ -131,8 +131,12 @@ def available_memory() -> int:
 
 
 def _process_bytes() -> int:
-    """Address space of this process in bytes; 0 where the system does not tell."""
+    """Bytes of memory that this process has written to; 0 where the system does not tell.
+
+    Reserved memory does not count, threads reserve much, nor do mapped files.
+    """
     try:
-        return int(_STATM.read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        _, resident, shared, *_ = map(int, _STATM.read_text().split())
     except OSError:
         return 0
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
