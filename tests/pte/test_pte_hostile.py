@@ -175,6 +175,16 @@ def test_batch_norm_is_checked(training, channels):
         )
 
 
+def test_batch_norm_of_a_trained_model_is_checked():
+    kernel = "aten::_native_batch_norm_legit_no_training.out"
+    image, four = tensor([2, 3, 2, 2], offset=0), tensor([4], offset=256)
+    three = tensor([3], offset=512)
+    for parameters in ([1, 1, 2, 2], [2, 2, 1, 2], [2, 2, 2, 1], [2, 2, 3, 2]):
+        values = [image, four, three, None, 0.1, 1e-5, *[new()] * 3]
+        with pytest.raises(ProgramError, match=r"no_training.out: "):
+            run(values, [kernel], [call(0, 0, *parameters, 4, 5, 6, 7, 8, 6)])
+
+
 @pytest.mark.parametrize(("sizes", "p"), [([4, 3, 1, 0], -1.0), ([5, 4, 4, 0, 0], 1.0), ([3], 2.0)])
 def test_pdist_is_checked(sizes, p):
     values = [tensor(sizes, offset=0), p, new()]

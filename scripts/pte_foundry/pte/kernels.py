@@ -173,14 +173,14 @@ def _check_pdist(x: torch.Tensor, p: float = 2) -> None:
 def _check_batch_norm(
     x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *rest: Any
 ) -> None:
-    mean, variance, training = rest[:3] if len(rest) > 3 else (None, None, rest[0])
-    if not isinstance(training, bool) or (not training and (mean is None or variance is None)):
+    statistics = [value for value in rest if isinstance(value, torch.Tensor)]
+    training = next((value for value in rest if isinstance(value, bool)), False)
+    if not training and len(statistics) != 2:
         raise ProgramError("no statistics of a batch, and no running ones")
-    given = {"weight": weight, "bias": bias, "mean": mean, "variance": variance}
-    for name, value in given.items():
+    for value in (weight, bias, *statistics):
         if value is not None and (x.dim() < 2 or value.shape != x.shape[1:2]):
             raise ProgramError(
-                f"{name} has shape {list(value.shape)} for an input of shape {list(x.shape)}"
+                f"a parameter has shape {list(value.shape)} for an input of shape {list(x.shape)}"
             )
 
 
@@ -188,6 +188,7 @@ def _check_batch_norm(
 _CHECKS: dict[str, Callable[..., None]] = {
     "_pdist_forward": _check_pdist,
     "_native_batch_norm_legit": _check_batch_norm,
+    "_native_batch_norm_legit_no_training": _check_batch_norm,
 }
 
 
