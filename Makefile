@@ -1,5 +1,6 @@
 # make         builds the default configuration and ends with a table of builds
 # make test    runs the whole test suite
+# make fuzz    runs 100,000 random .mlpackage and .pte files against the loaders and interpreters
 # make verify  checks all results against their checksums
 # make bench   measures ours against upstream, side by side
 # make operators  sweeps every torch operator that Core ML has, and writes the table of outcomes
@@ -8,7 +9,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build test verify bench operators lock environment clean
+.PHONY: build test fuzz verify bench operators lock environment clean
 
 CORES ?= all
 
@@ -39,6 +40,9 @@ test: environment
 
 verify: environment
 	@pte-foundry verify
+
+fuzz: environment
+	@python -m tests.fuzz --cases 100000
 
 bench: environment
 	@python -P -m pte_foundry.bench --output results/bench

@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pte_foundry.errors import LimitError
@@ -46,20 +47,25 @@ class Meter:
 
     Attributes:
         limits: what it may take.
-        memory: the limit on memory in bytes.
         steps: instructions so far.
         cap: bytes of the largest value that the current instruction may make; None for no other
-            limit than ``memory``.
+            limit than :attr:`memory`.
+        watch: reports what is allocated within it, if it was set.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.memory = available_memory() if limits.memory is None else limits.memory
+        self.watch: AbstractContextManager[object] = nullcontext()
         self.steps = 0
         self.cap: int | None = None
         self._end = time.monotonic() + limits.seconds
         self._start = _process_bytes()
         self._uncounted = 0
+
+    @cached_property
+    def memory(self) -> int:
+        """The limit on memory in bytes."""
+        return available_memory() if self.limits.memory is None else self.limits.memory
 
     def step(self) -> None:
         """Count one instruction. Raises LimitError."""
@@ -77,10 +83,15 @@ class Meter:
             raise LimitError(
                 f"a value of {count} bytes exceeds the limit of {self.memory} bytes of memory"
             )
+        self.count(count, made=False)
+
+    def count(self, count: int, made: bool = True) -> None:
+        """Count an allocation that was made already, or is about to be. Raises LimitError."""
         self._uncounted += count
         if self._uncounted > _UNCOUNTED:
             self._uncounted = 0
-            if (used := _process_bytes() - self._start + count) > self.memory:
+            used = _process_bytes() - self._start + (0 if made else count)
+            if used > self.memory:
                 raise LimitError(
                     f"the program takes {used} bytes of memory, the limit is {self.memory} bytes"
                 )
@@ -131,8 +142,12 @@ def available_memory() -> int:
 
 
 def _process_bytes() -> int:
-    """Address space of this process in bytes; 0 where the system does not tell."""
+    """Bytes of memory that this process has written to; 0 where the system does not tell.
+
+    Reserved memory does not count, threads reserve much, nor do mapped files.
+    """
     try:
-        return int(_STATM.read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        _, resident, shared, *_ = map(int, _STATM.read_text().split())
     except OSError:
         return 0
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")

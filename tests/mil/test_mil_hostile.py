@@ -194,6 +194,12 @@ def test_two_inputs_of_one_name_are_refused():
         run(made.end("y"))
 
 
+def test_the_smallest_integer_divided_by_minus_one_does_not_end_the_process():
+    made = MilProgram().input("x")
+    made.op("real_div", [("y", "INT32", [1])], x=ints(-(2**31)), y=ints(-1))
+    assert run(made.end("y"))["y"].tolist() == [-(2**31)]
+
+
 # Loading takes time in proportion to the program.
 
 

@@ -175,6 +175,38 @@ def test_batch_norm_is_checked(training, channels):
         )
 
 
+def test_batch_norm_of_a_trained_model_is_checked():
+    kernel = "aten::_native_batch_norm_legit_no_training.out"
+    image, four = tensor([2, 3, 2, 2], offset=0), tensor([4], offset=256)
+    three = tensor([3], offset=512)
+    for parameters in ([1, 1, 2, 2], [2, 2, 1, 2], [2, 2, 2, 1], [2, 2, 3, 2]):
+        values = [image, four, three, None, 0.1, 1e-5, *[new()] * 3]
+        with pytest.raises(ProgramError, match=r"no_training.out: "):
+            run(values, [kernel], [call(0, 0, *parameters, 4, 5, 6, 7, 8, 6)])
+
+
+@pytest.mark.parametrize("index", [10**12, -(10**12), 16])
+def test_indices_of_a_pool_are_checked(index):
+    """They would write outside of the result."""
+    full = ["aten::full.out", "aten::max_pool2d_with_indices_backward.grad_input"]
+    indices = tensor([1, 1, 2, 2], schema.ScalarType.LONG, 512)
+    values = [tensor([1, 1, 2, 2], offset=0), tensor([1, 1, 4, 4], offset=64), indices]
+    values += [2, 1, 0, [3, 3], [5, 5], [4, 4], False, [4, 4, 3, 3], index, None, new()]
+    instructions = [call(0, 10, 11, 2, 2), call(1, 0, 1, 6, 6, 7, 8, 9, 2, 13, 13)]
+    with pytest.raises(ProgramError, match=r"instruction 1 .* not within a plane of 16 elements"):
+        run(values, full, instructions)
+
+
+@pytest.mark.parametrize("dtype", [schema.ScalarType.INT, schema.ScalarType.LONG])
+def test_the_smallest_integer_is_not_divided(dtype):
+    low = -(2**31) if dtype == schema.ScalarType.INT else -(2**63)
+    values = [tensor([2], dtype, 0), tensor([2], dtype, 64), [3], 2, low, -1, "trunc", None]
+    operators = ["aten::full.out", "aten::div.out_mode"]
+    fill = [call(0, 2, 4, 0, 0), call(0, 2, 5, 1, 1)]
+    with pytest.raises(ProgramError, match=r"instruction 2 .* divided by -1"):
+        run([*values, new(dtype)], operators, [*fill, call(1, 0, 1, 6, 8, 8)])
+
+
 @pytest.mark.parametrize(("sizes", "p"), [([4, 3, 1, 0], -1.0), ([5, 4, 4, 0, 0], 1.0), ([3], 2.0)])
 def test_pdist_is_checked(sizes, p):
     values = [tensor(sizes, offset=0), p, new()]

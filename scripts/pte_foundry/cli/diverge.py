@@ -134,8 +134,8 @@ def _carried(pte: Any) -> list[tuple[bytes, bytes]]:
 
 
 def _require(files: Iterable[Path]) -> None:
-    """Raises InputError that lists the files that do not exist."""
-    if missing := [str(file) for file in files if not file.exists()]:
+    """Raises InputError that lists the files that do not exist, or are pipes or devices."""
+    if missing := [str(file) for file in files if not file.is_file()]:
         raise InputError(
             f"missing: {', '.join(missing)}. Build the artifact again, or name the files it was "
             "built from: --program, --reference and --debug-handles."

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     path = arguments.summary
-    if not path.exists():
+    if not path.is_file():
         raise InputError(
             f"{path}: no such file. Build first (make, or snakemake --cores all), or name the "
             "summary of another results folder."

@@ -25,7 +25,7 @@ def read_file(path: Path, limit: int) -> bytes:
     with os.fdopen(handle, "rb") as file:
         if size > limit:
             raise ProgramError(f"{path} has {size} bytes, expected at most {limit}")
-        return file.read(limit)
+        return file.read(size)
 
 
 def map_file(path: Path) -> memoryview:

@@ -7,7 +7,7 @@ and drops values after their last use.
 
 import math
 from collections import ChainMap
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from pte_foundry.errors import LimitError, ProgramError
 from pte_foundry.mil.constants import Constant
 from pte_foundry.mil.parameters import Parameter, narrow
 from pte_foundry.mil.registry import Kernel
-from pte_foundry.mil.types import TensorType, Value, ValueType, describe
+from pte_foundry.mil.types import TensorList, TensorType, Value, ValueType, describe
 
 POLICY = "values in declared dtypes; contractions accumulate in fp32"
 """How fp16 is computed, for reports.
@@ -37,6 +37,9 @@ Tap = Callable[[str, Tensor], None]
 # A value may be this many times as large as what its operation declares and reads: operations
 # compute in wider dtypes, and step by step. Below the second number of bytes any size is allowed.
 _LARGER, _NO_MATTER = 16, 1 << 26
+
+# Sets of shapes that are remembered for an instruction.
+_KEYS = 64
 
 
 class Name(str):
@@ -92,6 +95,8 @@ class Instruction:
         variables: the other arguments, converted in each run.
         blocks: nested blocks of a control flow operation.
         last_uses: names that no later instruction of the block reads.
+        harmless: shapes and numbers of arguments with which it has run within the limits: what it
+            allocates follows from them, so it need not be watched again.
     """
 
     operation: Operation
@@ -100,6 +105,7 @@ class Instruction:
     variables: tuple[Variable, ...]
     blocks: tuple["Block", ...] = ()
     last_uses: list[str] = field(default_factory=list)
+    harmless: set[Hashable] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -156,12 +162,13 @@ def execute(instruction: Instruction, scope: Scope, tap: Tap | None = None) -> t
         if meter is not None:
             meter.step()
         arguments = _arguments(instruction, scope, tap)
-        if meter is not None and instruction.kernel.sized:
-            meter.cap = _cap(operation, arguments)
         if not instruction.blocks:  # nested blocks read the scope while they run
             for name in instruction.last_uses:
                 scope.pop(name, None)
-        results = instruction.kernel.run(**arguments)
+        if meter is None or instruction.blocks:
+            results = instruction.kernel.run(**arguments)
+        else:
+            results = _watched(instruction, arguments, meter)
         del arguments
     except LimitError as error:
         if instruction.blocks:
@@ -171,9 +178,6 @@ def execute(instruction: Instruction, scope: Scope, tap: Tap | None = None) -> t
         raise  # from a nested block: the message names the operation that failed
     except Exception as error:
         raise ProgramError(f"{operation.op} {operation.name!r} failed: {error}") from error
-    finally:
-        if meter is not None:
-            meter.cap = None
     results = results if isinstance(results, tuple) else (results,)
     if len(results) != len(operation.outputs):
         raise ProgramError(
@@ -184,6 +188,38 @@ def execute(instruction: Instruction, scope: Scope, tap: Tap | None = None) -> t
         _checked(instruction, output, value)
         for output, value in zip(operation.outputs, results, strict=True)
     )
+
+
+def _watched(instruction: Instruction, arguments: dict[str, Any], meter: limits.Meter) -> Any:
+    """Run an operation within the limit on memory."""
+    kernel = instruction.kernel
+    # Constants are the same each time. The values of tensors matter to operations that are `sized`.
+    key = None if kernel.sized else tuple(_key(arguments[v.key]) for v in instruction.variables)
+    if key in instruction.harmless:
+        results = kernel.run(**arguments)
+    else:
+        meter.cap = _cap(instruction.operation, arguments) if kernel.sized else None
+        try:
+            with meter.watch:
+                results = kernel.run(**arguments)
+        finally:
+            meter.cap = None
+        if key is not None and len(instruction.harmless) < _KEYS:
+            instruction.harmless.add(key)
+    for result in results if isinstance(results, tuple) else (results,):
+        if isinstance(result, Tensor):
+            meter.count(result.nbytes)
+    return results
+
+
+def _key(argument: Any) -> Hashable:
+    if isinstance(argument, Tensor):
+        return argument.shape
+    if isinstance(argument, TensorList):
+        return len(argument.elements), argument.element
+    if isinstance(argument, tuple | list):
+        return tuple(map(_key, argument))
+    return repr(argument)
 
 
 def _cap(operation: Operation, arguments: dict[str, Any]) -> int | None:

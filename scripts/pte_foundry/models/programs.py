@@ -65,6 +65,8 @@ def load(path: Path) -> ExportedProgram:
         ProgramError: reading the file could run code, so this project has not written it.
     """
     replace_mkl_functions()
+    if path.exists() and not path.is_file():
+        raise DamagedError(path, "not a regular file")  # opening a pipe would wait
     try:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
             end = len(content) - DIGEST_SIZE

@@ -100,7 +100,9 @@ class Pte:
         if name not in self._methods:
             delegates = [delegate for delegate in self.delegates if delegate.method == name]
             try:
-                self._methods[name] = _Method(self._file, self._file.plans[name], delegates)
+                with current().watch:
+                    made = _Method(self._file, self._file.plans[name], delegates)
+                self._methods[name] = made
             except (RuntimeError, OverflowError) as error:  # torch's, of sizes that it cannot make
                 raise ProgramError(f"method {name!r} has an impossible value: {error}") from error
         return self._methods[name]
@@ -137,7 +139,8 @@ class _Method:
                 meter.step()
                 match call:
                     case pte_schema.KernelCall():
-                        self._kernels[call.op_index](memory, call.args)
+                        with meter.watch:
+                            self._kernels[call.op_index](memory, call.args)
                     case pte_schema.DelegateCall():
                         self._delegate(call, tap)
                     case pte_schema.MoveCall():

@@ -6,8 +6,8 @@ on shapes and scalars (executorch 1.5: ``exir/emit/_emitter.py`` for the order o
 
 A program is untrusted, so the operators come from an allow-list: those that ExecuTorch's runtime
 has, and that only compute. An operator that takes a device, storage or generator is unsupported, as
-are complex numbers. Arguments that torch trusts are checked (:data:`_CHECKS`), and numbers are
-those of ExecuTorch: bool, int64 and fp64.
+are complex numbers. Arguments that torch trusts are checked
+(:mod:`pte_foundry.pte.argument_checks`), and numbers are those of ExecuTorch: bool, int64 and fp64.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 
 from pte_foundry.errors import ProgramError
 from pte_foundry.formats import pte_schema
+from pte_foundry.pte.argument_checks import CHECKED, CHECKS
 from pte_foundry.pte.scalar_types import DTYPES
 from pte_foundry.upstream import torch_operators, torch_quantized_operators
 from pte_foundry.upstream.executorch_kernels import framework
@@ -93,7 +94,7 @@ def _call(function: OpOverload) -> Kernel:
     """Call an operator with arguments in the order of its schema."""
     arguments = torch_operators.schema(function).arguments
     converters = [_converter(str(argument.real_type)) for argument in arguments]
-    check = _CHECKS.get(function.overloadpacket.__name__)
+    check = CHECKS.get(function.overloadpacket.__name__)
 
     def kernel(frame: Frame, indices: list[int]) -> None:
         # The results follow the schema's arguments: the same values as its outs.
@@ -107,7 +108,7 @@ def _call(function: OpOverload) -> Kernel:
             else:
                 positional.append(convert(frame.get(index)))
         if check is not None:
-            check(*positional)
+            check(*positional, **{name: keywords[name] for name in CHECKED & keywords.keys()})
         result = function(*positional, **keywords)
         for index, value in outs:
             frame.set(index, value)
@@ -163,32 +164,6 @@ def _quantized(name: str, overload: str) -> Kernel | None:
             frame.set(index, value)
 
     return _counted(kernel, count + results - 1)
-
-
-def _check_pdist(x: torch.Tensor, p: float = 2) -> None:
-    if x.dim() != 2 or not x.is_floating_point() or not p >= 0:
-        raise ProgramError(f"p {p} and a tensor of shape {list(x.shape)}, expected a float matrix")
-
-
-def _check_batch_norm(
-    x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *rest: Any
-) -> None:
-    mean, variance, training = rest[:3] if len(rest) > 3 else (None, None, rest[0])
-    if not isinstance(training, bool) or (not training and (mean is None or variance is None)):
-        raise ProgramError("no statistics of a batch, and no running ones")
-    given = {"weight": weight, "bias": bias, "mean": mean, "variance": variance}
-    for name, value in given.items():
-        if value is not None and (x.dim() < 2 or value.shape != x.shape[1:2]):
-            raise ProgramError(
-                f"{name} has shape {list(value.shape)} for an input of shape {list(x.shape)}"
-            )
-
-
-# torch does not check these, and crashes. Found by tests/fuzz.
-_CHECKS: dict[str, Callable[..., None]] = {
-    "_pdist_forward": _check_pdist,
-    "_native_batch_norm_legit": _check_batch_norm,
-}
 
 
 def _number(value: Any) -> Any:

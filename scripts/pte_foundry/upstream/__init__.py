@@ -84,6 +84,8 @@ torch_causal_masks (torch 2.13.0)
     Exports transformer layers without looking at the values of their masks. Refused otherwise.
 torch_decompositions (torch 2.13.0)
     Collects torch's composite operators once. A third of a small program's lowering.
+torch_division (torch 2.13.0)
+    Divides the smallest integer by -1. It ends the process otherwise.
 torch_mkl_functions (torch 2.13.0)
     Square roots and inverse trigonometric functions with the same bits on every CPU.
 torch_operator_samples (torch 2.13.0)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from pte_foundry.mil.parameters import ConstantNames, Upcast
 from pte_foundry.mil.registry import op
+from pte_foundry.upstream.torch_division import truncated_quotient
 
 _FUNCTIONS = {
     "add": torch.add,
@@ -62,4 +63,4 @@ def power(*, x: Upcast, y: Upcast, constant_names: ConstantNames = frozenset()) 
 def real_div(*, x: Tensor, y: Tensor) -> Tensor:
     # int32 results are int32 (``test_real_div_int_builder_to_backend``), for which coremltools'
     # test against Core ML has positive operands only: towards zero here, as in C.
-    return torch.div(x, y, rounding_mode=None if x.is_floating_point() else "trunc")
+    return x / y if x.is_floating_point() else truncated_quotient(x, y)

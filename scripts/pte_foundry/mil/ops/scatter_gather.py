@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pte_foundry.mil.parameters import AnyPrecision, Upcast
 from pte_foundry.mil.registry import op
+from pte_foundry.upstream.torch_division import truncated_quotient
 
 
 def _resolve(indices: Tensor, size: int, negative: bool) -> Tensor:
@@ -109,9 +110,8 @@ def _combine(data: Tensor, places: Tensor, updates: Tensor, mode: str) -> Tensor
             result = flat.scatter_reduce(0, places, updates, "prod")
         case "div":
             divisors = torch.ones_like(flat).scatter_reduce(0, places, updates, "prod")
-            result = torch.div(
-                flat, divisors, rounding_mode=None if flat.is_floating_point() else "trunc"
-            )
+            divide = torch.div if flat.is_floating_point() else truncated_quotient
+            result = divide(flat, divisors)
         case "max" | "min":
             result = flat.scatter_reduce(0, places, updates, f"a{mode}")
         case _:
