@@ -41,7 +41,6 @@ def test_every_registered_operator_has_a_pattern_or_a_reason(found):
     assert covered <= set(patterns.registered())
 
 
-@pytest.mark.skip(reason="the committed table joins two runs; make operators writes it anew")
 def test_the_table_is_complete(found, committed):
     """If this fails: `make operators`."""
     keys = [(*key, precision) for key in found for precision in table.PRECISIONS]
@@ -69,7 +68,6 @@ def test_nothing_in_the_table_is_silently_wrong(committed):
     assert set(committed.values()) <= known
 
 
-@pytest.mark.skip(reason="the committed table joins two runs; make operators writes it anew")
 def test_every_rewrite_repairs_something_in_the_table(committed):
     """If this fails, upstream may have fixed the operator: remove its rewrite."""
     rewritten = {str(name).split(".")[1] for name in rewrites.TABLE} & set(patterns.registered())
@@ -81,7 +79,6 @@ UNSEEN: set[str] = set()
 """Operators whose rewrites only matter to programs that are larger than a call."""
 
 
-@pytest.mark.skip(reason="the committed table joins two runs; make operators writes it anew")
 def test_a_sample_of_the_table_is_true(found, committed):
     """Every operator is in one of the samples of a few days."""
     keys = [(*key, precision) for key in found for precision in table.PRECISIONS]
