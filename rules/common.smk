@@ -34,6 +34,7 @@ from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed
 from pte_foundry.upstream.snakemake_messages import describe_changes, shorten_messages
 from pte_foundry.upstream.snakemake_nested import execute_in_turn
 from pte_foundry.upstream.snakemake_outcome import forget, outcome
+from pte_foundry.upstream.snakemake_output_cache import copy_and_check
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
 from pte_foundry.upstream.snakemake_targets import before_planning
 from pte_foundry.upstream.versions import assert_pinned
@@ -61,6 +62,7 @@ except FoundryError as error:
 
 keep_records_of_failed_jobs()
 keep_asking()
+copy_and_check()
 MESSAGES = shorten_messages(workflow)
 JOBS = Jobs(CONFIG)
 describe_changes(partial(changes.describe, JOBS.code_contents))
