@@ -32,7 +32,6 @@ from pte_foundry.upstream.snakemake_slurm_status import keep_asking
 from pte_foundry.upstream.snakemake_execution import jobs_share_environment, schedules_local_jobs
 from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed_jobs
 from pte_foundry.upstream.snakemake_messages import describe_changes, shorten_messages
-from pte_foundry.upstream.snakemake_nested import execute_in_turn
 from pte_foundry.upstream.snakemake_outcome import forget, outcome
 from pte_foundry.upstream.snakemake_output_cache import copy_and_check
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
@@ -93,14 +92,6 @@ def start_build(workflow):
 def start_fork_servers(logs, **options):
     models = (ROOT / model.module for model in CONFIG.models.values())
     fork_server.start(models, logs, **options)
-
-
-def start_group():
-    """Runs on a node, before the first job of a group. One server for all that its jobs load: what
-    the group has been given is enough for it and one job."""
-    start_fork_servers(
-        Path("logs/fork_server", f"{os.uname().nodename}-{os.getpid()}"), shared=True
-    )
 
 
 def tell_failures(workflow):
@@ -309,6 +300,5 @@ def check_targets(targets):
 
 
 check_structure()
-execute_in_turn(workflow, start_group)
 if Path(workflow.basedir) == SCRIPTS.parent:  # in a module, the targets are those of another
     before_planning(workflow, check_targets)

@@ -12,8 +12,8 @@ On a cluster, a group of jobs has one server for both kinds, which starts and en
 
 Nothing depends on the servers. Without one (for a job alone on a cluster, in containers, on macOS,
 where forking is not safe, or after a server died), or if a server declines a request, the step does
-the same work in its own process. The servers write why to ``logs/fork_server/<kind>.log``. The environment variable
-``FOUNDRY_FORK_SERVER=off`` switches them off.
+the same work in its own process. The servers write why to ``logs/fork_server/<kind>.log``. The
+environment variable ``FOUNDRY_FORK_SERVER=off`` switches them off.
 """
 
 import os
