@@ -26,7 +26,6 @@ elif not found:
 from pte_foundry.canonical_json import encoded
 from pte_foundry.config.config import Config
 from pte_foundry.errors import FoundryError
-from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.lock import lock_file
 from pte_foundry.upstream.snakemake_slurm_status import keep_asking
 from pte_foundry.upstream.snakemake_execution import jobs_share_environment, schedules_local_jobs
@@ -87,11 +86,6 @@ def start_build(workflow):
         remove_rate_limiter(workflow)
         if jobs_share_environment(workflow):
             start_fork_servers(Path("logs/fork_server"))
-
-
-def start_fork_servers(logs, **options):
-    models = (ROOT / model.module for model in CONFIG.models.values())
-    fork_server.start(models, logs, **options)
 
 
 def tell_failures(workflow):

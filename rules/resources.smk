@@ -1,9 +1,15 @@
 # What the rules request from a scheduler, see pte_foundry/workflow/stages.py, and how their jobs run
 # on its nodes.
+from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.packages import packaged_file
 from pte_foundry.upstream.snakemake_execution import executes_elsewhere
 from pte_foundry.upstream.snakemake_nested import execute_in_turn
 from pte_foundry.workflow.memory import needed, nested, weights_mb
+
+
+def start_fork_servers(logs, **options):
+    models = (ROOT / model.module for model in CONFIG.models.values())
+    fork_server.start(models, logs, **options)
 
 
 def start_group():
