@@ -26,7 +26,6 @@ elif not found:
 
 from pte_foundry.config.config import Config
 from pte_foundry.errors import FoundryError
-from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.lock import lock_file
 from pte_foundry.models.imports import path_from
 from pte_foundry.upstream.snakemake_execution import (
@@ -37,6 +36,7 @@ from pte_foundry.upstream.snakemake_execution import (
 from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed_jobs
 from pte_foundry.upstream.snakemake_messages import describe_changes, shorten_messages
 from pte_foundry.upstream.snakemake_outcome import forget, outcome
+from pte_foundry.upstream.snakemake_output_cache import copy_and_check
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
 from pte_foundry.upstream.snakemake_slurm_status import keep_asking
 from pte_foundry.upstream.versions import assert_pinned
@@ -79,6 +79,7 @@ with refusals():
 
 keep_records_of_failed_jobs()
 keep_asking()
+copy_and_check()
 MESSAGES = shorten_messages(workflow)
 JOBS = Jobs(CONFIG)
 describe_changes(partial(changes.describe, JOBS.code_contents))
@@ -106,19 +107,6 @@ def start_build(workflow):
         remove_rate_limiter(workflow)
         if jobs_share_environment(workflow):
             start_fork_servers(Path("logs/fork_server"))
-
-
-def start_fork_servers(logs, **options):
-    libraries = (JOBS.imports(model).libraries for model in CONFIG.models)
-    fork_server.start(libraries, logs, **options)
-
-
-def start_group():
-    """Runs on a node, before the first job of a group. One server for all that its jobs load: what
-    the group has been given is enough for it and one job."""
-    start_fork_servers(
-        Path("logs/fork_server", f"{os.uname().nodename}-{os.getpid()}"), shared=True
-    )
 
 
 def tell_failures(workflow):

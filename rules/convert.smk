@@ -8,6 +8,7 @@ rule calibrate:
         benchmark="benchmarks/calibrate/{model}/{key}.tsv",
     log:
         "logs/calibrate/{model}/{key}.log",
+    cache: "omit-software"
     priority: priority("calibrate")
     group:
         "model"
@@ -38,6 +39,7 @@ rule convert:
         benchmark="benchmarks/convert/{model}/{recipe}.tsv",
     log:
         "logs/convert/{model}/{recipe}.log",
+    cache: "omit-software"
     priority: priority("convert")
     group:
         "build"

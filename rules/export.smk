@@ -8,6 +8,7 @@ rule export:
         benchmark="benchmarks/export/{model}.tsv",
     log:
         "logs/export/{model}.log",
+    cache: "omit-software"
     priority: priority("export")
     group:
         "model"

@@ -33,6 +33,7 @@ rule fetch:
         "results/fetch/{model}/{name}/{file}",
     log:
         "logs/fetch/{model}/{name}/{file}.log",
+    cache: "omit-software"
     localrule: True  # where there is a network, also on a cluster
     resources:
         mem_mb=memory("fetch"),
@@ -59,6 +60,7 @@ rule train:
         benchmark="benchmarks/train/{model}.tsv",
     log:
         "logs/train/{model}.log",
+    cache: "omit-software"
     priority: priority("train")
     resources:
         mem_mb=memory("train"),

@@ -8,6 +8,7 @@ rule edge:
         benchmark="benchmarks/edge/{model}/{program}/{key}.tsv",
     log:
         "logs/edge/{model}/{program}/{key}.log",
+    cache: "omit-software"
     priority: priority("edge")
     group:
         "build"
@@ -37,6 +38,7 @@ rule lower:
         benchmark="benchmarks/lower/{model}/{recipe}/{key}.tsv",
     log:
         "logs/lower/{model}/{recipe}/{key}.log",
+    cache: "omit-software"
     group:
         "build"
     resources:

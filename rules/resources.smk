@@ -1,7 +1,26 @@
-# What the rules request from a scheduler: see pte_foundry/workflow/stages.py.
+# What the rules request from a scheduler, see pte_foundry/workflow/stages.py, and how their jobs run
+# on its nodes.
+from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.packages import packaged_file
 from pte_foundry.upstream.snakemake_execution import executes_elsewhere
+from pte_foundry.upstream.snakemake_nested import execute_in_turn
 from pte_foundry.workflow.memory import needed, nested, weights_mb
+
+
+def start_fork_servers(logs, **options):
+    libraries = (JOBS.imports(model).libraries for model in CONFIG.models)
+    fork_server.start(libraries, logs, **options)
+
+
+def start_group():
+    """Runs on a node, before the first job of a group. One server for all that its jobs load: what
+    the group has been given is enough for it and one job."""
+    start_fork_servers(
+        Path("logs/fork_server", f"{os.uname().nodename}-{os.getpid()}"), shared=True
+    )
+
+
+execute_in_turn(workflow, start_group)
 
 
 def priority(stage):

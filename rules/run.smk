@@ -1,5 +1,4 @@
 # What a run does before its jobs are planned: it refuses what cannot work, and locks the folder.
-from pte_foundry.upstream.snakemake_nested import execute_in_turn
 from pte_foundry.upstream.snakemake_targets import before_planning
 from pte_foundry.workflow.requested import check_requested
 from pte_foundry.workflow.resume import begin
@@ -26,7 +25,6 @@ def begin_build():
 
 
 check_structure()
-execute_in_turn(workflow, start_group)
 # In a module, the targets are those of another.
 own = Path(workflow.basedir) == SCRIPTS.parent
 before_planning(workflow, check_targets if own else None, begin_build)

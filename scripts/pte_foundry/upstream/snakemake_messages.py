@@ -26,6 +26,7 @@ INTERRUPTED = "Interrupted. Run it again to continue."
 Describe = Callable[[set[str], set[str]], str]
 """Takes the representations (``repr``) of the parameters that were and that are."""
 
+_CACHEABLE = "Workflow defines that rule "
 _OURS = " -m pte_foundry.steps."
 _KILLED = re.compile(r"died with <Signals\.(\w+)|non-zero exit status (\d+)")
 _FILES = re.compile(
@@ -102,6 +103,8 @@ class ShortMessages(logging.Filter):
             record.shellcmd, record.input, record.output = None, [], []
         elif event == "error":
             return self._shorten(record)
+        elif event is None:  # in every run, for each rule that may be cached
+            return not record.getMessage().startswith(_CACHEABLE)
         return True
 
     def _only_interrupt(self, event: str | None, record: logging.LogRecord) -> bool:

@@ -1,5 +1,6 @@
 """Protects what Snakemake prints about a job: why it runs, and in four lines that it failed."""
 
+import inspect
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ from pte_foundry.upstream.snakemake_messages import (
 )
 from snakemake import logging as snakemake_logging
 from snakemake import persistence
+from snakemake.caching import rule
 from snakemake.jobs import Reason
 from snakemake.logging import DefaultFormatter
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -32,6 +34,12 @@ from snakemake_interface_logger_plugins.common import LogEvent
 SCRIPTS = Path(snakemake_messages.__file__).parents[2]
 PACKAGES = os.pathsep.join([str(SCRIPTS), str(SCRIPTS / "pte_foundry/progress")])
 COMMAND = "python -P -m pte_foundry.steps.lower --output x --log logs/lower/net.log"
+
+
+def test_rules_that_may_be_cached_are_not_listed_in_every_run():
+    assert "Workflow defines that rule {rule.name} is eligible for" in inspect.getsource(rule)
+    text = "Workflow defines that rule lower is eligible for caching between workflows"
+    assert not ShortMessages().filter(record(None, text))
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ kind, which forks. The child runs the step and exits. Steps cannot affect each o
 has its own child. The process that Snakemake started waits as a proxy for the child: it exits with
 the child's exit code, and if it is killed, the child is killed too.
 
-Nothing depends on the servers. Without one (on clusters, in containers, on macOS, where forking is
-not safe, or after a server died), or if a server declines a request, the step does the same work in
-its own process. The servers write why to ``logs/fork_server/<kind>.log``. The environment variable
-``FOUNDRY_FORK_SERVER=off`` switches them off.
+On a cluster, a group of jobs has one server for both kinds, which starts and ends within its job.
+
+Nothing depends on the servers. Without one (for a job alone on a cluster, in containers, on macOS,
+where forking is not safe, or after a server died), or if a server declines a request, the step does
+the same work in its own process. The servers write why to ``logs/fork_server/<kind>.log``. The
+environment variable ``FOUNDRY_FORK_SERVER=off`` switches them off.
 """
 
 import os

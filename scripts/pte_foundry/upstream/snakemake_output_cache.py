@@ -1,0 +1,93 @@
+"""Files from Snakemake's cache between workflows (``--cache``): copies, and checked.
+
+Stands against: snakemake 9.27.1
+Repairs: ``OutputFileCache`` (``caching/local.py``). It moves an output into the cache and leaves a
+    symbolic link, which is no file to ship, and which a later write to the cache changes; and it
+    takes whatever is in the cache, also half a file. Here the cache keeps a SHA-256 beside each
+    entry, and what does not match it is made anew. Everybody who may write to the cache is trusted:
+    the checksum shows damage, and a file that was put in the place of another, but not who did it.
+Remove when: the cache can copy instead of link, and keeps checksums of its entries.
+"""
+
+import hashlib
+import os
+import shutil
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from pte_foundry.upstream.versions import require
+
+_DIGEST = ".sha256"
+
+
+def copy_and_check() -> None:
+    """Lets the cache give checked copies, once per process."""
+    from snakemake.caching.local import OutputFileCache
+    from snakemake.logging import logger
+
+    fetch = require(OutputFileCache, "fetch", "self job", patch=__name__)
+    if hasattr(fetch, "__wrapped__"):
+        return
+    store = require(OutputFileCache, "store", "self job", patch=__name__)
+    exists = require(OutputFileCache, "exists", "self job", patch=__name__)
+    require(OutputFileCache, "symlink", "self path outputfile utime", patch=__name__)
+    require(OutputFileCache, "raise_cache_miss_exception", "self job", patch=__name__)
+    pairs = require(OutputFileCache, "get_outputfiles_and_cachefiles", "self job", patch=__name__)
+
+    @wraps(store)
+    async def stored(self: Any, job: Any) -> None:
+        # The checksums of an older entry would not match, so nobody takes half of each.
+        digests = {entry: _sha256(file) for file, entry in await pairs(self, job)}
+        await store(self, job)
+        for entry, digest in digests.items():
+            _write(_digest_of(entry), digest)
+
+    @wraps(fetch)
+    async def fetched(self: Any, job: Any) -> None:
+        entries = [entry for _, entry in await pairs(self, job)]
+        if not all(entry.is_file() for entry in entries):
+            self.raise_cache_miss_exception(job)
+        if damaged := [entry for entry in entries if not _intact(entry)]:
+            names = ", ".join(map(str, damaged))
+            logger.warning(f"damaged in the cache, so made anew: {names}")
+            self.raise_cache_miss_exception(job)
+        await fetch(self, job)
+
+    @wraps(exists)
+    async def existing(self: Any, job: Any) -> bool:
+        return await exists(self, job) and all(
+            _intact(entry) for _, entry in await pairs(self, job)
+        )
+
+    def symlink(self: Any, path: Path, outputfile: Path, utime: bool = True) -> None:
+        # Another process may replace the entry meanwhile, so what is checked is the copy.
+        shutil.copyfile(path, outputfile)
+        if utime and _sha256(outputfile) != _digest_of(path).read_text(encoding="ascii"):
+            outputfile.unlink()
+            raise OSError(f"{path} has changed while it was read. Run the build again.")
+
+    OutputFileCache.store, OutputFileCache.fetch = stored, fetched
+    OutputFileCache.exists, OutputFileCache.symlink = existing, symlink
+
+
+def _digest_of(entry: Path) -> Path:
+    return entry.with_name(entry.name + _DIGEST)
+
+
+def _intact(entry: Path) -> bool:
+    try:
+        return _digest_of(entry).read_text(encoding="ascii") == _sha256(entry)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _write(file: Path, text: str) -> None:
+    new = file.with_name(f"{file.name}.{os.getpid()}")
+    new.write_text(text, encoding="ascii")
+    os.replace(new, file)
