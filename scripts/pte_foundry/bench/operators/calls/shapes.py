@@ -48,7 +48,6 @@ CALLS = [
     ("reshape", "rank 6", lambda x: x.reshape(1, 2, 3, 1, 2, 2) * 2, X),
     ("permute", "negative", lambda x: x.permute(-1, 0, 1), X),
     ("transpose", "", lambda x: x.transpose(-1, 0), X),
-    ("flatten", "", lambda x: x.flatten(1), X),
     ("squeeze", "not one", lambda x: x.squeeze(1), X),
     ("unsqueeze", "negative", lambda x: x.unsqueeze(-2), X),
     ("expand", "", lambda x: x.expand(2, 3, 4), X[:, :1]),
