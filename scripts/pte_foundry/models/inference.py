@@ -36,7 +36,7 @@ def evaluate(program: ExportedProgram, reference: Samples) -> Samples:
     """
     module = program.module()
     # Decompresses the weights once, not for every sample.
-    folded = split_const_subgraphs(module, skip_folding_node_fn=_reader_of_state(module))
+    folded = split_const_subgraphs(module, skip_folding_node_fn=_may_change(module))
     reset = resetter(folded)
     outputs = []
     for sample in reference.inputs:
@@ -67,11 +67,23 @@ def resetter(module: nn.Module, names: Container[str] | None = None) -> Callable
     return reset
 
 
-def _reader_of_state(module: GraphModule) -> Callable[[Node], bool]:
-    """Returns a test for nodes that read a buffer which may change: they are not constant."""
-    if not any(mutates(node.target) for node in module.graph.nodes):
+def _may_change(module: GraphModule) -> Callable[[Node], bool]:
+    """Returns a test for nodes that are not constant: each call of the module may change them.
+
+    They read a buffer, or an operator writes into their result: folded, the result of T5's
+    ``buckets += …`` would grow with every sample.
+    """
+    writing = [node for node in module.graph.nodes if mutates(node.target)]
+    if not writing:
         return lambda node: False
     buffers = {name for name, _ in module.named_buffers()}
-    return lambda node: any(
-        given.op == "get_attr" and given.target in buffers for given in node.all_input_nodes
+    written: set[Node] = set()
+    for node in writing:
+        target = node.args[0] if node.args else None
+        while isinstance(target, Node) and target.op == "call_function":
+            written.add(target)
+            target = target.args[0] if target.args else None  # which a view shares its memory with
+    return lambda node: (
+        node in written
+        or any(given.op == "get_attr" and given.target in buffers for given in node.all_input_nodes)
     )

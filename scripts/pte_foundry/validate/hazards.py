@@ -104,12 +104,18 @@ class Hazards:
         """
         sources = torch_sources or {}
         flow = Flow(self._runs.keys() - self._inputs, program)
+        constants = _infinite_constants(program, flow, beyond_fp16) if beyond_fp16 else {}
         found: list[tuple[tuple[int, HazardKind], str, int]] = []
         for name, levels_by_run in self._levels.items():
             if name in self._inputs:
                 continue
             operation = program.operation(name)
-            masks = self._may_mask(operation, name, flow)
+            # An infinity that the model has too is meant, whoever reads it.
+            masks = self._may_mask(operation, name, flow) or (
+                operation.op in _ARITHMETIC
+                and name not in constants
+                and any(map(_infinities, program.constants(name).values()))
+            )
             counts: Counter[tuple[int, HazardKind]] = Counter()
             for run, levels in levels_by_run.items():
                 level = levels.high if masks else max(levels.low, levels.high)
@@ -117,7 +123,6 @@ class Hazards:
                     counts[-level, _kind(level, levels.fp16, operation.op)] += 1
             found += [(key, name, count) for key, count in counts.items()]
         found += [((0, kind), name, count) for name, kind, count in self._integers.findings(flow)]
-        constants = _infinite_constants(program, flow, beyond_fp16) if beyond_fp16 else {}
         found += [((0, "constant_overflow"), name, self._runs[name]) for name in constants]
         found.sort()
         return [

@@ -79,3 +79,28 @@ def test_quantization_keeps_the_initial_values():
     outputs = evaluate(converted, Samples(model.evaluation()[0], [], None)).outputs
     assert torch.equal(outputs[0][0], outputs[2][0])
     assert (outputs[0][0] - reference(Model()).outputs[0][0]).abs().max() < 0.1
+
+
+class Buckets(nn.Module):
+    """Adds to a constant in place, and through a view, as T5 computes its relative positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(8, 2)
+
+    def forward(self, x):
+        steps = torch.arange(x.shape[1])
+        buckets = steps * 0
+        buckets += torch.where(steps < 1, steps, steps.clamp(max=2))
+        buckets.view(1, -1)[0, :1].add_(3)
+        return x[..., None] + self.table(buckets)
+
+
+def test_constants_that_are_changed_in_place_do_not_change_between_samples():
+    """Folded once and changed by every sample, they gave an index out of range."""
+    module = Buckets().eval()
+    inputs = [(torch.zeros(1, 3),)] * 4
+    program = torch.export.export(module, inputs[0], strict=False)
+    outputs = evaluate(program, Samples(inputs, [], None)).outputs
+    for (output,) in outputs:
+        torch.testing.assert_close(output, module(*inputs[0]))

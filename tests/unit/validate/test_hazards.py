@@ -17,6 +17,9 @@ class FakeProgram:
     def __init__(self, **operations: tuple[str, dict[str, tuple[str, ...]]]) -> None:
         self._operations = operations
 
+    def constants(self, name):
+        return {}
+
     def operation(self, value_name: str) -> SimpleNamespace:
         op, inputs = self._operations[value_name]
         return SimpleNamespace(op=op, name=f"{value_name}_op", inputs=inputs)

@@ -124,6 +124,29 @@ def test_a_sound_artifact(artifact, model):
     assert "error" not in report
 
 
+class Forbidden(nn.Module):
+    """Logits of which some classes are never chosen; no softmax follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(16, 4)
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf, 0.0, -torch.inf]))
+
+    def forward(self, x):
+        y = self.linear(x)
+        return y + self.mask, y.masked_fill(self.mask < 0, -torch.inf), self.mask + 0
+
+
+def test_infinities_that_the_model_has_too_are_no_hazard(artifact, model):
+    """-inf in the logits of the model and of the artifact: a right build failed for its hazard."""
+    reference = reference_of(Forbidden(), SAMPLES)
+    report = measured(artifact(Forbidden(), SAMPLES), model(), reference)
+    assert report["hazards"] == []
+    assert report["metrics"]["sqnr_db"] > 50
+    assert report["status"] == "pass"
+
+
 def test_lost_scores_fail_beside_good_boxes(artifact, model):
     """Pooled over its outputs, this artifact had 57 dB and passed (coremltools#2836)."""
     names = "def output_names():\n    return ['boxes', 'scores', 'best']\n"

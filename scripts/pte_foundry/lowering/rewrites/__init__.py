@@ -27,7 +27,6 @@ from pte_foundry.lowering.rewrites import (
     ranks,
     resizing,
     selection,
-    statistics,
 )
 from pte_foundry.upstream.torch_operators import OpOverload
 
@@ -46,7 +45,6 @@ FAMILIES = (
     pooling,
     resizing,
     selection,
-    statistics,
 )
 
 
