@@ -1,5 +1,8 @@
 """Protects the patterns of a sweep: torch's samples are found, and are the same each time."""
 
+import random
+
+import numpy as np
 import torch
 from pte_foundry.upstream import torch_operator_samples
 
@@ -17,9 +20,11 @@ def test_samples_are_found_by_the_name_of_the_operator():
 
 
 def test_samples_are_the_same_each_time():
-    before = torch.random.get_rng_state()
+    before = torch.random.get_rng_state(), random.getstate(), np.random.get_state()
     first, second = all_of("add"), all_of("add")
-    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.array_equal(np.random.get_state()[1], before[2][1])
     assert len(first) == len(second) > 3
     for (args, kwargs), (others, other_kwargs) in zip(first, second, strict=True):
         assert kwargs == other_kwargs

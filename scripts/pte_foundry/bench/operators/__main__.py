@@ -57,9 +57,12 @@ def sweep(arguments: argparse.Namespace, console: Console) -> None:
         if not arguments.only or operator in arguments.only
     }
     code, baseline = _digests()
+    digests = {key: pattern.digest() for key, pattern in programs.items()}
     done, known = {}, {}
     for entry, key, result in _entries(arguments.results):
-        if key in programs and entry["code"] == code:
+        if entry["pattern"] != digests.get(key):
+            continue
+        if entry["code"] == code:
             done[key] = result
         if result.upstream and entry["baseline"] == baseline:
             known[key] = result.upstream
@@ -69,7 +72,8 @@ def sweep(arguments: argparse.Namespace, console: Console) -> None:
     with arguments.results.open("a", encoding="utf-8") as file:
         for key, result in outcomes(remaining, known, arguments.processes):
             done[key] = result
-            entry = {"code": code, "baseline": baseline, "key": key, **asdict(result)}
+            depends = {"code": code, "baseline": baseline, "pattern": digests[key]}
+            entry = {"key": key, **depends, **asdict(result)}
             file.write(f"{json.dumps(entry)}\n")
             file.flush()
             found = verdict(key, result)
@@ -86,14 +90,14 @@ def sweep(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _digests() -> tuple[str, str]:
-    """Returns digests of what our outcomes depend on, and of what upstream's depend on."""
+    """Returns digests of what our outcomes depend on beside patterns, and of what upstream's do."""
     from pte_foundry.workflow.code import closure, contents
 
     def of(*modules: str) -> str:
-        return digest(contents(closure(*modules), lock_file()))
+        files = closure(*(f"pte_foundry.{module}" for module in modules))
+        return digest(contents(files, lock_file()))
 
-    package = "pte_foundry.bench.operators"
-    return of(f"{package}.sweep"), of(f"{package}.patterns", "pte_foundry.pte")
+    return of("lowering.coreml", "pte"), of("pte")
 
 
 def _entries(path: Path) -> Iterator[tuple[dict, tuple, Both]]:

@@ -6,9 +6,11 @@ operator takes is a constant of the program.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from types import CodeType
 from typing import Any
 
 import torch
@@ -108,6 +110,24 @@ class Pattern:
     inputs: tuple[torch.Tensor, ...]
     random: bool = False
 
+    def digest(self) -> str:
+        """Returns a digest that changes with the inputs, and with the code of the call."""
+        total = hashlib.sha256(repr((self.operator, self.label, self.random)).encode())
+        for x in self.inputs:
+            total.update(f"{x.dtype} {tuple(x.shape)} {x.tolist()}".encode())
+        function = getattr(self.call, "function", self.call)
+        total.update(_code(function).encode())
+        return total.hexdigest()
+
+
+def _code(function: Any) -> str:
+    """Returns what a function does, as far as it is known: the names and constants it uses too."""
+    code = getattr(function, "__code__", function)
+    if not isinstance(code, CodeType):
+        return getattr(function, "__qualname__", str(function))
+    parts = [_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return repr((code.co_code, code.co_names, parts))
+
 
 def all_patterns() -> dict[tuple[str, str], Pattern]:
     """Returns the patterns of all operators that Core ML's frontend registers.
@@ -158,6 +178,7 @@ def _pattern(operator: str, label: str, function: Any, args: tuple, kwargs: dict
         args_, kwargs_ = _filled((args, kwargs), iter((*inputs, *weights)))
         return function(*args_, **kwargs_)
 
+    call.function = function
     if inputs:
         return Pattern(operator, label, call, inputs)
     return constant(operator, label, lambda: function(*args, **kwargs))

@@ -42,8 +42,6 @@ class Both:
 _LOG = "Core ML adds 1e-45 to the argument, so that the logarithm of 0 is -103"
 _SQUARES = "the sixth power of 9 is beyond float16; a validation reports it"
 KNOWN = {
-    ("log", "booleans", "float16"): _LOG,
-    ("log", "booleans", "float32"): _LOG,
     ("log1p", "i32[20,20]", "float16"): _LOG,
     ("log1p", "i32[20,20]", "float32"): _LOG,
     ("linalg_vector_norm", "f32[2], ord=6", "float16"): _SQUARES,

@@ -11,6 +11,7 @@ QKV = (normal(1, 2, 3, 4), normal(1, 2, 5, 4), normal(1, 2, 5, 4))
 SQUARE = (normal(1, 2, 5, 4), normal(1, 2, 5, 4), normal(1, 2, 5, 4))
 GROUPED = (normal(1, 4, 3, 8), normal(1, 2, 5, 8), normal(1, 2, 5, 8))
 MASK = booleans(1, 1, 3, 5) | (torch.arange(5) == 0)
+LOG_SOFTMAX = operator("aten._log_softmax.default")
 FLASH = operator("aten._scaled_dot_product_flash_attention_for_cpu.default")
 
 CALLS = [
@@ -161,12 +162,8 @@ CALLS = [
     ("log_softmax", "wide range", lambda x: x.log_softmax(-1), normal(3, 8, scale=30)),
     ("log_softmax", "small range", lambda x: x.log_softmax(1), normal(3, 8, 2)),
     ("_softmax", "", lambda x: operator("aten._softmax.default")(x, -1, False), normal(3, 8)),
-    (
-        "_log_softmax",
-        "",
-        lambda x: operator("aten._log_softmax.default")(x, 1, False),
-        normal(3, 8),
-    ),
+    ("_log_softmax", "", lambda x: LOG_SOFTMAX(x, 1, False), normal(3, 8)),
+    ("_log_softmax", "wide range", lambda x: LOG_SOFTMAX(x, 1, False), normal(3, 8, scale=60)),
     (
         "_weight_norm",
         "",

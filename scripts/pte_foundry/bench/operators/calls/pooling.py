@@ -67,6 +67,8 @@ CALLS = [
         lambda x: F.max_pool2d(-x, 2, 3, ceil_mode=True),
         POSITIVE,
     ),
+    ("max_pool2d", "no batch", lambda x: F.max_pool2d(x, 2), X2[0]),
+    ("max_pool3d", "no batch", lambda x: F.max_pool3d(x, 2), X3[0]),
     ("max_pool2d", "dilation", lambda x: F.max_pool2d(x, 2, 1, dilation=2), X2),
     (
         "max_pool2d_with_indices",
