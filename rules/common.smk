@@ -18,6 +18,8 @@ found = getattr(importlib.util.find_spec("pte_foundry"), "origin", None)
 of_another = not (found and Path(found).is_relative_to(SCRIPTS.resolve()))
 if SCRIPTS.is_dir() and of_another:
     sys.path.insert(0, str(SCRIPTS))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pte_foundry"]:
+        del sys.modules[name]  # imported by the logger, before these rules were read
 elif not found:
     raise WorkflowError(
         "The Python package pte_foundry is not installed in this environment, and these rules were "
