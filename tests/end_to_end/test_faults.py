@@ -116,7 +116,7 @@ def kill(running: subprocess.Popen, stages: set[str], victim: str) -> set[str]:
 
 # A step may be killed in every stage; Snakemake itself does the same in all of them.
 @pytest.mark.parametrize(
-    ("victim", "stages"), [("step", STAGES), ("snakemake", ("train", "lower", "manifest"))]
+    ("victim", "stages"), [("step", STAGES), ("snakemake", ("calibrate", "lower", "manifest"))]
 )
 def test_whatever_is_killed_the_next_make_goes_on(tmp_path, wanted, victim, stages):
     project = Project(tmp_path / "killed", ONE_BUILD)

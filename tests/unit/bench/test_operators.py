@@ -23,11 +23,6 @@ from pte_foundry.upstream import torch_decompositions, torch_operators
 X = torch.tensor([1.0, -2, 3])
 
 
-OLDER = pytest.mark.skip(
-    reason="the committed table is of a run before the last patterns; make operators writes it anew"
-)
-
-
 @pytest.fixture(scope="module")
 def found() -> dict:
     return patterns.all_patterns()
@@ -46,7 +41,6 @@ def test_every_registered_operator_has_a_pattern_or_a_reason(found):
     assert covered <= set(patterns.registered())
 
 
-@OLDER
 def test_the_table_is_complete(found, committed):
     """If this fails: `make operators`."""
     keys = [(*key, precision) for key in found for precision in table.PRECISIONS]
@@ -74,7 +68,6 @@ def test_nothing_in_the_table_is_silently_wrong(committed):
     assert set(committed.values()) <= known
 
 
-@OLDER
 def test_every_rewrite_repairs_something_in_the_table(committed):
     """If this fails, upstream may have fixed the operator: remove its rewrite."""
     rewritten = {str(name).split(".")[1] for name in rewrites.TABLE} & set(patterns.registered())
@@ -82,11 +75,10 @@ def test_every_rewrite_repairs_something_in_the_table(committed):
     assert rewritten - repaired == UNSEEN
 
 
-UNSEEN = {"adaptive_avg_pool1d", "adaptive_max_pool1d"}
-"""Operators whose rewrites only matter to programs with dynamic shapes."""
+UNSEEN = {"adaptive_avg_pool1d", "adaptive_max_pool1d", "log1p"}
+"""Operators whose rewrites only matter to dynamic shapes, or to numbers too small for float16."""
 
 
-@OLDER
 def test_a_sample_of_the_table_is_true(found, committed):
     keys = [(*key, precision) for key in found for precision in table.PRECISIONS]
     repaired = [key for key in keys if committed.get(key) == "repaired"]

@@ -9,12 +9,17 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from pte_foundry.terminal import make_console
+from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
+
+try:
+    from pte_foundry.terminal import make_console
+except ModuleNotFoundError:  # the rules tell how to install it
+    make_console = Console
 
 
 @dataclass(frozen=True)
