@@ -84,7 +84,7 @@ def test_operator_module_line_cause_and_way_out_are_told(tmp_path):
     first, *rest = failure(Pooled(), torch.ones(1, 3, 8, 8), folder=tmp_path).splitlines()
     assert re.search(
         r"upstream cannot lower aten\.max_pool2d_with_indices\.default @ pool "
-        r"\(tests/unit/lowering/test_explain\.py:\d+: return F\.max_pool2d\(x, 3, 1, 1, "
+        r"\(lowering/test_explain\.py:\d+: return F\.max_pool2d\(x, 3, 1, 1, "
         r"return_indices=True\)\) to Core ML specification 9 in float16: Core ML's max pooling "
         r"gives no indices$",
         first,
