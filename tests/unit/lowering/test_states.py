@@ -86,6 +86,7 @@ class _Model:
     """What ``export`` needs of a model module."""
 
     path = "model.py"
+    root = None
 
     def example_inputs(self):
         return (torch.zeros(1, 8),)

@@ -31,6 +31,7 @@ class Model:
     """What ``reference`` and ``export`` need of a model module."""
 
     path = "model.py"
+    root = None
 
     def __init__(self, rebinds=False):
         torch.manual_seed(0)
