@@ -3,7 +3,7 @@
 # make fuzz    runs 100,000 random .mlpackage and .pte files against the loaders and interpreters
 # make verify  checks all results against their checksums
 # make bench   measures ours against upstream, side by side
-# make operators  sweeps every torch operator that Core ML has, and writes the table of outcomes
+# make operators  after an upgrade: sweeps every torch operator that Core ML has, writes the table
 # make lock    resolves envs/*.in into envs/*.lock
 
 SHELL := bash
@@ -48,6 +48,7 @@ bench: environment
 	@python -P -m pte_foundry.bench --output results/bench
 
 operators: environment
+	@python -m pytest -n 2 -m upgrade tests/unit
 	@python -P -m pte_foundry.bench.operators --results results/operators.jsonl
 
 lock:

@@ -177,6 +177,7 @@ def fault(case):
     return None if result >= 90 else result
 
 
+@pytest.mark.upgrade
 @pytest.mark.parametrize("name", CASES)
 def test_upstream_still_has_the_fault(name):
     """If this fails, upstream has fixed it: remove the rewrite."""
