@@ -36,7 +36,7 @@ test: environment
 	@ruff format --check .
 	@snakefmt --check Snakefile rules
 	@snakemake --lint
-	@python -m pytest -n 2
+	@python -m pytest -n 2 --dist worksteal
 
 verify: environment
 	@pte-foundry verify
