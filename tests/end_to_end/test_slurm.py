@@ -252,7 +252,10 @@ def test_all_is_built_with_the_declared_memory_and_a_failed_step_stops_only_what
     message = (
         "FAILED  Writing digits_cnn/fp16/ios17_ne.pte: see logs/pte/digits_cnn/fp16/ios17_ne.log"
     )
-    assert set(told) == {message}
+    logs = (project.folder / ".snakemake" / "slurm_logs").rglob("*.log")
+    nodes = cluster.conf.parents[1].glob("slurmd.*.log")
+    shown = "\n".join(f"== {file}\n{file.read_text()[-2000:]}" for file in (*logs, *nodes))
+    assert set(told) == {message}, f"{done.stderr}\n{shown}"
     assert "broken" in project.read("logs/pte/digits_cnn/fp16/ios17_ne.log")
     assert "2 builds, 1 passed, 1 failed" in done.stderr
     # Only what failed is tried once more, with twice as much.
