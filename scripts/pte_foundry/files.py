@@ -26,11 +26,15 @@ _DAY = 24 * 60 * 60  # seconds
 @cache
 def _place() -> str:
     """Identifies the processes that this one can see: a container or host."""
+    return hashlib.sha256(f"{platform.node()} {process_table()}".encode()).hexdigest()[:8]
+
+
+def process_table() -> str:
+    """Identifies the process table that this process is in; empty if the system has only one."""
     try:
-        namespace = os.readlink("/proc/self/ns/pid")
+        return os.readlink("/proc/self/ns/pid")
     except OSError:  # not on Linux
-        namespace = ""
-    return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:8]
+        return ""
 
 
 def is_temporary(name: str) -> bool:

@@ -60,9 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
     found = {"error": None, "builds": [], "unknown_structure": []}
     try:
         config = load([file.resolve() for file in arguments.files], root)
-        known = Jobs(config).known_modules(root / "results")
+        jobs = Jobs(config)
+        known = jobs.known_modules(root / "results")
         config.check_structure(known)
-        config.check_inputs(Jobs(config).known_inputs(root / "results"))
+        config.check_inputs(jobs.known_inputs(root / "results"))
     except ConfigError as error:
         if not arguments.json:
             raise

@@ -90,7 +90,7 @@ def refuse_code(path: Path) -> None:
     except ProgramError as error:
         raise ProgramError(
             f"{path} is refused, because reading it could run code: {error}. Expected a program "
-            "that this project exported; build it anew from its model."
+            "that this project exported; rebuild it from its model."
         ) from error
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ProgramError(f"{path} is not an exported program: {error}") from error

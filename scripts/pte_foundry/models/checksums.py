@@ -31,7 +31,9 @@ _DTYPES = {
     "F64": "torch.float64",
     "C64": "torch.complex64",
     "F8_E4M3": "torch.float8_e4m3fn",
+    "F8_E4M3FNUZ": "torch.float8_e4m3fnuz",
     "F8_E5M2": "torch.float8_e5m2",
+    "F8_E5M2FNUZ": "torch.float8_e5m2fnuz",
 }
 
 

@@ -35,7 +35,7 @@ class Imports:
             paths from where Python finds them, such as ``layers.py`` or ``company/blocks.py``.
         packages: installed packages that the lock does not pin, by name.
         libraries: modules of installed packages that a file imports at its top, with the names that
-            it imports from them: what a fork server loads beforehand.
+            it imports from them: what a fork server preloads.
         beside: names of modules and packages that are found beside the file or in the project only.
         problems: places that hide what they import, each a sentence with file and line.
         missing: declared names that nothing has.

@@ -41,6 +41,7 @@ _FROM_ANYWHERE = frozenset(
         "zipimport.zipimporter",
     }
 )
+_SEARCH = "changes where Python looks for modules"
 _CHANGES = frozenset({"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"})
 
 
@@ -230,29 +231,25 @@ def _problem(node: ast.AST, aliases: dict[str, str]) -> str:
         case ast.keyword(arg="trust_remote_code", value=ast.Constant(value=True)):
             return "runs code of a repository"
         case ast.Name(id="__path__", ctx=ast.Store()):
-            return "changes where Python looks for modules"
+            return _SEARCH
         case ast.Name() | ast.Attribute() | ast.Call():
             name = _dotted(node, aliases)
         case ast.Subscript(value=value, ctx=ast.Store() | ast.Del()):
-            return (
-                "changes where Python looks for modules"
-                if _dotted(value, aliases) == "sys.path"
-                else ""
-            )
+            return _SEARCH if _dotted(value, aliases) == "sys.path" else ""
         case _:
             return ""
     if name in _BY_NAME:
         return "imports a module by a name that it computes"
     if name in ("sys.meta_path", "sys.path_hooks", "site.addsitedir"):
-        return "changes where Python looks for modules"
+        return _SEARCH
     if name in _FROM_ANYWHERE:
         return "runs code that is no import"
     changed = isinstance(getattr(node, "ctx", None), ast.Store | ast.Del)
     if name == "sys.path" and changed:
-        return "changes where Python looks for modules"
+        return _SEARCH
     before, _, last = name.rpartition(".")
     if before == "sys.path" and last in _CHANGES:
-        return "changes where Python looks for modules"
+        return _SEARCH
     return ""
 
 

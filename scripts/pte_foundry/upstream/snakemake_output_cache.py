@@ -4,18 +4,17 @@ Stands against: snakemake 9.27.1
 Repairs: ``OutputFileCache`` (``caching/local.py``). It moves an output into the cache and leaves a
     symbolic link, which is no file to ship, and which a later write to the cache changes; and it
     takes whatever is in the cache, also half a file. Here the cache keeps a SHA-256 beside each
-    entry, and what does not match it is made anew. Everybody who may write to the cache is trusted:
+    entry, and what does not match it is rebuilt. Everybody who may write to the cache is trusted:
     the checksum shows damage, and a file that was put in the place of another, but not who did it.
 Remove when: the cache can copy instead of link, and keeps checksums of its entries.
 """
 
-import hashlib
-import os
 import shutil
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from pte_foundry.files import sha256, write_bytes
 from pte_foundry.upstream.versions import require
 
 _DIGEST = ".sha256"
@@ -38,10 +37,10 @@ def copy_and_check() -> None:
     @wraps(store)
     async def stored(self: Any, job: Any) -> None:
         # The checksums of an older entry would not match, so nobody takes half of each.
-        digests = {entry: _sha256(file) for file, entry in await pairs(self, job)}
+        digests = {entry: sha256(file) for file, entry in await pairs(self, job)}
         await store(self, job)
         for entry, digest in digests.items():
-            _write(_digest_of(entry), digest)
+            write_bytes(_digest_of(entry), digest.encode())
 
     @wraps(fetch)
     async def fetched(self: Any, job: Any) -> None:
@@ -50,7 +49,7 @@ def copy_and_check() -> None:
             self.raise_cache_miss_exception(job)
         if damaged := [entry for entry in entries if not _intact(entry)]:
             names = ", ".join(map(str, damaged))
-            logger.warning(f"damaged in the cache, so made anew: {names}")
+            logger.warning(f"damaged in the cache, so rebuilt: {names}")
             self.raise_cache_miss_exception(job)
         await fetch(self, job)
 
@@ -63,7 +62,7 @@ def copy_and_check() -> None:
     def symlink(self: Any, path: Path, outputfile: Path, utime: bool = True) -> None:
         # Another process may replace the entry meanwhile, so what is checked is the copy.
         shutil.copyfile(path, outputfile)
-        if utime and _sha256(outputfile) != _digest_of(path).read_text(encoding="ascii"):
+        if utime and sha256(outputfile) != _digest_of(path).read_text(encoding="ascii"):
             outputfile.unlink()
             raise OSError(f"{path} has changed while it was read. Run the build again.")
 
@@ -77,17 +76,6 @@ def _digest_of(entry: Path) -> Path:
 
 def _intact(entry: Path) -> bool:
     try:
-        return _digest_of(entry).read_text(encoding="ascii") == _sha256(entry)
+        return _digest_of(entry).read_text(encoding="ascii") == sha256(entry)
     except (OSError, UnicodeDecodeError):
         return False
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _write(file: Path, text: str) -> None:
-    new = file.with_name(f"{file.name}.{os.getpid()}")
-    new.write_text(text, encoding="ascii")
-    os.replace(new, file)

@@ -27,6 +27,7 @@ from enum import Enum
 from pathlib import Path
 
 from pte_foundry.errors import FoundryError
+from pte_foundry.files import process_table
 
 FOLDER = Path(".snakemake/pte_foundry")
 LOCK, RECORD = "build.lock", "build.json"
@@ -81,7 +82,7 @@ class Holder:
             host=platform.node(),
             machine=_read("/etc/machine-id"),
             boot=_read("/proc/sys/kernel/random/boot_id"),
-            namespace=_namespace(),
+            namespace=process_table(),
             pid=pid,
             started=_start_of(pid),
             user=_user(),
@@ -226,7 +227,7 @@ _UNREADABLE = f"its record {FOLDER / RECORD} cannot be read"
 
 
 def _busy(holder: Holder | None) -> BusyError:
-    elsewhere = holder and (holder.host, holder.namespace) != (platform.node(), _namespace())
+    elsewhere = holder and (holder.host, holder.namespace) != (platform.node(), process_table())
     place = ", in another container or on another host" if elsewhere else ""
     return BusyError(
         f"another build is working in this folder ({holder or _UNREADABLE}{place}). "
@@ -245,13 +246,6 @@ def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):  # another system
-        return ""
-
-
-def _namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
         return ""
 
 

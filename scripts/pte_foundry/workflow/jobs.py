@@ -55,9 +55,7 @@ class Jobs:
         found = contents(files, lock_file())
         if model is not None:
             found |= self._model_contents(model)
-        made = digest(found)
-        self.code_contents[made] = found
-        return made
+        return self._digest_of(found)
 
     def _imports(self, model: str) -> Imports:
         """Returns what a model's module imports."""
@@ -66,7 +64,9 @@ class Jobs:
 
     def _imports_digest(self, model: str) -> str:
         """Returns the digest of a model's module and of what it imports."""
-        found = self._model_contents(model)
+        return self._digest_of(self._model_contents(model))
+
+    def _digest_of(self, found: dict[str, str]) -> str:
         made = digest(found)
         self.code_contents[made] = found
         return made
@@ -122,25 +122,19 @@ class Jobs:
         """Returns a target with this edge key; any will do, their slices are equal."""
         return self.edges[edge_key]
 
-    def known_inputs(self, results: Path) -> dict[str, list[Any]]:
-        """Returns the current tables of inputs of the built models, by model.
-
-        ``results`` is the folder of results; see ``Config.check_inputs``.
-        """
-        known = {}
-        for model in self.config.built_models:
-            with suppress(DamagedError):  # missing, or the step that reads it will report it
-                found = read_json(results / f"export/{model}.json")
-                if found["digest"] == self.structure_digest(model):
-                    known[model] = found["inputs"]
-        return known
-
     def structure_digest(self, model: str) -> str:
         """Returns a digest that tells a current table of modules from an outdated one."""
         sources = canonical(slices.sources(self.config, model))
         part = canonical(self.part("export", model=model))
         parts = [self.code("export", model), part, sources]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    def known_inputs(self, results: Path) -> dict[str, list[Any]]:
+        """Returns the current tables of inputs of the built models, by model.
+
+        ``results`` is the folder of results; see ``Config.check_inputs``.
+        """
+        return self._known("inputs", results, self.config.built_models)
 
     def known_modules(
         self, results: Path, models: Iterable[str] | None = None
@@ -151,12 +145,15 @@ class Jobs:
             results: the folder of results.
             models: names of models; None: those that are built.
         """
+        return self._known(
+            "modules", results, self.config.built_models if models is None else models
+        )
+
+    def _known(self, table: str, results: Path, models: Iterable[str]) -> dict[str, list[Any]]:
         known = {}
-        for model in self.config.built_models if models is None else models:
-            try:
+        for model in models:
+            with suppress(DamagedError):  # missing, or the step that reads it will report it
                 found = read_json(results / f"export/{model}.json")
-            except DamagedError:
-                continue  # missing, or the step that reads it will report it
-            if found["digest"] == self.structure_digest(model):
-                known[model] = found["modules"]
+                if found["digest"] == self.structure_digest(model):
+                    known[model] = found[table]
         return known

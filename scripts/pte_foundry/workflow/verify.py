@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +152,7 @@ def _fetched(results: Path) -> Iterator[tuple[Path, Check]]:
         for name, expected in model["sha256"].items():
             path = results.parent / paths[name]
             if path.exists():
-
-                def pinned(path: Path, expected: str = expected) -> None:
-                    check(path, expected)
-
-                yield path, pinned
+                yield path, partial(check, expected=expected)
 
 
 def _noted(path: Path) -> str:
