@@ -31,6 +31,7 @@ onerror:
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/resources.smk"
 include: "rules/fetch.smk"
 include: "rules/export.smk"
