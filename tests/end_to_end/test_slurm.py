@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -152,9 +153,16 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(tmp_path) -> Iterator[Cluster]:
+def short_folder() -> Iterator[Path]:
+    """Slurm's sockets lie in it: AF_UNIX takes 107 bytes, and pytest's folders have up to 100."""
+    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def cluster(short_folder) -> Iterator[Cluster]:
     assert not missing(), NEEDS
-    folder = tmp_path / "slurm"
+    folder = short_folder
     for name in ("etc", "state", "spool"):
         (folder / name).mkdir(parents=True)
     host = socket.gethostname().split(".")[0]
