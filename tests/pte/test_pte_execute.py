@@ -225,6 +225,49 @@ def test_operators_that_do_more_than_compute_are_refused(name, overload):
     assert kernels.find_kernel(pte_schema.Operator(name, overload)) is None
 
 
+class OneTensor:
+    """A frame in which the arguments ``given`` are tensors, and all others are None."""
+
+    def __init__(self, given: set[int]) -> None:
+        self.given = given
+
+    def get(self, index):
+        return torch.ones(2, 2) if index in self.given else None
+
+    def room(self, index):
+        return torch.ones(2, 2)
+
+    def reserve(self, index, sizes):
+        return torch.ones(sizes)
+
+    def set(self, index, value): ...
+
+    alias = set
+
+
+def test_none_in_the_place_of_a_tensor_is_refused():
+    """torch makes an undefined tensor from it, on which its kernels end the process by a signal."""
+    from pte_foundry.formats import pte_schema
+    from pte_foundry.pte import kernels
+    from pte_foundry.upstream import executorch_kernels, torch_operators
+
+    tried = 0
+    for full in sorted(executorch_kernels.kernels()):
+        name, _, overload = full.partition(".")
+        kernel = kernels.find_kernel(pte_schema.Operator(name, overload))
+        namespace, _, short = name.partition("::")
+        function = torch_operators.find(namespace, short, overload or "default")
+        if kernel is None or function is None:
+            continue
+        arguments = torch_operators.schema(function).arguments
+        tensors = {i for i, a in enumerate(arguments) if str(a.real_type) == "Tensor"}
+        for missing in (i for i in tensors if not arguments[i].is_out):
+            with pytest.raises((ProgramError, TypeError), match="expected a tensor"):
+                kernel(OneTensor(tensors - {missing}), list(range(len(arguments) + 1)))
+            tried += 1
+    assert tried > 200
+
+
 def test_programs_that_do_not_end_are_stopped():
     from pte_foundry.formats import pte_schema
 

@@ -135,7 +135,14 @@ def _converter(kind: str) -> Callable[[Any], Any]:
         return lambda value: None if value is None else _MEMORY_FORMATS[value]
     if "Layout" in kind:
         return lambda value: None if value is None else (torch.strided,)[value]
-    return lambda value: value
+    return _given if kind in ("Tensor", "List[Tensor]") else lambda value: value
+
+
+def _given(value: Any) -> Any:
+    """A tensor or list of tensors: from None, torch makes a tensor that its kernels crash on."""
+    if value is None or (isinstance(value, list | tuple) and any(item is None for item in value)):
+        raise ProgramError("an argument is None, expected a tensor")
+    return value
 
 
 def _quantized(name: str, overload: str) -> Kernel | None:
