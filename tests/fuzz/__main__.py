@@ -44,9 +44,10 @@ def main() -> int:
     each = arguments.cases // len(kinds)
     ended: Counter[str] = Counter()
     for kind in kinds:
-        for number in range(0, each, _CHUNK):
-            chunk = min(_CHUNK, each - number)
-            broken += _child(kind, start + number, chunk, arguments.found, ended)
+        number = 0
+        while (left := each - ended.total()) > 0:  # a child that ends leaves some of its files out
+            broken += _child(kind, start + number, min(_CHUNK, left), arguments.found, ended)
+            number += _CHUNK
         print(f"{kind}: {each} files, seed {start}: {dict(ended.most_common())}", flush=True)
         ended.clear()
     return 1 if broken else 0
@@ -108,6 +109,7 @@ def _child(kind: str, start: int, count: int, folder: Path, ended: Counter[str])
         notes.seek(0)
         ended.update(json.loads(notes.read() or b"{}"))
         if code:
+            ended["broken"] += 1
             _keep(kind, Path(current.name).read_bytes(), folder, f"the process ended: {code}")
     return len(list(folder.iterdir())) - before
 
@@ -117,7 +119,7 @@ def _survives(kind: str, data: bytes) -> bool:
     try:
         cases.run(kind, data)
     except Exception:
-        traceback.print_exc()
+        traceback.print_exc(file=sys.stdout)
         return False
     return True
 
@@ -125,7 +127,7 @@ def _survives(kind: str, data: bytes) -> bool:
 def _keep(kind: str, data: bytes, folder: Path, why: str) -> None:
     path = folder / f"{hashlib.sha256(data).hexdigest()[:12]}.{kind}"
     path.write_bytes(data)
-    print(f"{path}: {why}", file=sys.stderr, flush=True)
+    print(f"{path}: {why}", flush=True)
 
 
 def _limit() -> None:
@@ -133,6 +135,7 @@ def _limit() -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     space = pages * resource.getpagesize() + _MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (space, space))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # torch's warnings of arguments
 
 
 def _end(code: int) -> None:
