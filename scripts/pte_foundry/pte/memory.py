@@ -54,6 +54,8 @@ class Slot:
 
     def allows(self, shape: tuple[int, ...]) -> bool:
         """Whether the declaration allows this shape."""
+        if min(shape, default=0) < 0:
+            return False  # torch resizes what it writes to, to any shape without elements
         sizes, dynamism = self.declared.sizes, self.declared.shape_dynamism
         if dynamism == pte_schema.STATIC:
             return list(shape) == sizes
