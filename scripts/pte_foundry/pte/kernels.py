@@ -217,7 +217,7 @@ def _copy_index(frame: Frame, indices: list[int]) -> None:
 
 def _copy(frame: Frame, indices: list[int]) -> None:
     """Convert to the dtype and memory format of the result."""
-    source, out = frame.get(indices[0]), indices[3]
+    source, out = _given(frame.get(indices[0])), indices[3]
     frame.set(out, source.to(frame.room(out).dtype))
 
 
