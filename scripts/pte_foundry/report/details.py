@@ -50,6 +50,7 @@ FRAMES: tuple[dict[str, Any], ...] = (
         "are warnings.",
         "head": ["kind", "operation or output", "PyTorch operator", "executions"],
         "none": "No infinities, nans or fp16 overflows, and no lost outputs.",
+        "wide": True,
     },
     {
         "title": "Known device issues",

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pte_foundry.report import charts, choice, details, text
+from pte_foundry.report import charts, choice, details, interface, text
 from pte_foundry.report.failures import failures
 from pte_foundry.report.schema import Summary, SummaryRecord
 from pte_foundry.validate.divergence_schema import DivergenceReport
@@ -163,7 +163,7 @@ def _data(
             {"label": label, "kind": kind, "menu": menu}
             for label, kind, menu in (_COLUMNS[i] for i in kept)
         ],
-        "frames": errors + _insert_second(details.FRAMES, layers),
+        "frames": [*errors, *interface.FRAMES, *_insert_second(details.FRAMES, layers)],
         "builds": [
             {
                 "name": text.build_name(build["build"]),
@@ -184,10 +184,11 @@ def _details(
     """A build's content of all frames but the error; None for a frame that it does not have."""
     count = 0 if divergence is None else len(details.divergence_frames())
     if build["artifact"] is None:
-        return [None] * (len(details.FRAMES) + count)
+        return [None] * (len(interface.FRAMES) + len(details.FRAMES) + count)
     report = (divergence or {}).get(build["paths"]["pte"])
     layers = details.divergence_contents(report) if report else [None] * count
-    return _insert_second(details.contents(build, _inputs(build, manifest)), layers)
+    rest = _insert_second(details.contents(build, _inputs(build, manifest)), layers)
+    return [*interface.contents(build), *rest]
 
 
 def _error(build: SummaryRecord) -> list[list[str]] | None:

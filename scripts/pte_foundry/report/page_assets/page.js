@@ -43,6 +43,13 @@ const kinds = {
     return element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": title }, inner);
   },
 
+  links: (links) =>
+    element("ul", { class: "links" }, ...links.map(([label, target, beside]) =>
+      element("li", {}, element("a", { href: target, download: "" }, label), " ", element("span", { class: "quiet" }, beside)))),
+
+  code: (blocks) =>
+    element("div", {}, ...blocks.flatMap(([language, code]) => [element("h5", {}, language), element("pre", { tabindex: "0" }, code)])),
+
   plot(rows, { title, fields, spec }) {
     const values = rows.map((row) => Object.fromEntries(fields.map((field, i) => [field, row[i]])));
     const plot = element("div", { class: "plot low", role: "img", "aria-label": `${title}; the table below contains the worst` });
