@@ -8,8 +8,8 @@ from pte_foundry.validate.schema import ValidationReport
 
 RECIPES = {
     # recipe: (size relative to fp32, SQNR in dB, scheme, operating systems)
-    "fp32": (1.0, 118.4, "float", ("ios16", "ios17")),
-    "fp16": (0.5, 62.7, "float", ("ios16", "ios17", "ios18")),
+    "fp32": (1.0, 118.4, "none", ("ios16", "ios17")),
+    "fp16": (0.5, 62.7, "none", ("ios16", "ios17", "ios18")),
     "int8_static": (0.26, 24.1, "int8 activations and weights", ("ios17", "ios18")),
     "int8_weight_only": (0.27, 38.9, "int8 weights", ("ios17", "ios18")),
     "int8_per_axis": (0.26, 39.2, "int8 weights", ("ios16", "ios17", "ios18")),
@@ -40,7 +40,7 @@ def report(model: str, recipe: str, target: str, device: str = "host") -> Valida
     near = {"sqnr_db": sqnr, "cosine": 1 - 10 ** (-sqnr / 10), "max_abs_error": 10 ** (-sqnr / 20)}
     near["top1_agreement"] = round(1 - 0.5 * 10 ** (-sqnr / 20), 4)
     worst = {"sample": 17, "sqnr_db": sqnr - 6.4, "cosine": near["cosine"] - 0.003}
-    quantized = "float" not in scheme
+    quantized = scheme != "none"
     near["equal_fraction"] = None
     exact = {"sqnr_db": 200.0, "cosine": 1.0, "max_abs_error": 0.0, "top1_agreement": 1.0}
     quantization = {**near, "worst": worst} if quantized else exact

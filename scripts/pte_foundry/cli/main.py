@@ -37,6 +37,7 @@ _MAINTENANCE = "Maintenance"
 COMMANDS = {
     "check": Command(_BUILDS, "check config files, and recipes against models"),
     "table": Command(_BUILDS, "print the table of builds"),
+    "compare": Command(_BUILDS, "what differs between two builds"),
     "verify": Command(_BUILDS, "check all results against their checksums"),
     "diverge": Command(_BUILDS, "per-layer error attribution: find the layers that cost quality"),
     "inspect": Command(_FILES, "print the contents of a file, without running it"),

@@ -28,12 +28,16 @@ from pte_foundry.quantize import schemes
 
 @dataclass(frozen=True)
 class Build:
-    """One artifact: the names of its model, recipe and target, and the gates it must meet."""
+    """One artifact: the names of its model, recipe and target, and the gates it must meet.
+
+    ``default_gates`` are those that it would have to meet if the config set none.
+    """
 
     model: str
     recipe: str
     target: str
     gates: Mapping[str, Gate]
+    default_gates: Mapping[str, Gate]
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Config:
         parsed, findings = check(data, read, Path(root))
         raise_for(findings)
         builds = tuple(
-            Build(one.model, one.recipe, one.target, _gates(parsed, one))
+            Build(one.model, one.recipe, one.target, *_gates(parsed, one))
             for index, entry in parsed.builds.items()
             for one in combinations(parsed, index, entry)
         )
@@ -204,7 +208,8 @@ def load(files: Iterable[Path], root: Path) -> Config:
     return Config.parse(data, paths, root)
 
 
-def _gates(parsed: Parsed, one: Combination) -> dict[str, Gate]:
+def _gates(parsed: Parsed, one: Combination) -> tuple[dict[str, Gate], dict[str, Gate]]:
     document, own = parsed.document, parsed.builds[one.entry].gates
     recipe, target = document.recipes[one.recipe], document.targets[one.target]
-    return merged_gates(default_gates(recipe, target), document.gates, recipe.gates, own)
+    defaults = default_gates(recipe, target)
+    return merged_gates(defaults, document.gates, recipe.gates, own), defaults

@@ -1,14 +1,14 @@
-"""Vega-Lite plots: size against SQNR of a model's builds, and the errors of a build's layers."""
+"""Vega-Lite plots: size against quality of a model's builds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pte_foundry.report import text
+from pte_foundry.report import labels, text
 from pte_foundry.report.schema import SummaryRecord
-from pte_foundry.validate.divergence_schema import LayerDivergence
 
 # Ten hues that differ on white and on near-black.
 PALETTE = (
@@ -23,6 +23,8 @@ PALETTE = (
     "#a8734b",
     "#8a8f98",
 )
+
+_CARRIED = "#8a8f98"
 
 
 def scheme_of(build: SummaryRecord) -> str:
@@ -52,49 +54,132 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def size_against_sqnr(
-    builds: Sequence[tuple[int, SummaryRecord]], colour_of: Mapping[str, str]
+@dataclass(frozen=True)
+class Axis:
+    """What a plot shows over the size.
+
+    Attributes:
+        title: the axis' title.
+        value: the value of a build; None if it has none.
+        cap: the highest value that is drawn in its place; higher ones are arrows at the cap.
+        format: how numbers at the axis look, in D3's language.
+        front: whether a higher value is better, so that the best builds are a front.
+        baseline: the value of the fp32 model in PyTorch, as a line.
+    """
+
+    title: str
+    value: Callable[[SummaryRecord], float | None]
+    cap: float = math.inf
+    format: str = ".3~g"
+    front: bool = False
+    baseline: float | None = None
+
+
+SQNR_SHOWN_DB = 70.0
+"""Above it, no build differs from fp32 in practice: decisions happen below."""
+
+SQNR = Axis(
+    f"SQNR, dB (arrows: above {SQNR_SHOWN_DB:.0f})",
+    lambda build: build["metrics"].get("sqnr_db"),
+    SQNR_SHOWN_DB,
+    front=True,
+)
+
+
+def task_axis(builds: Sequence[SummaryRecord]) -> Axis | None:
+    """Returns the axis of the first task metric that a model's builds have; None without one.
+
+    Whether more is better is the task's own matter, so it has no front.
+    """
+    names = [name for build in builds for name in text.task_metrics(build["metrics"])]
+    name = next((name for name in names if not name.endswith("_change")), None)
+    if name is None:
+        return None
+    references = [
+        build["metrics"][name] - build["metrics"][f"{name}_change"]
+        for build in builds
+        if None not in (build["metrics"].get(name), build["metrics"].get(f"{name}_change"))
+    ]
+    return Axis(
+        text.label(name),
+        lambda build: build["metrics"].get(name),
+        format=".3~%" if text.is_share(name) else ".3~g",
+        baseline=references[0] if references else None,
+    )
+
+
+def size_against(
+    axis: Axis, builds: Sequence[tuple[int, SummaryRecord]], colour_of: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """Returns the Vega-Lite specification of one model's plot; ``None`` if no build has an SQNR.
+    """Returns the Vega-Lite specification of one model's plot; ``None`` if no build has a value.
 
     Args:
+        axis: what is shown.
         builds: the builds of one model, each with its index on the page.
         colour_of: scheme to colour.
     """
     import altair as alt
 
-    drawn = [(i, b) for i, b in builds if b["metrics"].get("sqnr_db") is not None]
+    drawn = [(i, b) for i, b in builds if axis.value(b) is not None and b["bytes"]]
     if not drawn:
         return None
-    front = pareto_front([(b["bytes"], b["metrics"]["sqnr_db"]) for _, b in drawn])
     largest = max(build["bytes"] for _, build in drawn)
     unit, scale = ("MB", 1e6) if largest >= 1e6 else ("kB", 1e3)
-    values = [_point(index, build, scale) for index, build in drawn]
+    values = [_point(axis, index, build, scale) for index, build in drawn]
+    front = pareto_front([(b["bytes"], axis.value(b)) for _, b in drawn]) if axis.front else []
     for position in front:
         values[position]["front"] = True
-    _place_names([values[position] for position in front])
+    _place_names(values, front, axis)
     # Logarithmic, because schemes differ by factors; ticks are at powers of two.
     doubling = alt.Scale(type="log", base=2, nice=False, padding=24)
     title = f"size in {unit}, log scale"
     x = alt.X("size:Q", title=title, scale=doubling, axis=alt.Axis(format="~r"))
-    y = alt.Y("sqnr:Q", title="SQNR, dB", scale=alt.Scale(zero=False, nice=True, padding=12))
-    base = alt.Chart(alt.Data(values=values)).encode(x=x, y=y)
-    on_front = base.transform_filter("datum.front")
-    # A step, because at a size between two builds the best available one is the smaller.
-    line = on_front.mark_line(interpolate="step-after", strokeWidth=1.5, aria=False).encode(
-        order="size:Q", color=alt.value("#8a8f98")
+    y = alt.Y(
+        "value:Q",
+        title=axis.title,
+        scale=alt.Scale(zero=False, nice=True, padding=12),
+        axis=alt.Axis(format=axis.format),
     )
-    points = base.mark_point(size=90, filled=True, opacity=0.9, cursor="pointer").encode(
+    base = alt.Chart(alt.Data(values=values)).encode(x=x, y=y)
+    layers = []
+    if axis.baseline is not None:
+        level = alt.Chart(alt.Data(values=[{"value": axis.baseline}]))
+        layers.append(
+            level.mark_rule(strokeDash=[4, 4], color=_CARRIED, aria=False).encode(
+                y=alt.Y("value:Q")
+            )
+        )
+    if front:
+        # A step, because at a size between two builds the best available one is the smaller.
+        line = base.transform_filter("datum.front").mark_line(
+            interpolate="step-after", strokeWidth=1.5, aria=False
+        )
+        layers.append(line.encode(order="size:Q", color=alt.value(_CARRIED)))
+    layers.append(_points(base, colour_of))
+    layers += [
+        base.transform_filter(f"datum.side == '{side}'")
+        .mark_text(align=align, baseline=baseline, dx=dx, dy=dy, fontSize=11, aria=False)
+        .encode(text="recipe:N")
+        for side, (align, baseline, dx, dy) in labels.SIDES.items()
+        if any(value["side"] == side for value in values)  # Vega warns of layers without points
+    ]
+    chart = alt.layer(*layers).properties(
+        width="container", height=300, autosize=alt.AutoSizeParams(type="fit", contains="padding")
+    )
+    return chart.to_dict()
+
+
+def _points(base: Any, colour_of: Mapping[str, str]) -> Any:
+    import altair as alt
+
+    marks = ["circle", "cross", "triangle-up"]
+    return base.mark_point(size=90, filled=True, opacity=0.9, cursor="pointer").encode(
         color=alt.Color(
             "scheme:N",
             scale=alt.Scale(domain=list(colour_of), range=list(colour_of.values())),
             legend=None,
         ),
-        shape=alt.Shape(
-            "status:N",
-            scale=alt.Scale(domain=["pass", "fail"], range=["circle", "cross"]),
-            legend=None,
-        ),
+        shape=alt.Shape("mark:N", scale=alt.Scale(domain=marks, range=marks), legend=None),
         tooltip=[
             alt.Tooltip(f"{field}:N", title=title)
             for field, title in (
@@ -110,42 +195,34 @@ def size_against_sqnr(
         ],
         description="build:N",
     )
-    names = [
-        on_front.transform_filter(f"datum.side == '{side}'")
-        .mark_text(align=align, dx=dx, dy=dy, fontSize=11, aria=False)
-        .encode(text="recipe:N")
-        for side, align, dx, dy in (("above", "right", -9, -5), ("below", "left", 9, 9))
-        if any(value["side"] == side for value in values)  # Vega warns of layers without points
-    ]
-    chart = alt.layer(line, points, *names).properties(
-        width="container", height=300, autosize=alt.AutoSizeParams(type="fit", contains="padding")
+
+
+def _place_names(values: Sequence[dict[str, Any]], front: Sequence[int], axis: Axis) -> None:
+    """Sets the ``side`` of the points whose names have room; those of the front come first."""
+    heights = [value["value"] for value in values]
+    if axis.baseline is not None:
+        heights.append(axis.baseline)
+    places = list(
+        zip(
+            _spread([math.log(value["size"]) for value in values]),
+            _spread(heights)[: len(values)],
+            strict=True,
+        )
     )
-    return chart.to_dict()
+    sides = labels.place(places, [value["recipe"] for value in values], front)
+    for value, side in zip(values, sides, strict=True):
+        value["side"] = side
 
 
-def _place_names(front: Sequence[dict[str, Any]]) -> None:
-    """Sets the ``side`` of the points of the front that are labelled with their recipe's name.
-
-    A rising staircase leaves room above to the left and below to the right. A name goes to the side
-    where the previous one is farther away, and is left out if neither has a line's height of room.
-    """
-    heights = [point["sqnr"] for point in front]
-    line = 0.06 * (max(heights) - min(heights))
-    last = {"below": -math.inf, "above": -math.inf}
-    named: set[str] = set()
-    for point in front:
-        room = {side: point["sqnr"] - height for side, height in last.items()}
-        side = max(room, key=room.__getitem__)
-        if point is front[-1] and len(front) > 1:
-            side = "above"  # below would run over the plot's edge
-        if room[side] >= line and point["recipe"] not in named:
-            point["side"] = side
-            last[side] = point["sqnr"]
-            named.add(point["recipe"])
+def _spread(numbers: Sequence[float]) -> list[float]:
+    """Moves numbers to 0 to 1."""
+    low, high = min(numbers), max(numbers)
+    return [(n - low) / (high - low) if high > low else 0.5 for n in numbers]
 
 
-def _point(index: int, build: SummaryRecord, scale: float) -> dict[str, Any]:
-    metrics = build["metrics"]
+def _point(axis: Axis, index: int, build: SummaryRecord, scale: float) -> dict[str, Any]:
+    metrics, value = build["metrics"], axis.value(build)
+    mark = "circle" if value <= axis.cap else "triangle-up"
     return {
         "index": index,
         "build": text.build_name(build["build"]),
@@ -153,8 +230,9 @@ def _point(index: int, build: SummaryRecord, scale: float) -> dict[str, Any]:
         "scheme": scheme_of(build),
         "size": build["bytes"] / scale,
         "sizeText": text.size(build["bytes"]),
-        "sqnr": metrics["sqnr_db"],
-        "sqnrText": text.metric("sqnr_db", metrics["sqnr_db"]),
+        "value": min(value, axis.cap),
+        "mark": "cross" if build["status"] == "fail" else mark,
+        "sqnrText": text.metric("sqnr_db", metrics.get("sqnr_db")),
         "outputText": text.worst_output(metrics, build.get("outputs") or []),
         "worstText": text.metric("sqnr_db", text.worst_sqnr_db(metrics)),
         "task": text.task(metrics),
@@ -162,79 +240,3 @@ def _point(index: int, build: SummaryRecord, scale: float) -> dict[str, Any]:
         "front": False,
         "side": None,
     }
-
-
-LAYER_FIELDS = (
-    "position",
-    "layer",
-    "introduced",
-    "accumulated",
-    "introducedText",
-    "accumulatedText",
-)
-_LAYER, _CARRIED = "#e4593f", "#8a8f98"
-
-
-def layer_values(layers: Sequence[LayerDivergence]) -> list[list[Any]]:
-    """Returns the ``LAYER_FIELDS`` of each layer, or nothing if all layers are exact.
-
-    An exact layer has no height. Infinite noise is drawn 10 dB below the lowest finite SQNR.
-    """
-    sqnrs = [(layer["introduced_sqnr_db"], layer["accumulated_sqnr_db"]) for layer in layers]
-    if all(text.noise(value) == text.EXACT for pair in sqnrs for value in pair):
-        return []
-    finite = [v for pair in sqnrs for v in pair if v is not None and text.noise(v) != text.EXACT]
-    floor = min(finite, default=0.0) - 10
-    return [
-        [
-            position,
-            text.layer(layer["layer"]),
-            *(_height(value, floor) for value in pair),
-            *(text.noise(value) for value in pair),
-        ]
-        for position, (layer, pair) in enumerate(zip(layers, sqnrs, strict=True))
-    ]
-
-
-def _height(sqnr_db: float | None, floor: float) -> float | None:
-    if text.noise(sqnr_db) == text.EXACT:
-        return None
-    return round(floor if sqnr_db is None else sqnr_db, 1)
-
-
-def layers() -> dict[str, Any]:
-    """Returns the Vega-Lite specification of a build's layers, without data: builds share it."""
-    import altair as alt
-
-    axis = alt.Axis(labels=False, ticks=False, grid=False)
-    x = alt.X(
-        "position:Q",
-        title="layers in the order of the fp32 program",
-        axis=axis,
-        scale=alt.Scale(nice=False, padding=10),
-    )
-    y = {"title": "SQNR, dB", "scale": alt.Scale(zero=False, nice=True, padding=12)}
-    base = alt.Chart(alt.Data(values=[])).encode(x=x)
-    line = base.mark_line(strokeWidth=1.5, color=_CARRIED, aria=False).encode(
-        y=alt.Y("accumulated:Q", **y)
-    )
-    shown = [
-        alt.Tooltip(f"{field}:N", title=title)
-        for field, title in (
-            ("layer", "layer"),
-            ("introducedText", "introduced, dB"),
-            ("accumulatedText", "accumulated, dB"),
-        )
-    ]
-    infinite = alt.datum.introducedText == text.noise(None)
-    points = base.mark_point(filled=True, opacity=0.9, color=_LAYER).encode(
-        y=alt.Y("introduced:Q", **y),
-        shape=alt.condition(infinite, alt.value("cross"), alt.value("circle")),
-        size=alt.condition(infinite, alt.value(110), alt.value(45)),
-        tooltip=shown,
-        description="layer:N",
-    )
-    chart = alt.layer(line, points).properties(
-        width="container", height=200, autosize=alt.AutoSizeParams(type="fit", contains="padding")
-    )
-    return chart.to_dict()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pte_foundry.report import charts, outputs, text
+from pte_foundry.report import layer_chart, outputs, text
 from pte_foundry.report.schema import SummaryRecord
 from pte_foundry.validate.divergence_schema import DivergenceReport
 
@@ -36,8 +36,10 @@ FRAMES: tuple[dict[str, Any], ...] = (
     {
         "title": "Gates",
         "kind": "rows",
-        "head": ["metric", "limit", "value", "device", "verdict"],
+        "note": "Margin: by how much the value meets its limit.",
+        "head": ["metric", "limit", "value", "margin", "default", "device", "verdict"],
         "none": "The config sets no gates for this build.",
+        "wide": True,
     },
     {
         "title": "Hazards",
@@ -48,6 +50,7 @@ FRAMES: tuple[dict[str, Any], ...] = (
         "are warnings.",
         "head": ["kind", "operation or output", "PyTorch operator", "executions"],
         "none": "No infinities, nans or fp16 overflows, and no lost outputs.",
+        "wide": True,
     },
     {
         "title": "Known device issues",
@@ -67,7 +70,7 @@ FRAMES: tuple[dict[str, Any], ...] = (
         "head": ["device", "engine", "host", "SQNR dB", "median / p90 ms", "verdict"],
         "wide": True,
     },
-    {"title": "Files and digests", "kind": "facts", "wide": True, "mono": True},
+    {"title": "Files and digests", "kind": "facts", "wide": True, "mono": True, "fold": True},
 )
 
 LAYERS = 60
@@ -88,8 +91,8 @@ def divergence_frames() -> tuple[dict[str, Any], ...]:
             "measured against the fp32 program. Both are SQNRs over the power of the layer's fp32 "
             "result. Lower is worse; a cross is infinite noise; an exact layer has no point. The "
             f"plot shows at most the {LAYERS} layers that introduce the largest error.",
-            "fields": charts.LAYER_FIELDS,
-            "spec": charts.layers(),
+            "fields": layer_chart.FIELDS,
+            "spec": layer_chart.spec(),
             "none": "All compared layers are exact.",
             "wide": True,
         },
@@ -116,7 +119,7 @@ def divergence_contents(report: DivergenceReport) -> list[list]:
     drawn = sorted(layers[:LAYERS], key=lambda layer: layer["position"])
     inexact = [layer for layer in layers if text.noise(layer["introduced_sqnr_db"]) != text.EXACT]
     return [
-        charts.layer_values(drawn),
+        layer_chart.values(drawn),
         [
             [
                 text.layer(layer["layer"]),
@@ -174,12 +177,29 @@ def _losses(build: SummaryRecord) -> list[list[str]]:
 
 
 def _gates(build: SummaryRecord) -> list[list[str]]:
+    weakened = {gate["metric"]: gate for gate in build.get("laxer_gates") or []}
     rows = []
     for gate in build["gates"]:
         value = gate.get("reason") or text.metric(gate["metric"], gate["value"])
         output = f" (output `{gate['output']}`)" if gate.get("output") else ""
-        status = text.gate_status(gate)
-        rows.append([gate["metric"], gate["limit"], value + output, gate["device"], status])
+        default = weakened.pop(gate["metric"], None)
+        rows.append(
+            [
+                gate["metric"],
+                gate["limit"],
+                value + output,
+                text.margin(gate),
+                f"{default['default']}, laxer here" if default else text.MISSING,
+                gate["device"],
+                text.gate_status(gate),
+            ]
+        )
+    empty = text.MISSING
+    rows += [
+        [metric, "removed", empty, empty, gate["default"], empty, empty]
+        for metric, gate in weakened.items()
+        if gate["limit"] is None
+    ]
     return rows
 
 

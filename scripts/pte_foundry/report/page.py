@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pte_foundry.report import charts, details, text
+from pte_foundry.report import charts, choice, details, interface, text
 from pte_foundry.report.failures import failures
 from pte_foundry.report.schema import Summary, SummaryRecord
 from pte_foundry.validate.divergence_schema import DivergenceReport
@@ -25,10 +25,12 @@ _COLUMNS = (
     ("OS", "text", True),
     ("Units", "text", True),
     ("Size", "number", False),
+    ("Smaller", "number", False),
     ("SQNR dB", "number", False),
     ("Worst dB", "number", False),
     ("Agreement", "number", False),
     ("Task metrics", "task", False),
+    ("Δ task", "number", False),
     ("Status", "verdict", True),
 )
 
@@ -48,6 +50,7 @@ def render(
         divergence: path of an artifact to its divergence report; None: without such reports.
     """
     builds = summary["builds"]
+    figures = _figures(builds)
     environment = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
@@ -64,7 +67,10 @@ def render(
         engines=text.engines(builds),
         failures=failures(builds),
         missed=_missed(builds),
-        figures=_figures(builds),
+        choices=_choices(builds),
+        laxer=text.laxer_gates(builds),
+        figures=figures,
+        plots=[plot["spec"] for figure in figures for plot in figure["plots"]],
         versions=sorted(manifest["environment"]["versions"].items()) if manifest else [],
         data=_data(builds, manifest, divergence),
         style=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
@@ -102,19 +108,39 @@ def _missed(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
     return sorted(missed, key=lambda gate: gate["status"])  # "fail" before "warn"
 
 
+def _choices(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
+    rows = []
+    for one in choice.choices(builds):
+        build = None if one.index is None else builds[one.index]
+        row = {"model": one.model, "os": one.minimum_os, "units": one.compute_units}
+        row |= {"index": one.index, "reason": one.reason, "cells": []}
+        if build is not None:
+            row["build"] = f"{build['build']['recipe']}/{build['build']['target']}"
+            row["cells"] = [
+                text.size(build["bytes"]),
+                text.factor(choice.times_smaller(builds, one.index)),
+                text.metric("sqnr_db", build["metrics"]["sqnr_db"]),
+                text.task(build["metrics"]),
+            ]
+        rows.append(row)
+    return rows
+
+
 def _figures(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
     colour_of = charts.colours(builds)
     figures = []
     for model in dict.fromkeys(build["build"]["model"] for build in builds):
         own = [(i, b) for i, b in enumerate(builds) if b["build"]["model"] == model]
         schemes = sorted({charts.scheme_of(build) for _, build in own})
+        axes = [charts.SQNR, charts.task_axis([build for _, build in own])]
+        specs = [(axis, charts.size_against(axis, own, colour_of)) for axis in axes if axis]
         figures.append(
             {
                 "model": model,
                 "count": len(own),
                 "unmeasured": sum(b["metrics"]["sqnr_db"] is None for _, b in own),
                 "legend": [(scheme, colour_of[scheme]) for scheme in schemes],
-                "spec": charts.size_against_sqnr(own, colour_of),
+                "plots": [{"title": a.title, "spec": spec} for a, spec in specs if spec],
             }
         )
     return figures
@@ -125,7 +151,9 @@ def _data(
     manifest: Mapping[str, Any] | None,
     divergence: Mapping[str, DivergenceReport] | None,
 ) -> dict[str, Any]:
-    rows = [_row(build) for build in builds]
+    smaller = {index: choice.times_smaller(builds, index) for index in range(len(builds))}
+    rows = [_row(build, smaller[index]) for index, build in enumerate(builds)]
+    pinned = set(choice.baselines(builds).values())
     errors = [_ERROR] if any(build.get("error") for build in builds) else []
     layers = () if divergence is None else details.divergence_frames()
     # Columns that are empty for all builds are left out.
@@ -135,14 +163,15 @@ def _data(
             {"label": label, "kind": kind, "menu": menu}
             for label, kind, menu in (_COLUMNS[i] for i in kept)
         ],
-        "frames": errors + _insert_second(details.FRAMES, layers),
+        "frames": [*errors, *interface.FRAMES, *_insert_second(details.FRAMES, layers)],
         "builds": [
             {
                 "name": text.build_name(build["build"]),
+                "baseline": index in pinned,
                 "cells": [row[i] for i in kept],
                 "details": [_error(build)] * len(errors) + _details(build, manifest, divergence),
             }
-            for build, row in zip(builds, rows, strict=True)
+            for index, (build, row) in enumerate(zip(builds, rows, strict=True))
         ],
     }
 
@@ -155,10 +184,11 @@ def _details(
     """A build's content of all frames but the error; None for a frame that it does not have."""
     count = 0 if divergence is None else len(details.divergence_frames())
     if build["artifact"] is None:
-        return [None] * (len(details.FRAMES) + count)
+        return [None] * (len(interface.FRAMES) + len(details.FRAMES) + count)
     report = (divergence or {}).get(build["paths"]["pte"])
     layers = details.divergence_contents(report) if report else [None] * count
-    return _insert_second(details.contents(build, _inputs(build, manifest)), layers)
+    rest = _insert_second(details.contents(build, _inputs(build, manifest)), layers)
+    return [*interface.contents(build), *rest]
 
 
 def _error(build: SummaryRecord) -> list[list[str]] | None:
@@ -186,12 +216,16 @@ def _inputs(build: SummaryRecord, manifest: Mapping[str, Any] | None) -> dict[st
     }
 
 
-def _row(build: SummaryRecord) -> list[list[Any]]:
+def _row(build: SummaryRecord, smaller: float | None) -> list[list[Any]]:
     """For each of ``_COLUMNS``, a pair of the value to sort by and the text to show."""
     metrics = build["metrics"]
     worst = text.worst_sqnr_db(metrics)
     sqnr, agreement = metrics["sqnr_db"], metrics.get("top1_agreement")
-    own = [v for v in text.task_metrics(metrics).values() if v is not None]
+    own = text.task_metrics(metrics)
+    values = [v for v in own.values() if v is not None]
+    change = next(
+        (name for name, v in own.items() if name.endswith("_change") and v is not None), ""
+    )
     status = text.build_status(build)
     words = [
         *(build["build"][part] for part in ("model", "recipe", "target")),
@@ -201,9 +235,11 @@ def _row(build: SummaryRecord) -> list[list[Any]]:
     return [
         *([word, word or text.MISSING] for word in words),
         [build["bytes"], text.size(build["bytes"])],
+        [smaller, text.factor(smaller)],
         [sqnr, text.decibel(sqnr)],
         [worst, text.decibel(worst)],
         [agreement, text.percent(agreement)],
-        [own[0] if own else None, text.task(metrics)],
+        [values[0] if values else None, text.task(metrics, changes=change == "")],
+        [own.get(change), text.metric(change, own.get(change))],
         [status, status],
     ]

@@ -15,6 +15,7 @@ from pte_foundry.validate.schema import (
     Hazard,
     KnownIssue,
     LatencyMs,
+    LaxerGate,
     Metrics,
     OutputMetrics,
     Stages,
@@ -83,6 +84,7 @@ class SummaryRecord(TypedDict):
     latency_ms: LatencyMs | None
     gates: list[DeviceGate]
     """Of all devices."""
+    laxer_gates: NotRequired[list[LaxerGate]]
     devices: list[DeviceResult]
     status: Status
     """``fail`` if a report of any device is, or if there is an error."""

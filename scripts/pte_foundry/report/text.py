@@ -28,6 +28,11 @@ def size(count: float | None) -> str:
     return f"{value:.0f} B" if not unit else f"{value:.3g} {_UNITS[unit]}"
 
 
+def factor(value: float | None) -> str:
+    """Formats how many times smaller something is: ``3.9 ×``."""
+    return MISSING if value is None else f"{value:.1f} ×" if value < 100 else f"{value:.0f} ×"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """Formats a number with ``digits`` significant digits, a whole number with all of them."""
     if value is None:
@@ -64,32 +69,39 @@ def layer(operators: Sequence[str]) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Formats a share from 0 to 1. A share below 1 is never rounded up to ``100.0 %``.
+    """Formats a share from 0 to 1, rounded: ``97.2 %``.
 
-    Sums of floats may miss 1 in the last digits: what is closer than 1e-9 is 1.
+    A share just below 1 has up to three decimals, so that few errors among many are visible.
     """
     if share is None:
         return MISSING
-    below = share < 1 - 1e-9
-    return f"{min(100 * share, 99.9) if below else 100 * share:.1f} %"
+    rounded = (f"{100 * share:.{digits}f}" for digits in (1, 2, 3))
+    shown = next((text for text in rounded if share >= 1 or float(text) < 100), "100.0")
+    return f"{shown} %".replace("-", "−")
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric is a share from 0 to 1, by its name."""
+    ends = ("_agreement", "_fraction", "accuracy", "precision", "recall")
+    return name.endswith(ends) or name.startswith("top")
 
 
 def metric(name: str, value: float | None) -> str:
     """Formats a metric with the unit that its name implies.
 
-    ``*_db`` are decibels, ``*_agreement``, ``*_fraction`` and ``top*`` shares from 0 to 1,
-    ``*bytes`` sizes, and ``*_change`` signed differences.
+    ``*_db`` are decibels, ``*bytes`` sizes, and ``*_change`` signed differences; for shares from 0
+    to 1 see :func:`is_share`.
     """
     if value is None:
         return MISSING
     if name.endswith("_change"):
         sign = "+" if value > 0 else "−" if value < 0 else "±"
-        if name.startswith("top"):
+        if is_share(name.removesuffix("_change")):
             return f"{sign}{100 * abs(value):.1f} pp"
         return sign + number(abs(value))
     if name.endswith("_db"):
         return f"{decibel(value)} dB"
-    if name.endswith(("_agreement", "_fraction")) or name.startswith("top"):
+    if is_share(name):
         return percent(value)
     if name.endswith("bytes"):
         return size(value)
@@ -106,7 +118,7 @@ def task_metrics(metrics: Metrics) -> dict[str, float | None]:
     return {name: value for name, value in metrics.items() if name not in COMMON_METRICS}
 
 
-def task(metrics: Metrics) -> str:
+def task(metrics: Metrics, *, changes: bool = True) -> str:
     """Formats all task metrics in one line, each with its change: ``top1 97.2 % (−0.4 pp)``."""
     own = task_metrics(metrics)
     parts = []
@@ -114,7 +126,7 @@ def task(metrics: Metrics) -> str:
         if name.endswith("_change") and name.removesuffix("_change") in own:
             continue
         change = own.get(f"{name}_change")
-        suffix = f" ({metric(f'{name}_change', change)})" if change is not None else ""
+        suffix = f" ({metric(f'{name}_change', change)})" if changes and change is not None else ""
         parts.append(f"{label(name)} {metric(name, value)}{suffix}")
     return ", ".join(parts) or MISSING
 
@@ -133,6 +145,28 @@ def worst_sqnr_db(metrics: Metrics) -> float | None:
     """Returns the SQNR of the worst sample in dB, ``None`` if it is not defined or not measured."""
     worst = metrics.get("worst")
     return worst["sqnr_db"] if worst else None
+
+
+def margin(gate: GateVerdict) -> str:
+    """Formats by how much a value meets its limit (``+3.2 dB``), or misses it (``−0.4 dB``)."""
+    if gate["value"] is None:
+        return MISSING
+    sign, limit = gate["limit"].split()
+    room = (gate["value"] - float(limit)) * (1 if sign == ">=" else -1)
+    if is_share(gate["metric"]):
+        amount = f"{100 * abs(room):.1f} pp"
+    else:
+        amount = metric(gate["metric"], abs(room))
+    return f"{'+' if room >= 0 else '−'}{amount}" if room else "0"
+
+
+def laxer_gates(builds: Sequence[SummaryRecord]) -> str:
+    """Returns how many builds have gates that are laxer than the defaults; "" if none has."""
+    lax = [build for build in builds if build.get("laxer_gates")]
+    if not lax:
+        return ""
+    verb = "build has" if len(lax) == 1 else "builds have"
+    return f"{len(lax)} {verb} gates that the config made laxer than the defaults"
 
 
 def gate_status(gate: GateVerdict) -> str:

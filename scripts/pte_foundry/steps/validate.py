@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     def step() -> None:
         from pte_foundry.models.tensors import Samples
         from pte_foundry.validate.check import checked
-        from pte_foundry.validate.gates import judge_measurement
+        from pte_foundry.validate.gates import judge_measurement, laxer
         from pte_foundry.validate.report import validate
 
         handles = read_json(arguments.debug_handles)
@@ -48,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
             handles.get("beyond_fp16"),
         )
         gates, status = judge_measurement(measured, arguments.slice["gates"])
+        weakened = laxer(arguments.slice["gates"], arguments.slice["default_gates"])
         device = arguments.slice["device"]
         report = measured | {
             "build": {
@@ -65,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             },
             "gates": gates,
             "status": status,
+            **({"laxer_gates": weakened} if weakened else {}),
         }
         write_json(arguments.output, checked(report), durable=True)
 

@@ -13,6 +13,7 @@ from pte_foundry.validate.schema import (
     GateValues,
     GateVerdict,
     Hazard,
+    LaxerGate,
     Measurement,
     Status,
 )
@@ -119,6 +120,44 @@ def judge(
     return verdicts, "fail" if failed else "pass"
 
 
+def laxer(
+    gates: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Mapping[str, Any]]
+) -> list[LaxerGate]:
+    """Returns the gates that are laxer than the default ones: lower, removed, or only warning.
+
+    Args:
+        gates: the gates of a build; see :func:`judge`.
+        defaults: those that it has if the config sets none.
+    """
+    return [
+        {"metric": metric, "default": limits(default), "limit": limits(gate) if gate else None}
+        for metric, default in sorted(defaults.items())
+        for gate in [gates.get(metric)]
+        if gate is None or _is_laxer(gate, default)
+    ]
+
+
+def _is_laxer(gate: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
+    low, high = gate.get("min"), gate.get("max")
+    return (
+        (default.get("min") is not None and (low is None or low < default["min"]))
+        or (default.get("max") is not None and (high is None or high > default["max"]))
+        or (gate.get("on_fail") == "warn" and default.get("on_fail") != "warn")
+    )
+
+
+def limits(gate: Mapping[str, Any]) -> str:
+    """Formats the limits of a gate: ``>= 12``, ``>= 1 and <= 2`` or ``<= 0 (only warns)``."""
+    parts = [
+        _limit(sign, gate[side]) for side, sign in _LIMITS.items() if gate.get(side) is not None
+    ]
+    return " and ".join(parts) + (" (only warns)" if gate.get("on_fail") == "warn" else "")
+
+
+def _limit(sign: str, value: float) -> str:
+    return f"{sign} {value:.12g}"
+
+
 def _verdict(
     metric: str,
     sign: str,
@@ -128,7 +167,7 @@ def _verdict(
     outputs: Sequence[OutputMetrics],
 ) -> GateVerdict:
     value = values.get(metric)
-    verdict = {"metric": metric, "limit": f"{sign} {limit:.12g}", "value": value}
+    verdict = {"metric": metric, "limit": _limit(sign, limit), "value": value}
     decisive = _decisive(metric, value, outputs)
     if decisive and len(outputs) > 1:
         verdict["output"] = decisive["name"]

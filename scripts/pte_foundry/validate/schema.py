@@ -173,6 +173,16 @@ class GateVerdict(TypedDict):
     """Name of the output whose value it is, if there are several."""
 
 
+class LaxerGate(TypedDict):
+    """A gate that the config made laxer than the default."""
+
+    metric: str
+    default: str
+    """The limits of the default gate: ``>= 12``."""
+    limit: str | None
+    """The limits in its place, and ``(only warns)``; null if there is no such gate any more."""
+
+
 class TargetDetails(TypedDict, total=False):
     """Settings of the build's target that the HTML report shows."""
 
@@ -220,6 +230,8 @@ class ValidationReport(Measurement):
     """``fail`` if a gate whose ``on_fail`` is ``fail`` is not met, or if there is an error."""
     error: NotRequired[Failure]
     """The metrics that depend on what failed are null, and have no gates."""
+    laxer_gates: NotRequired[list[LaxerGate]]
+    """Absent if all gates are as strict as the defaults."""
     scheme: NotRequired[str | None]
     """The recipe's compression scheme."""
     target_details: NotRequired[TargetDetails]

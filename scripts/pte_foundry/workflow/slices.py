@@ -98,6 +98,7 @@ def validate(config: Config, model: str, recipe: str, target: str, device: str) 
         )
     return {
         "gates": {metric: plain(gate) for metric, gate in build.gates.items()},
+        "default_gates": {metric: plain(gate) for metric, gate in build.default_gates.items()},
         "scheme": config.recipes[recipe].scheme,
         "target": shown_settings(config, target),
         "device": plain(config.devices[device]),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pte_foundry.files import write_json
-from pte_foundry.report import charts, details, text
+from pte_foundry.report import charts, details, interface, labels, text
 from pte_foundry.report.page import render
 from pte_foundry.report.summary import summarize
 from pte_foundry.steps.report import main
@@ -42,33 +42,77 @@ def test_pareto_front_is_its_definition(points):
     assert [points[i] for i in front] == sorted(expected)
 
 
+def own_builds(builds: list, model: str) -> list:
+    return [(i, build) for i, build in enumerate(builds) if build["build"]["model"] == model]
+
+
 def test_plot_holds_every_measured_build():
     builds = summarize(reports())["builds"]
-    own = [(i, b) for i, b in enumerate(builds) if b["build"]["model"] == "minilm"]
+    own = own_builds(builds, "minilm")
     own[3][1]["metrics"]["sqnr_db"] = None
-    spec = charts.size_against_sqnr(own, charts.colours(builds))
+    spec = charts.size_against(charts.SQNR, own, charts.colours(builds))
     values = spec["data"]["values"]
     assert [v["index"] for v in values] == [i for i, _ in own if i != own[3][0]]
-    assert len(spec["layer"]) == 4
     assert {v["recipe"] for v in values if v["front"]} >= {"fp32", "fp16", "lut1"}
 
 
-def test_names_on_the_front_keep_their_distance():
-    sizes = range(1, 9)
-    front = [{"sqnr": 10 + 0.1 * i, "recipe": f"r{i}", "side": None} for i in sizes]
-    front.append({"sqnr": 100.0, "recipe": "fp32", "side": None})
-    charts._place_names(front)
-    for side in ("above", "below"):
-        heights = [p["sqnr"] for p in front if p["side"] == side]
-        assert all(b - a >= 5 for a, b in itertools.pairwise(heights))
-    assert front[-1]["side"] == "above"
+def test_what_is_above_the_scale_is_an_arrow_at_its_end():
+    """fp32 builds would take most of the axis; decisions are made below."""
+    builds = summarize(reports())["builds"]
+    spec = charts.size_against(charts.SQNR, own_builds(builds, "minilm"), charts.colours(builds))
+    drawn = {v["recipe"]: (v["value"], v["mark"], v["sqnrText"]) for v in spec["data"]["values"]}
+    assert drawn["fp32"] == (70.0, "triangle-up", "118.4 dB")
+    assert drawn["fp16"] == (62.7, "circle", "62.7 dB")
+
+
+def test_the_plot_of_a_task_metric_has_the_value_of_fp32():
+    builds = summarize(reports())["builds"]
+    own = own_builds(builds, "smollm2")
+    axis = charts.task_axis([build for _, build in own])
+    assert axis.title == "perplexity"
+    assert axis.baseline == pytest.approx(17.8 - 0.41)
+    assert not axis.front  # lower is better, which nobody told
+    spec = charts.size_against(axis, own, charts.colours(builds))
+    level = spec["layer"][0]
+    assert level["mark"]["type"] == "rule"
+    assert level["data"]["values"] == [{"value": axis.baseline}]
+    assert {value["value"] for value in spec["layer"][1]["data"]["values"]} == {17.8}
+    assert charts.task_axis([]) is None
+
+
+POINTS_OF_A_PLOT = st.lists(
+    st.tuples(st.floats(0, 1), st.floats(0, 1), st.text("abc_", min_size=1, max_size=20)),
+    max_size=15,
+)
+
+
+@given(POINTS_OF_A_PLOT)
+def test_no_name_covers_a_point_or_another_name(points):
+    places = [(x, y) for x, y, _ in points]
+    names = [name for _, _, name in points]
+    sides = labels.place(places, names, range(len(points) // 2))
+    pixels = [(x * labels.WIDTH, (1 - y) * labels.HEIGHT) for x, y in places]
+    placed = [
+        labels.box_of(pixels[i], names[i], side) for i, side in enumerate(sides) if side is not None
+    ]
+    for one, other in itertools.combinations(placed, 2):
+        assert not one.meets(other)
+    for box in placed:
+        covered = [p for p in pixels if box.left < p[0] < box.right and box.top < p[1] < box.bottom]
+        assert not covered
+    named = [names[i] for i, side in enumerate(sides) if side is not None]
+    assert len(named) == len(set(named))
+
+
+def test_a_lonely_point_is_named():
+    assert labels.place([(0.5, 0.5)], ["fp16"]) == ["right"]
 
 
 def test_a_model_without_any_sqnr_has_no_plot():
     broken = report("minilm", "fp16", "ios18")
     broken["metrics"] = dict.fromkeys(broken["metrics"])
     summary = summary_of(broken)
-    assert charts.size_against_sqnr(list(enumerate(summary["builds"])), {}) is None
+    assert charts.size_against(charts.SQNR, list(enumerate(summary["builds"])), {}) is None
     assert "No build has an SQNR to draw" in render(summary)
 
 
@@ -77,6 +121,7 @@ def test_nothing_is_loaded():
     page = render(summarize(reports()))
     assert "default-src 'none'" in page
     markup = re.sub(r"(?s)<(script|style)\b[^>]*>.*?</\1>", "", page)
+    markup = re.sub(r'<a href="[^"]*">', "", markup)  # a link is followed by a person
     assert not re.search(r"""(?:src|href|action|data)\s*=\s*["']?(?!["']|data:|#)""", markup)
     style = re.search(r"(?s)<style>(.*?)</style>", page)[1]
     assert "url(" not in style
@@ -118,7 +163,7 @@ def test_details_say_everything():
     found = details_of(one, {"weights": "ab" * 32})
     losses = found["Where the loss comes from"]
     assert [row[0] for row in losses] == ["quantization", "lowering", "both"]
-    assert found["Gates"] == [["sqnr_db", ">= 15", "9.9 dB", "host", "fail"]]
+    assert found["Gates"] == [["sqnr_db", ">= 15", "9.9 dB", "−5.1 dB", "–", "host", "fail"]]
     assert found["Hazards"][0][2] == "aten.softmax.int @ layers.3.attention"
     assert [bar[0] for bar in found["Size by data type"]] == [
         "int8",
@@ -172,7 +217,7 @@ def test_a_build_that_could_not_be_executed_is_shown_without_numbers():
     assert found["Where the loss comes from"][2] == ["both", *["–"] * 7]
     assert ["delegated to Core ML", "–"] in found["Program"]
     own = [(i, b) for i, b in enumerate(summary["builds"])]
-    spec = charts.size_against_sqnr(own, charts.colours(summary["builds"]))
+    spec = charts.size_against(charts.SQNR, own, charts.colours(summary["builds"]))
     assert [value["recipe"] for value in spec["data"]["values"]] == ["fp16"]
     assert "detector/lut4/ios18" in render(summary)
 
@@ -258,14 +303,16 @@ def test_layers_are_on_the_page_only_if_there_are_reports(tmp_path, monkeypatch)
     arguments = ["--summary", str(summary), "--manifest", str(tmp_path / "manifest.json")]
     arguments += ["--output", str(output), "--slice"]
     assert main([*arguments, '{"divergence": false}']) == 0
-    assert len(data_of(output.read_text())["frames"]) == len(details.FRAMES)
+    count = len(interface.FRAMES) + len(details.FRAMES)
+    assert len(data_of(output.read_text())["frames"]) == count
     monkeypatch.chdir(tmp_path)
     write_json(tmp_path / "results/divergence/minilm/fp16/ios18.json", divergence())
     assert main([*arguments, '{"divergence": true}']) == 0
     data = data_of(output.read_text())
-    assert len(data["frames"]) == len(data["builds"][0]["details"]) == len(details.FRAMES) + 2
-    assert data["frames"][2]["title"] == "Layers that introduce the largest error"
-    assert data["builds"][0]["details"][2][0][0] == "aten.linear.default @ encoder.3"
+    assert len(data["frames"]) == len(data["builds"][0]["details"]) == count + 2
+    layers = len(interface.FRAMES) + 2
+    assert data["frames"][layers]["title"] == "Layers that introduce the largest error"
+    assert data["builds"][0]["details"][layers][0][0] == "aten.linear.default @ encoder.3"
 
 
 @pytest.mark.parametrize(("count", "says"), [(1, "The build passes"), (2, "All 2 builds pass")])

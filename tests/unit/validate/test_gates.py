@@ -5,7 +5,7 @@ import math
 import pytest
 from pte_foundry.config.gates import COMMON_METRICS as CONFIGURED
 from pte_foundry.errors import ConfigError
-from pte_foundry.validate.gates import gate_values, judge, judge_measurement
+from pte_foundry.validate.gates import gate_values, judge, judge_measurement, laxer
 from pte_foundry.validate.schema import GATE_METRICS
 
 from tests.made_up_reports import detector, output, report, unmeasured
@@ -151,3 +151,28 @@ def test_an_error_fails_and_is_not_told_again_by_gates():
     )
     assert ([v["metric"] for v in verdicts], status) == (["bytes"], "fail")
     assert judge_measurement(unmeasured(), {})[1] == "fail"
+
+
+DEFAULTS = {"sqnr_db": {"min": 12.0}, "hazards": {"max": 0.0}}
+
+
+@pytest.mark.parametrize(
+    ("gates", "expected"),
+    [
+        ({}, []),
+        ({"sqnr_db": {"min": 12.0}, "top1": {"min": 0.5}}, []),
+        ({"sqnr_db": {"min": 14.0}}, []),
+        ({"sqnr_db": {"min": 9.0}}, [("sqnr_db", ">= 12", ">= 9")]),
+        ({"sqnr_db": {"max": 90.0}}, [("sqnr_db", ">= 12", "<= 90")]),
+        ({"sqnr_db": None}, [("sqnr_db", ">= 12", None)]),
+        ({"hazards": {"max": 3.0}}, [("hazards", "<= 0", "<= 3")]),
+        (
+            {"sqnr_db": {"min": 12.0, "on_fail": "warn"}},
+            [("sqnr_db", ">= 12", ">= 12 (only warns)")],
+        ),
+    ],
+)
+def test_gates_that_are_laxer_than_the_defaults_are_known(gates, expected):
+    given = {metric: gate for metric, gate in (DEFAULTS | gates).items() if gate}
+    found = laxer(given, DEFAULTS)
+    assert [(gate["metric"], gate["default"], gate["limit"]) for gate in found] == expected

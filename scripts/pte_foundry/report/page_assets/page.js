@@ -43,6 +43,13 @@ const kinds = {
     return element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": title }, inner);
   },
 
+  links: (links) =>
+    element("ul", { class: "links" }, ...links.map(([label, target, beside]) =>
+      element("li", {}, element("a", { href: target, download: "" }, label), " ", element("span", { class: "quiet" }, beside)))),
+
+  code: (blocks) =>
+    element("div", {}, ...blocks.flatMap(([language, code]) => [element("h5", {}, language), element("pre", { tabindex: "0" }, code)])),
+
   plot(rows, { title, fields, spec }) {
     const values = rows.map((row) => Object.fromEntries(fields.map((field, i) => [field, row[i]])));
     const plot = element("div", { class: "plot low", role: "img", "aria-label": `${title}; the table below contains the worst` });
@@ -57,10 +64,13 @@ function details(build) {
     const filled = build.details[i];
     if (filled === null) return []; // a frame that this build does not have
     const classes = ["wide", "mono"].filter((name) => frame[name]).join(" ");
-    return element("section", { class: classes },
-      element("h4", {}, frame.title),
+    const content = [
       ...(frame.note ? [element("p", {}, frame.note)] : []),
-      filled.length ? kinds[frame.kind](filled, frame) : element("p", {}, frame.none));
+      filled.length ? kinds[frame.kind](filled, frame) : element("p", {}, frame.none),
+    ];
+    const title = element("h4", {}, frame.title);
+    return element("section", { class: classes },
+      ...(frame.fold ? [element("details", {}, element("summary", {}, title), ...content)] : [title, ...content]));
   }));
 }
 
@@ -78,12 +88,12 @@ const groups = builds.map((build, index) => {
   const button = element("button", { type: "button", "aria-expanded": "false" }, build.cells[0][1]);
   const cells = columns.map((column, i) =>
     element("td", { class: column.kind, "data-label": column.label }, ...(i ? show(column, build.cells[i][1]) : [button])));
-  const row = element("tr", { class: "row" }, ...cells);
+  const row = element("tr", { class: build.baseline ? "row baseline" : "row" }, ...cells);
   const group = element("tbody", { id: `build-${index}` }, row);
   row.addEventListener("click", () => open(index, button.getAttribute("aria-expanded") !== "true"));
   return group;
 });
-table.append(...groups);
+table.append(...groups.filter((_, i) => builds[i].baseline), ...groups.filter((_, i) => !builds[i].baseline));
 
 function open(index, expanded) {
   const group = groups[index];
@@ -104,6 +114,8 @@ function openAndGo(index) {
 
 function compare(column, descending) {
   return (a, b) => {
+    // The fp32 builds, which all others are compared with, stay on top.
+    if (builds[a].baseline !== builds[b].baseline) return builds[b].baseline - builds[a].baseline;
     const [left, right] = [builds[a].cells[column][0], builds[b].cells[column][0]];
     if (left === null || right === null) return (left === null) - (right === null); // missing last
     const order = typeof left === "number" ? left - right : left.localeCompare(right, "en", { numeric: true });

@@ -1,0 +1,114 @@
+"""Which build to ship: for each model, OS and compute units, the smallest one that passes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pte_foundry.report import text
+from pte_foundry.report.schema import SummaryRecord
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The build to ship to devices of one OS and one choice of compute units.
+
+    Attributes:
+        model: the model.
+        minimum_os: the oldest OS that it must run on.
+        compute_units: the compute units of its target.
+        index: the build's place among all builds of the summary; None if none passes.
+        reason: why this one.
+    """
+
+    model: str
+    minimum_os: str
+    compute_units: str
+    index: int | None
+    reason: str
+
+
+def baselines(builds: Sequence[SummaryRecord]) -> dict[str, int]:
+    """Returns for each model the index of its fp32 build, the smallest if there are several.
+
+    Sizes are compared with it. Models without an fp32 build are left out.
+    """
+    found: dict[str, int] = {}
+    for index, build in enumerate(builds):
+        details, model = build["target_details"], build["build"]["model"]
+        if details.get("compute_precision") != "float32" or build["scheme"] != "none":
+            continue
+        size = build["bytes"]
+        if size and (model not in found or size < (builds[found[model]]["bytes"] or 0)):
+            found[model] = index
+    return found
+
+
+def times_smaller(builds: Sequence[SummaryRecord], index: int) -> float | None:
+    """Returns how many times smaller a build is than its model's fp32 build; None if unknown."""
+    baseline = baselines(builds).get(builds[index]["build"]["model"])
+    size = builds[index]["bytes"]
+    return None if baseline is None or not size else builds[baseline]["bytes"] / size
+
+
+def choices(builds: Sequence[SummaryRecord]) -> list[Choice]:
+    """Returns the build to ship, for each model and each OS and compute units of its targets.
+
+    A build for an older OS runs on a newer one too, so it is a candidate there.
+    """
+    groups: dict[tuple[str, str, str], None] = {}
+    for build in builds:
+        if place := _place(build):
+            groups[build["build"]["model"], *place] = None
+    ordered = sorted(groups, key=lambda group: (group[0], _version(group[1]), group[2]))
+    return [_choice(builds, *group) for group in ordered]
+
+
+def _choice(builds: Sequence[SummaryRecord], model: str, system: str, units: str) -> Choice:
+    candidates = [
+        index
+        for index, build in enumerate(builds)
+        if build["build"]["model"] == model and _runs(build, system, units)
+    ]
+    passing = [index for index in candidates if builds[index]["status"] == "pass"]
+    if not passing:
+        return Choice(model, system, units, None, f"none of {_builds(len(candidates))} passes")
+    # Of equal sizes, the one that is closest to fp32.
+    chosen = min(passing, key=lambda i: (builds[i]["bytes"], -(_sqnr(builds[i]) or 0), i))
+    others = len(passing) - 1
+    failed = len(candidates) - len(passing)
+    reason = f"the smallest of {others + 1} that pass" if others else "the only one that passes"
+    if not others and not failed:
+        reason = "the only build"
+    reasons = [reason, f"{failed} fail{'s' * (failed == 1)}" if failed else ""]
+    if text.build_status(builds[chosen]) == "warn":
+        reasons.append("misses a gate that only warns")
+    return Choice(model, system, units, chosen, "; ".join(filter(None, reasons)))
+
+
+def _sqnr(build: SummaryRecord) -> float | None:
+    return build["metrics"].get("sqnr_db")
+
+
+def _builds(count: int) -> str:
+    return f"{count} build{'s' * (count != 1)}"
+
+
+def _place(build: SummaryRecord) -> tuple[str, str] | None:
+    system, units = build["minimum_os"], build["target_details"].get("compute_units")
+    return (system, units) if system and units else None
+
+
+def _runs(build: SummaryRecord, system: str, units: str) -> bool:
+    place = _place(build)
+    if place is None or place[1] != units:
+        return False
+    oldest, wanted = _version(place[0]), _version(system)
+    return oldest[0] == wanted[0] and oldest <= wanted
+
+
+def _version(system: str) -> tuple[str, tuple[int, ...]]:
+    """``iOS17`` to ``("iOS", (17,))``."""
+    name, *_ = re.split(r"[\d.]+", system, maxsplit=1)
+    return name, tuple(map(int, re.findall(r"\d+", system)))

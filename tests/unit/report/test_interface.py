@@ -1,0 +1,90 @@
+"""Protects what an app developer reads: names, shapes, and code that is code."""
+
+import ast
+
+import pytest
+from pte_foundry.report import interface, snippets
+from pte_foundry.report.summary import summarize
+
+from tests.made_up_reports import output, path_of, report
+
+
+def build_of(inputs: list, outputs: list | None = None) -> dict:
+    made = report("minilm", "fp16", "ios18")
+    (build,) = summarize({path_of(made): made})["builds"]
+    outputs = made["outputs"] if outputs is None else outputs
+    return build | {"inputs": inputs, "outputs": outputs}
+
+
+def value(name: str, dtype: str = "float32", shape: list | None = None) -> dict:
+    return {"name": name, "dtype": dtype, "shape": [1, 8] if shape is None else shape}
+
+
+IDS = value("input_ids", "int64", [1, None])
+
+
+def code_of(build: dict) -> dict[str, str]:
+    return dict(snippets.snippets(build))
+
+
+def test_the_link_starts_at_the_page():
+    ((name, target, beside),) = interface.contents(build_of([IDS]))[0]
+    assert name == "ios18.pte"
+    assert target == "../pte/minilm/fp16/ios18.pte"
+    assert "iOS18 or later" in beside
+
+
+def test_inputs_and_outputs_have_names_types_and_shapes():
+    assert interface.contents(build_of([IDS, value("mask")]))[1] == [
+        ["input", "input_ids", "int64", "[1, n]"],
+        ["input", "mask", "float32", "[1, 8]"],
+        ["output", "output_0", "float32", "[1, 10]"],
+    ]
+
+
+def test_code_has_the_names_of_the_artifact():
+    code = code_of(build_of([IDS, value("mask")]))
+    assert list(code) == ["Swift", "Objective-C++", "Python"]
+    assert 'forResource: "ios18", ofType: "pte"' in code["Swift"]
+    assert "Tensor<Int64>([Int64](repeating: 0, count: 1), shape: [1, 1])" in code["Swift"]
+    assert "module.forward([input_ids, mask])" in code["Swift"]
+    assert "forwardWithTensors:@[input_ids, mask]" in code["Objective-C++"]
+    assert "shape:@[@1, @8]" in code["Objective-C++"]
+    assert 'load_program("ios18.pte")' in code["Python"]
+
+
+@pytest.mark.parametrize("name", ["class", "a.b[0]", "2nd", "größe", "", "let", "x-y", "module"])
+def test_any_name_becomes_an_identifier(name):
+    build = build_of([value(name), value(name)], [output(name, {"sqnr_db": 1.0})])
+    code = code_of(build)
+    tree = ast.parse(code["Python"])
+    names = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id != "torch"]
+    assert all(n.isascii() and n.isidentifier() for n in names)
+    assigned = [n.targets[0] for n in tree.body if isinstance(n, ast.Assign)][2:]
+    assert len({ast.unparse(target) for target in assigned}) == 3
+
+
+def test_python_code_runs_the_file_that_ships(monkeypatch):
+    """Against ExecuTorch's own interface, with a program that runs on any machine."""
+    import torch
+    from executorch.runtime import Runtime
+
+    from tests.pte.programs import lower_portable
+
+    class Sum(torch.nn.Module):
+        def forward(self, first, second):
+            return first + second
+
+    shapes = ([1, 8], [1, 8])
+    data = lower_portable(Sum(), tuple(torch.zeros(shape) for shape in shapes))
+    code = code_of(build_of([value("first"), value("second")]))["Python"]
+    load = Runtime.load_program
+    monkeypatch.setattr(Runtime, "load_program", lambda self, name: load(self, data))
+    names: dict = {}
+    exec(code, names)
+    assert torch.equal(names["output_0"], torch.zeros(1, 8))
+
+
+def test_there_is_no_code_for_what_an_app_cannot_pass():
+    assert snippets.snippets(build_of([])) == []
+    assert snippets.snippets(build_of([value("x", "complex64")])) == []
