@@ -43,7 +43,8 @@ def check_claim(storage: Storage, folder: Path) -> bool:
         mark = read_json(storage.copy(MARK))
     except DamagedError:
         mark = {"of": f"another folder, which its {MARK} does not tell", "id": ""}
-    if mark.get("id") != _id_of(folder):
+    ours = _id_of(folder)
+    if ours is None or mark.get("id") != ours:
         raise ClaimedError(
             f"the results in {storage.prefix} are of {lines(str(mark.get('of')))}. The records of "
             "what they were made from are there, so this folder cannot tell which of them are out "
