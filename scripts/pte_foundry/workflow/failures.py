@@ -151,14 +151,15 @@ class FailedRun:
     def write(self) -> Summary:
         """Writes summary and page, if the run had to and did not. Returns the summary.
 
-        A manifest that the run had to write and did not is deleted: it would list artifacts that do
-        not exist or have other contents.
+        A manifest and a ``gates.json`` that the run had to write and did not are deleted: they
+        would be about artifacts that do not exist or have other contents.
         """
         unmade = self.outcome.unmade
-        if MANIFEST in unmade:
+        for name in {MANIFEST, GATES} & unmade:
             if self.storage:
-                self.storage.remove(MANIFEST)
-            Path(MANIFEST).unlink(missing_ok=True)
+                self.storage.remove(name)
+            else:
+                Path(name).unlink(missing_ok=True)
         if SUMMARY in unmade:
             summary = self.summary()
             write_json(self._place(SUMMARY), summary)

@@ -149,8 +149,10 @@ def test_a_storage_that_is_away_hides_no_failure(project, capsys):
 def test_a_manifest_that_was_to_be_written_and_was_not_is_deleted(project, unmade, left):
     made = {"environment": {"versions": {}, "lock_sha256": "0"}, "artifacts": {}, "models": {}}
     write_json(Path(MANIFEST), made)
+    write_json(Path("results/gates.json"), {"builds": 4})
     run(export(*unmade)).conclude()
     assert Path(MANIFEST).exists() == left
+    assert not Path("results/gates.json").exists(), "it exists only if all builds pass"
 
 
 def test_the_first_step_that_failed_is_the_cause(project):
