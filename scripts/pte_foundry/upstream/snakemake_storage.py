@@ -1,10 +1,15 @@
-"""Files in a run's default storage, such as a bucket, for what is no job: hooks and checks.
+"""A run's default storage, such as a bucket: what is not in it, and access for hooks and checks.
 
 Stands against: snakemake 9.27.1
-Uses: ``storage_settings`` and ``storage_registry`` of ``Workflow`` (``snakemake/workflow.py``), and
-    the name that ``PathModifier.apply_default_storage`` (``path_modifier.py``) gives a file in the
-    storage. The methods of storage objects are those of the documented plugin interface.
-Remove when: hooks can read and write files of the default storage.
+Repairs: ``local()``. Without a shared file system ``Job.is_local`` (``jobs.py``) runs every job
+    that has such an input on the machine that schedules, although the source files of a workflow
+    are deployed to the others (https://github.com/snakemake/snakemake/issues/3735). The flag of
+    paths that ``PathModifier`` (``path_modifier.py``) has modified already has no such effect.
+    Uses ``storage_settings`` and ``storage_registry`` of ``Workflow`` (``snakemake/workflow.py``), and
+    the name that ``PathModifier.apply_default_storage`` gives a file in the storage. The methods of
+    storage objects are those of the documented plugin interface.
+Remove when: ``local()`` leaves open where a job runs, and hooks can read and write files of the
+    default storage.
 """
 
 from __future__ import annotations
@@ -16,6 +21,14 @@ from typing import Any
 
 from pte_foundry.errors import FoundryError
 from pte_foundry.upstream.versions import require
+
+
+def source(path: str) -> str:
+    """Returns a file of the workflow itself as an input, which no default storage provider has."""
+    from snakemake import path_modifier
+    from snakemake.io import flag
+
+    return flag(path, require(path_modifier, "PATH_MODIFIER_FLAG", patch=__name__))
 
 
 class StorageError(FoundryError):

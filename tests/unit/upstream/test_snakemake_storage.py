@@ -5,10 +5,11 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from pte_foundry.upstream.snakemake_storage import Storage, StorageError
+from pte_foundry.upstream.snakemake_storage import Storage, StorageError, source
 from pte_foundry.upstream.versions import UpstreamError
 from snakemake.api import Workflow
-from snakemake.io import IOFile
+from snakemake.io import IOFile, ancient, local
+from snakemake.jobs import Job
 from snakemake.path_modifier import PathModifier
 from snakemake.settings.types import StorageSettings
 from snakemake.storage import StorageRegistry
@@ -33,6 +34,29 @@ def test_snakemake_still_has_the_attributes():
     assert isinstance(vars(Workflow)["storage_registry"], property)
     assert Workflow.__dataclass_fields__["storage_settings"]
     assert "default_storage_provider" in StorageRegistry.attrs
+
+
+def runs_where_it_is_scheduled(given):
+    """Whether a job with an input does, if no file system is shared."""
+    run = SimpleNamespace(
+        storage_settings=StorageSettings(shared_fs_usage=frozenset()), is_local=lambda rule: False
+    )
+    inputs = [IOFile("results/model/m.json"), IOFile(given)]
+    job = SimpleNamespace(dag=SimpleNamespace(workflow=run), rule=None, input=inputs, output=[])
+    return vars(Job)["is_local"].fget(job)
+
+
+def test_local_still_keeps_jobs_from_other_machines():
+    """If this fails, ``local()`` says only where the file is: remove ``source``."""
+    assert runs_where_it_is_scheduled(local("envs/requirements.lock"))
+
+
+def test_a_source_file_is_not_in_the_storage_and_its_job_runs_anywhere():
+    given = source("envs/requirements.lock")
+    assert not runs_where_it_is_scheduled(given)
+    modifier = PathModifier(None, None, workflow(None, "s3://bucket", "s3"))
+    assert modifier.modify(given) is given
+    assert modifier.modify(ancient([given])[0]) is given
 
 
 @pytest.mark.parametrize("prefix", ["s3://bucket/results/run", "s3://bucket/run/", "s3://bucket"])
