@@ -5,8 +5,8 @@ Repairs: ``local()``. Without a shared file system ``Job.is_local`` (``jobs.py``
     that has such an input on the machine that schedules, although the source files of a workflow
     are deployed to the others (https://github.com/snakemake/snakemake/issues/3735). The flag of
     paths that ``PathModifier`` (``path_modifier.py``) has modified already has no such effect.
-    Uses ``storage_settings`` and ``storage_registry`` of ``Workflow`` (``snakemake/workflow.py``), and
-    the name that ``PathModifier.apply_default_storage`` gives a file in the storage. The methods of
+    Uses ``storage_settings`` and ``storage_registry`` of ``Workflow`` (``workflow.py``), and the
+    name that ``PathModifier.apply_default_storage`` gives a file in the storage. The methods of
     storage objects are those of the documented plugin interface.
 Remove when: ``local()`` leaves open where a job runs, and hooks can read and write files of the
     default storage.
