@@ -38,6 +38,7 @@ from pte_foundry.upstream.snakemake_outcome import forget, outcome
 from pte_foundry.upstream.snakemake_output_cache import copy_and_check
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
 from pte_foundry.upstream.snakemake_slurm_status import keep_asking
+from pte_foundry.upstream.snakemake_storage import Storage
 from pte_foundry.upstream.versions import assert_pinned
 from pte_foundry.workflow import changes
 from pte_foundry.workflow.build_options import keep_options
@@ -73,6 +74,7 @@ BEGAN = time.time()
 with refusals():
     assert_pinned()
     CONFIG = Config.parse(config, [Path(file).absolute() for file in workflow.configfiles], ROOT)
+    STORAGE = Storage.of(workflow)  # with --default-storage-provider; else results are on this disk
 
 keep_records_of_failed_jobs()
 keep_asking()
@@ -108,6 +110,7 @@ def start_build(workflow):
 
 def tell_failures(workflow):
     """Runs once after a run in which a job failed: the summary, the page and a table come anyway."""
-    if failed := outcome(workflow):
-        for path in FailedRun(CONFIG, failed, BEGAN, MESSAGES.killed).conclude():
-            forget(workflow, path)
+    if failed := outcome(workflow, STORAGE):
+        run = FailedRun(CONFIG, failed, BEGAN, MESSAGES.killed, STORAGE)
+        for path in run.conclude():
+            forget(workflow, path, STORAGE)

@@ -1,9 +1,12 @@
 # What the rules request from a scheduler, see pte_foundry/workflow/stages.py, and how their jobs run
 # on its nodes.
+from contextlib import suppress
+
 from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.packages import packaged_file
 from pte_foundry.upstream.snakemake_execution import executes_elsewhere
 from pte_foundry.upstream.snakemake_nested import execute_in_turn
+from pte_foundry.upstream.snakemake_storage import StorageError
 from pte_foundry.workflow.memory import needed, nested, weights_mb
 
 
@@ -31,8 +34,7 @@ def runtime(stage):
     """Minutes for a model of this size; more when a job is tried again. A group asks for the sum."""
 
     def of(wildcards, attempt):
-        size = weights_mb(map(Path, files_of_size(stage, wildcards)))
-        return round(STAGES[stage].minutes + size / 10) * attempt
+        return round(STAGES[stage].minutes + size_of(stage, wildcards) / 10) * attempt
 
     return of
 
@@ -45,8 +47,7 @@ def memory(stage):
     """
 
     def of(wildcards, attempt):
-        files = map(Path, files_of_size(stage, wildcards))
-        step = needed(case(stage, wildcards), weights_mb(files))
+        step = needed(case(stage, wildcards), size_of(stage, wildcards))
         around = nested(len(CONFIG.builds)) if executes_elsewhere(workflow) else 0
         return (step + around) * attempt
 
@@ -62,6 +63,24 @@ def case(stage, wildcards):
     if stage == "pte" and CONFIG.targets[wildcards.target].compute_units != "all":
         return "pte, rewritten"
     return stage
+
+
+def size_of(stage, wildcards):
+    """MB of the model's weights in fp32."""
+    return weights_mb(map(Path, files_of_size(stage, wildcards)), stored_bytes)
+
+
+def stored_bytes(file):
+    """Bytes of a result that is in a storage. Many jobs ask: it is asked twice a minute."""
+    if not STORAGE or file.is_absolute() or file.parts[0] != "results":
+        return None
+    return bytes_since(file.as_posix(), time.monotonic() // 30)
+
+
+@cache
+def bytes_since(name, moment):
+    with suppress(StorageError):  # the job that needs the file tells
+        return STORAGE.size(name)
 
 
 def files_of_size(stage, wildcards):

@@ -129,3 +129,19 @@ def test_json_refuses_what_json_does_not_have(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "a.json", {"a": math.nan})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("base", [".", "/data", ".snakemake/storage/s3/bucket/results/pte/a/b"])
+def test_results_start_from_one_folder_wherever_it_is(base):
+    """With a storage the folder of local copies, which may be called like results itself."""
+    base = Path(base)
+    artifact = base / "results/pte/results/pte/ios18.pte"
+    assert files.base_of_artifact(artifact) == base
+    assert files.base_of(base / "results/manifest.json", "results/manifest.json") == base
+    assert files.seen_from(base, artifact) == "results/pte/results/pte/ios18.pte"
+
+
+@pytest.mark.parametrize("path", ["manifest.json", "/tmp/manifest.json", "json"])
+def test_a_file_of_another_place_sees_results_from_the_current_folder(path):
+    assert files.base_of(Path(path), "results/manifest.json") == Path()
+    assert files.seen_from(Path(), Path(path)) == path

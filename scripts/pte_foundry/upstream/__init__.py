@@ -74,6 +74,8 @@ snakemake_rate_limiter (snakemake 9.27.1)
     Removes the limit of job starts per second. It takes a core after some hundred jobs.
 snakemake_slurm_status (snakemake 9.27.1, snakemake-executor-plugin-slurm 2.8.0)
     Waits for a Slurm controller that is away. The build hangs for ever otherwise.
+snakemake_storage (snakemake 9.27.1)
+    Keeps sources out of a run's default storage, and lets hooks read and write files there.
 snakemake_targets (snakemake 9.27.1)
     Checks what is asked for by path before planning, and locks the folder. Riddles otherwise.
 torch_allocations (torch 2.13.0)

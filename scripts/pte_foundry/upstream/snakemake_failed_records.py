@@ -5,7 +5,8 @@ Repairs: ``Job.postprocess`` (``jobs.py``). It records parameters and checksums 
     those of a success, then deletes its outputs. If they are intermediate files, the next run takes
     them for up to date, and with them what an earlier run has made from their older versions:
     after a step was killed, an artifact of the old recipe passes for one of the new. And if one job
-    of a group fails, it does so with all of the group, also with those that have ended well. It
+    of a group fails, it does so with all of the group, also with those that have ended well. If
+    outputs cannot be stored, it deletes all records, so that files without one pass for good. It
     uses ``started``, ``finished``, ``_get_key``, ``_get_recorded_starttime`` and
     ``_unmark_incomplete`` of ``persistence/__init__.py``, and ``get_job_group`` of ``dag.py``.
 Remove when: ``Job.postprocess`` calls ``persistence.finished`` only for jobs without an error, and
@@ -59,11 +60,14 @@ def keep_records_of_failed_jobs() -> None:
     async def postprocess(self: Any, *arguments: Any, error: bool = False, **named: Any) -> None:
         if error and require(self.dag, "get_job_group", "job", patch=__name__)(self):
             error = not _made(self.output, begun)
-        if not error:
-            return await original(self, *arguments, error=False, **named)
-        failing.add(self)
+        if error:
+            failing.add(self)
         try:
-            return await original(self, *arguments, error=True, **named)
+            return await original(self, *arguments, error=error, **named)
+        except Exception:
+            # A storage that fails: some outputs may be new there, and all records are deleted.
+            start(self.dag.workflow.persistence, self)
+            raise
         finally:
             failing.discard(self)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pte_foundry.upstream.snakemake_storage import Storage
 from pte_foundry.upstream.versions import require
 
 
@@ -25,6 +26,8 @@ class FailedJob:
         wildcards: their values by name.
         log: its log file, or an empty string.
         stops: output files of this job, and of all jobs that wait for it.
+
+    Files have the paths that they have in a run without a storage.
     """
 
     rule: str
@@ -47,7 +50,7 @@ class Outcome:
     unmade: frozenset[str]
 
 
-def outcome(workflow: Any) -> Outcome | None:
+def outcome(workflow: Any, storage: Storage | None = None) -> Outcome | None:
     """Returns what a run has not done; to be called from ``onerror``.
 
     Returns None in a process that executes one job of another, and if no job failed, as after
@@ -55,10 +58,13 @@ def outcome(workflow: Any) -> Outcome | None:
 
     Args:
         workflow: the ``workflow`` of a Snakefile.
+        storage: where the files are, if not on this disk.
     """
     if not require(workflow, "is_main_process", patch=__name__):
         return None
     dag = require(workflow, "dag", patch=__name__)
+    name = storage.name if storage else str
+    exists = storage.exists if storage else lambda file: Path(file).exists()
     depending = require(dag, "depending", patch=__name__)
     finished = require(dag, "finished", "job", patch=__name__)
     failed, made = [], set()
@@ -67,7 +73,7 @@ def outcome(workflow: Any) -> Outcome | None:
             failed.append(one)
             continue
         # Of a group that fails, Snakemake knows only that. What its jobs have made has been kept.
-        missing = {job for job in one.jobs if not all(Path(file).exists() for file in job.output)}
+        missing = {job for job in one.jobs if not all(exists(name(file)) for file in job.output)}
         made |= set(one.jobs) - missing
         waiting = {later for job in missing for later in _waiting(job, depending) - {job}}
         failed += missing - waiting
@@ -78,13 +84,13 @@ def outcome(workflow: Any) -> Outcome | None:
         FailedJob(
             job.rule.name,
             dict(job.wildcards_dict),
-            str(next(iter(job.log), "")),
-            frozenset(str(file) for one in _waiting(job, depending) for file in one.output),
+            name(next(iter(job.log), "")),
+            frozenset(name(file) for one in _waiting(job, depending) for file in one.output),
         )
         for job in failed
     ]
     unmade = {
-        str(file)
+        name(file)
         for job in require(dag, "needrun_jobs", "exclude_finished", patch=__name__)()
         for file in job.output
         if job not in made
@@ -104,8 +110,9 @@ def _waiting(job: Any, depending: Mapping[Any, Mapping[Any, Any]]) -> set[Any]:
     return seen
 
 
-def forget(workflow: Any, path: str) -> None:
+def forget(workflow: Any, path: str, storage: Storage | None = None) -> None:
     """Deletes Snakemake's record of how it made a file, which then counts by its date alone."""
     from snakemake.io import IOFile
 
-    require(workflow.persistence, "cleanup_metadata", "target", patch=__name__)(IOFile(path))
+    file = storage.file(path) if storage else path
+    require(workflow.persistence, "cleanup_metadata", "target", patch=__name__)(IOFile(file))

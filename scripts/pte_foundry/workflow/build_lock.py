@@ -85,7 +85,7 @@ class Holder:
             namespace=process_table(),
             pid=pid,
             started=_start_of(pid),
-            user=_user(),
+            user=user_name(),
             since=time.strftime("%Y-%m-%d %H:%M:%S"),
             builds=builds,
         )
@@ -264,7 +264,7 @@ def _start_of(pid: int) -> str:
         return ""
 
 
-def _user() -> str:
+def user_name() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # in many containers

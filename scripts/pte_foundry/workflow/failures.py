@@ -18,14 +18,17 @@ from pte_foundry.errors import DamagedError
 from pte_foundry.files import read_json, replacing, write_json
 from pte_foundry.report.failures import failure_of
 from pte_foundry.report.summary import FailedBuild, report_path, summarize
+from pte_foundry.upstream.snakemake_storage import StorageError
 from pte_foundry.validate.check import problems
 from pte_foundry.workflow.slices import shown_settings
 from pte_foundry.workflow.stages import STAGES
+from pte_foundry.workflow.storage_claim import conclude
 
 if TYPE_CHECKING:
     from pte_foundry.config.config import Build, Config
     from pte_foundry.report.schema import BuildError, Summary
     from pte_foundry.upstream.snakemake_outcome import FailedJob, Outcome
+    from pte_foundry.upstream.snakemake_storage import Storage
 
 SUMMARY = "results/summary.json"
 MANIFEST = "results/manifest.json"
@@ -80,6 +83,7 @@ class FailedRun:
         outcome: what the run has not done.
         since: when it began, in seconds since 1970.
         killed: what killed a step, by its log, as far as known.
+        storage: where the results are, if not on this disk.
         written: the files that :meth:`write` has written.
     """
 
@@ -87,6 +91,7 @@ class FailedRun:
     outcome: Outcome
     since: float
     killed: Mapping[str, str]
+    storage: Storage | None = None
     written: list[str] = field(default_factory=list)
 
     def conclude(self) -> list[str]:
@@ -111,20 +116,29 @@ class FailedRun:
                 page = Path(PAGE)
                 table.render(summary, console, page if page.exists() else None)
                 told = [job for job in told if not _in_table(job)]
-            except OSError as error:
+                if self.storage:
+                    conclude(self.storage, Path.cwd(), self.written)
+            except (OSError, StorageError) as error:
                 console.print(f"{_UNWRITTEN}: {error}")
             except Exception:
                 traceback.print_exc()
                 console.print(f"{_UNWRITTEN}.")
         for job in told:
             table.print_failure(console, failure_of(self.error_of(job)).line)
+        if self.storage:
+            console.print(
+                f"Results and logs are in {self.storage.prefix}, copies of this run's logs in "
+                f"{self.storage.base}"
+            )
         return self.written
 
     def error_of(self, job: FailedJob) -> BuildError:
         """Returns what the summary has about a failed job."""
-        message = (message_of(Path(job.log), self.since) if job.log else None) or SILENT
-        if message == SILENT and job.log in self.killed:
-            message = self.killed[job.log]
+        log = self._log(job.log) if job.log else None
+        # The storage dates its files by its own clock.
+        message = (message_of(log, 0 if self.storage else self.since) if log else None) or SILENT
+        if str(log) in self.killed and (self.storage or message == SILENT):
+            message = self.killed[str(log)]
         # An exported program that no recipe compresses is called _float.
         named = (job.wildcards.get(name, "") for name in _SUBJECT)
         return {
@@ -137,20 +151,23 @@ class FailedRun:
     def write(self) -> Summary:
         """Writes summary and page, if the run had to and did not. Returns the summary.
 
-        A manifest that the run had to write and did not is deleted: it would list artifacts that do
-        not exist or have other contents.
+        A manifest and a ``gates.json`` that the run had to write and did not are deleted: they
+        would be about artifacts that do not exist or have other contents.
         """
         unmade = self.outcome.unmade
-        if MANIFEST in unmade:
-            Path(MANIFEST).unlink(missing_ok=True)
+        for name in {MANIFEST, GATES} & unmade:
+            if self.storage:
+                self.storage.remove(name)
+            else:
+                Path(name).unlink(missing_ok=True)
         if SUMMARY in unmade:
             summary = self.summary()
-            write_json(Path(SUMMARY), summary)
+            write_json(self._place(SUMMARY), summary)
             self._date(SUMMARY)
         else:
-            summary = read_json(Path(SUMMARY))
+            summary = read_json(self._path(SUMMARY))
         if PAGE in unmade:
-            with replacing(Path(PAGE)) as temporary:
+            with replacing(self._place(PAGE)) as temporary:
                 temporary.write_text(self._page(summary), encoding="utf-8")
             self._date(PAGE)
         return summary
@@ -173,7 +190,7 @@ class FailedRun:
                 error = cause.get(path)
                 if error is None and path in self.outcome.unmade:
                     error = {"stage": "validate", "message": STOPPED, "log": ""}
-                error = error or _read(path, reports)
+                error = error or _read(self._path(path), path, reports)
                 if error is not None:
                     failed.append(self._failed(build, error))
         return summarize(reports, failed)
@@ -195,7 +212,7 @@ class FailedRun:
 
         manifest = None
         with suppress(DamagedError):
-            manifest = read_json(Path(MANIFEST))
+            manifest = read_json(self._path(MANIFEST))
         divergence = dict(self._divergence(summary)) if self.config.divergence else None
         return render(summary, manifest, divergence)
 
@@ -204,27 +221,44 @@ class FailedRun:
             path = "results/divergence/{model}/{recipe}/{target}.json".format(**build["build"])
             if path not in self.outcome.unmade:
                 with suppress(DamagedError):
-                    yield build["paths"]["pte"], read_json(Path(path))
+                    yield build["paths"]["pte"], read_json(self._path(path))
+
+    def _path(self, name: str) -> Path:
+        """Returns the path of a file, or of a copy if it is in a storage."""
+        return self.storage.copy(name) if self.storage else Path(name)
+
+    def _log(self, name: str) -> Path:
+        log = self._place(name)
+        if self.storage and not log.exists():  # the job ran elsewhere
+            with suppress(StorageError):
+                return self.storage.copy(name)
+        return log
+
+    def _place(self, name: str) -> Path:
+        """Returns where to write a file, on this disk."""
+        return self.storage.base / name if self.storage else Path(name)
 
     def _date(self, file: str) -> None:
         """Dates a file before all that it is made from, so that the next run makes it again."""
+        self.written.append(file)
+        if self.storage:
+            return
         inputs = [path for build in self.config.builds for path in self._reports_of(build)]
         inputs += [f"results/plan/{model}.json" for model in self.config.built_models]
         dates = [path.stat().st_mtime for path in map(Path, [*inputs, file]) if path.exists()]
         date = min(dates) - 10
         os.utime(file, (date, date))
-        self.written.append(file)
 
 
-def _read(path: str, reports: dict[str, Any]) -> BuildError | None:
+def _read(path: Path, name: str, reports: dict[str, Any]) -> BuildError | None:
     """Reads a report into ``reports``, or returns what is wrong with it."""
     try:
-        report = read_json(Path(path))
+        report = read_json(path)
     except DamagedError as error:
         return {"stage": "validate", "message": str(error), "log": ""}
     if found := problems(report):
-        return {"stage": "validate", "message": f"{path}: {'; '.join(found)}", "log": ""}
-    reports[path] = report
+        return {"stage": "validate", "message": f"{name}: {'; '.join(found)}", "log": ""}
+    reports[name] = report
     return None
 
 

@@ -1,7 +1,7 @@
 """How much memory a stage needs, from the size of its model: the rules' ``mem_mb``."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -40,16 +40,23 @@ def nested(builds: int) -> int:
     return 220 + builds // 50
 
 
-def weights_mb(files: Iterable[Path]) -> float:
+def weights_mb(
+    files: Iterable[Path], stored: Callable[[Path], int | None] = lambda file: None
+) -> float:
     """Returns MB of a model's weights in fp32, from the first of ``files`` that exists, else 0.
 
     Args:
         files: exported programs or files of weights, the most reliable first.
+        stored: returns the bytes of a file that is not on this disk, or None if it does not exist.
     """
     for file in files:
         try:
             status = file.stat()
         except OSError:
+            if size := stored(file):
+                # Weights are often stored as 16-bit numbers, which only their header tells.
+                factor = {".gguf": _GGUF_EXPANSION, ".safetensors": 2}.get(file.suffix, 1)
+                return factor * size / MEBIBYTE
             continue
         return _fp32_bytes(file, status.st_size, status.st_mtime_ns) / MEBIBYTE
     return 0.0

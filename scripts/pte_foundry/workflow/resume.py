@@ -17,8 +17,8 @@ from pte_foundry.upstream.snakemake_locks import locks, remove_locks
 from pte_foundry.workflow.build_lock import BuildLock, BusyError
 
 STEPS = "pte_foundry.steps"
-WRITTEN = ("results", "benchmarks", ".snakemake/pte_foundry")
-"""Folders that pte_foundry.files writes into."""
+WRITTEN = ("results", "benchmarks", ".snakemake/pte_foundry", ".snakemake/storage")
+"""Folders that pte_foundry.files writes into; the last has local copies of a storage's files."""
 
 
 def is_snakemake(command: list[str]) -> bool:

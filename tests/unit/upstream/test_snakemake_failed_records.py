@@ -9,8 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed_jobs
+from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job
 from snakemake.persistence import PersistenceBase
+from snakemake.settings.types import SharedFSUsage
+from snakemake_interface_executor_plugins.settings import ExecMode
 
 WORKFLOW = """\
 from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed_jobs
@@ -127,6 +130,59 @@ def test_of_a_failed_group_what_was_made_is_kept(tmp_path, monkeypatch):
 def test_of_a_failed_group_what_is_older_is_not_taken_for_made(tmp_path, monkeypatch):
     ended = after_a_failed_group(tmp_path, monkeypatch, time.time() + 10)
     assert ended == ({"made": False, "missing": False}, [])
+
+
+def records_after_a_failing_storage():
+    """What happens to the records of a job whose outputs cannot be stored."""
+    happened = []
+
+    async def nothing(*arguments, **named):
+        pass
+
+    async def handle_storage(*arguments, **named):
+        raise WorkflowError("no route to host")
+
+    class Records(Store):
+        def cleanup(self, job):
+            happened.append("deleted")
+
+        def _clear_cache(self):
+            pass
+
+        def _mark_incomplete(self, key, external_jobid):
+            happened.append(f"{key} is incomplete")
+
+    dag = SimpleNamespace(
+        workflow=SimpleNamespace(
+            storage_settings=SimpleNamespace(shared_fs_usage=SharedFSUsage.all()),
+            execution_settings=SimpleNamespace(latency_wait=0, keep_incomplete=False),
+            exec_mode=ExecMode.DEFAULT,
+            persistence=Records(None),
+        ),
+        is_draft_notebook_job=lambda job: False,
+        handle_touch=lambda job: None,
+        handle_log=nothing,
+        check_and_touch_output=nothing,
+        unshadow_output=lambda job, only_log, keep_shadow_dir: None,
+        handle_storage=handle_storage,
+    )
+    rule = SimpleNamespace(is_template_engine=False)
+    job = type("One", (), {"dag": dag, "rule": rule, "is_local": True})()
+    job.output = ["pte", "digest"]
+    with pytest.raises(WorkflowError, match="no route to host"):
+        asyncio.run(Job.postprocess(job))
+    return happened
+
+
+def test_snakemake_still_deletes_the_records_of_what_it_could_not_store(restored):
+    """If this fails, only complete files have no record of being incomplete: remove the repair."""
+    assert records_after_a_failing_storage() == ["deleted"]
+
+
+def test_what_could_not_be_stored_is_made_again(restored):
+    keep_records_of_failed_jobs()
+    made_again = ["pte is incomplete", "digest is incomplete"]
+    assert records_after_a_failing_storage() == ["deleted", *made_again]
 
 
 @pytest.fixture

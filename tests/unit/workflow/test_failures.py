@@ -1,7 +1,9 @@
 """Protects what a failed run leaves: all builds in the summary, and nothing of an earlier run."""
 
 import os
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from pte_foundry.workflow.failures import (
 )
 
 from tests.made_up_reports import path_of, report
+from tests.storage_folder import storage_in
 
 CONFIG = """\
 models:
@@ -104,12 +107,52 @@ def test_what_is_written_is_older_than_its_inputs(project):
     assert Path(PAGE).stat().st_mtime < oldest
 
 
+def test_in_a_storage_it_reads_and_writes_there_and_leaves_nothing_here(project, capsys):
+    storage = storage_in(project / "buckets", project / "copies")
+    objects = project / "buckets" / "bucket" / "run"
+    storage.base.mkdir(parents=True)
+    Path("results").rename(storage.base / "results")
+    for name in GOOD:
+        storage.store(name)
+    write_json(objects / MANIFEST, {"of": "an earlier run"})
+    shutil.rmtree(storage.base)  # as Snakemake does at the end of a run
+    (storage.base / "logs").mkdir(parents=True)
+    log = storage.base / "logs" / "export.log"
+    log.write_text(f"error: net.py:3: no luck (traceback in {log})\n")
+    os.utime(log, (1, 1))  # the storage's clock
+    ran = run(failed("export", "logs/export.log", *BAD, *ENDS, MANIFEST, model="bad"))
+    assert replace(ran, storage=storage).conclude() == [SUMMARY, PAGE]
+    summary = read_json(objects / SUMMARY)
+    assert (summary["totals"]["passed"], summary["totals"]["failed"]) == (2, 2)
+    assert set(errors(summary).values()) == {"net.py:3: no luck"}
+    assert summary["builds"][0]["error"]["log"] == "logs/export.log"
+    assert "no luck" in (objects / PAGE).read_text()
+    assert not (objects / MANIFEST).exists()
+    assert not Path("results").exists()
+    assert not (storage.base / SUMMARY).exists()
+    told = capsys.readouterr().err
+    assert f"logs are in mem://bucket/run/, copies of this run's logs in {storage.base}" in told
+    assert "page:" not in told
+
+
+def test_a_storage_that_is_away_hides_no_failure(project, capsys):
+    storage = storage_in(project / "buckets", project / "copies")
+    storage._provider.down = True
+    assert replace(run(export()), storage=storage).conclude() == []
+    told = capsys.readouterr().err
+    assert "could not be written: the storage of the results cannot be used: mem://" in told
+    assert "export failed" in told
+    assert "Traceback" not in told
+
+
 @pytest.mark.parametrize(("unmade", "left"), [((), True), ((MANIFEST,), False)])
 def test_a_manifest_that_was_to_be_written_and_was_not_is_deleted(project, unmade, left):
     made = {"environment": {"versions": {}, "lock_sha256": "0"}, "artifacts": {}, "models": {}}
     write_json(Path(MANIFEST), made)
+    write_json(Path("results/gates.json"), {"builds": 4})
     run(export(*unmade)).conclude()
     assert Path(MANIFEST).exists() == left
+    assert not Path("results/gates.json").exists(), "it exists only if all builds pass"
 
 
 def test_the_first_step_that_failed_is_the_cause(project):

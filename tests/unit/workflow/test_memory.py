@@ -74,6 +74,14 @@ def test_damaged_weights_count_their_bytes(content, tmp_path):
     assert weights_mb([file]) == expected
 
 
+def test_in_a_storage_only_the_size_tells(tmp_path):
+    sizes = {"m.pt2": 40, "m.safetensors": 20, "m.gguf": 5}
+    stored = {tmp_path / name: size * MEBIBYTE for name, size in sizes.items()}.get
+    found = [weights_mb([tmp_path / "absent", tmp_path / name], stored) for name in sizes]
+    assert found == [40, 40, 40], "16-bit, or four bits for a number"
+    assert weights_mb([tmp_path / "absent"], stored) == 0
+
+
 def test_the_first_file_that_exists_tells(tmp_path):
     program, weights = tmp_path / "a.pt2", tmp_path / "a.pth"
     assert weights_mb([program, weights]) == 0
