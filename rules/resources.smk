@@ -4,7 +4,7 @@ from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.packages import packaged_file
 from pte_foundry.upstream.snakemake_execution import executes_elsewhere
 from pte_foundry.upstream.snakemake_nested import execute_in_turn
-from pte_foundry.workflow.memory import needed, nested, weights_mb
+from pte_foundry.workflow.memory import case, needed, nested, weights_mb
 
 
 def start_fork_servers(logs, **options):
@@ -46,22 +46,13 @@ def memory(stage):
 
     def of(wildcards, attempt):
         files = map(Path, files_of_size(stage, wildcards))
-        step = needed(case(stage, wildcards), weights_mb(files))
+        recipe = wildcards.get("recipe", wildcards.get("program"))
+        name = case(CONFIG, stage, recipe, wildcards.get("target"))
+        step = needed(name, weights_mb(files))
         around = nested(len(CONFIG.builds)) if executes_elsewhere(workflow) else 0
         return (step + around) * attempt
 
     return of
-
-
-def case(stage, wildcards):
-    """The name under which pte_foundry.workflow.memory knows what this job of a stage needs."""
-    if stage == "edge" and wildcards.program != FLOAT:
-        return "edge, compressed"
-    if stage == "lower" and program_of(wildcards.recipe) != FLOAT:
-        return "lower, compressed"
-    if stage == "pte" and CONFIG.targets[wildcards.target].compute_units != "all":
-        return "pte, rewritten"
-    return stage
 
 
 def files_of_size(stage, wildcards):

@@ -6,6 +6,7 @@ from functools import cache
 from math import prod
 from pathlib import Path
 
+from pte_foundry.config.config import Config
 from pte_foundry.workflow.stages import STAGES
 
 MEBIBYTE = 2**20
@@ -25,6 +26,24 @@ def needed(name: str, size: float = 0.0) -> int:
     """Returns the memory in MB to request for an entry of ``NEEDS`` and a size in MB."""
     need = NEEDS[name]
     return round(need.base + need.factor * size)
+
+
+def case(config: Config, stage: str, recipe: str = "", target: str = "") -> str:
+    """Returns the entry of ``NEEDS`` for a job.
+
+    Args:
+        config: the configuration.
+        stage: the job's stage.
+        recipe: its recipe or program, if it has one.
+        target: its target, if it has one.
+    """
+    name = stage
+    if stage == "pte":
+        rewritten = config.targets[target].compute_units != "all"
+        name = "pte, rewritten" if rewritten else stage
+    elif recipe in config.recipes and config.recipes[recipe].scheme != "none":
+        name = f"{stage}, compressed"
+    return name if name in NEEDS else stage
 
 
 def nested(builds: int) -> int:
