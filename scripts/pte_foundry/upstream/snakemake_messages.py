@@ -120,7 +120,7 @@ class ShortMessages(logging.Filter):
 
     def watch_interrupts(self) -> None:
         """Learns of Ctrl-C before the jobs that it ends are told."""
-        _end_without_traceback()
+        _end_without_traceback(self.interrupted)
         before = signal.getsignal(signal.SIGINT)
         if before is not signal.default_int_handler:
             return  # ignored, or of a program that runs Snakemake
@@ -146,12 +146,15 @@ class ShortMessages(logging.Filter):
         return bool(reason)
 
 
-def _end_without_traceback() -> None:
-    """Lets an interrupt that Snakemake does not expect end this process with one line."""
+def _end_without_traceback(interrupted: threading.Event) -> None:
+    """Lets an interrupt that Snakemake does not expect end this process with one line.
+
+    A library in Rust may make another exception of it.
+    """
     before = sys.excepthook
 
     def end(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
-        if kind is KeyboardInterrupt:
+        if kind is KeyboardInterrupt or interrupted.is_set():
             print(INTERRUPTED, file=sys.stderr)
         else:
             before(kind, error, where)
