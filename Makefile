@@ -24,12 +24,18 @@ environment:
 
 # FORCE=1 after a build that was killed on another host: its lock counts until a person says so.
 build: environment
-	@pte-foundry resume $(if $(FORCE),--force)
-	@pte-foundry check --structure config/config.yaml || { [[ $$? == 3 ]] && \
-	  { snakemake --logger foundry --logger-foundry-progress-only --cores $(CORES) structure \
-	    2> /dev/null || true; }; } # the next one tells what is wrong
-	@snakemake --logger foundry --cores $(CORES) # prints the table if a build fails
-	@pte-foundry table
+	@pte-foundry resume $(if $(FORCE),--force) -- $(SHELL) $(.SHELLFLAGS) "$$BUILD"
+
+# One command, during which no other build begins in this folder.
+define BUILD
+trap 'exit 130' INT
+pte-foundry check --structure config/config.yaml || { [[ $$? == 3 ]] && \
+  { snakemake --logger foundry --logger-foundry-progress-only --cores $(CORES) structure \
+    2> /dev/null || true; }; } # the next one tells what is wrong
+snakemake --logger foundry --cores $(CORES) # prints the table if a build fails
+pte-foundry table
+endef
+export BUILD
 
 test: environment
 	@ruff check .

@@ -24,6 +24,10 @@ elif not found:
         "fetched without it. Install it from the same repository and version, with pip."
     )
 
+from pte_foundry.upstream.snakemake_messages import describe_changes, shorten_messages
+
+MESSAGES = shorten_messages(workflow)  # first, as an interrupt may come soon
+
 from pte_foundry.config.config import Config
 from pte_foundry.errors import FoundryError
 from pte_foundry.lock import lock_file
@@ -33,7 +37,6 @@ from pte_foundry.upstream.snakemake_execution import (
     schedules_local_jobs,
 )
 from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed_jobs
-from pte_foundry.upstream.snakemake_messages import describe_changes, shorten_messages
 from pte_foundry.upstream.snakemake_outcome import forget, outcome
 from pte_foundry.upstream.snakemake_output_cache import copy_and_check
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
@@ -79,7 +82,6 @@ with refusals():
 keep_records_of_failed_jobs()
 keep_asking()
 copy_and_check()
-MESSAGES = shorten_messages(workflow)
 JOBS = Jobs(CONFIG)
 describe_changes(partial(changes.describe, JOBS.code_contents))
 MODELS = CONFIG.built_models

@@ -7,7 +7,7 @@ from pte_foundry.packages import packaged_file
 from pte_foundry.upstream.snakemake_execution import executes_elsewhere
 from pte_foundry.upstream.snakemake_nested import execute_in_turn
 from pte_foundry.upstream.snakemake_storage import StorageError
-from pte_foundry.workflow.memory import needed, nested, weights_mb
+from pte_foundry.workflow.memory import case, needed, nested, weights_mb
 
 
 def start_fork_servers(logs, **options):
@@ -47,22 +47,13 @@ def memory(stage):
     """
 
     def of(wildcards, attempt):
-        step = needed(case(stage, wildcards), size_of(stage, wildcards))
+        recipe = wildcards.get("recipe", wildcards.get("program"))
+        name = case(CONFIG, stage, recipe, wildcards.get("target"))
+        step = needed(name, size_of(stage, wildcards))
         around = nested(len(CONFIG.builds)) if executes_elsewhere(workflow) else 0
         return (step + around) * attempt
 
     return of
-
-
-def case(stage, wildcards):
-    """The name under which pte_foundry.workflow.memory knows what this job of a stage needs."""
-    if stage == "edge" and wildcards.program != FLOAT:
-        return "edge, compressed"
-    if stage == "lower" and program_of(wildcards.recipe) != FLOAT:
-        return "lower, compressed"
-    if stage == "pte" and CONFIG.targets[wildcards.target].compute_units != "all":
-        return "pte, rewritten"
-    return stage
 
 
 def size_of(stage, wildcards):

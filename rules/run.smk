@@ -1,4 +1,5 @@
 # What a run does before its jobs are planned: it refuses what cannot work, and locks the folder.
+from pte_foundry.upstream.snakemake_output_cache import give_to_jobs
 from pte_foundry.upstream.snakemake_targets import before_planning
 from pte_foundry.workflow.requested import check_requested
 from pte_foundry.workflow.resume import begin
@@ -35,4 +36,5 @@ def begin_build():
 check_structure()
 # In a module, the targets are those of another.
 own = Path(workflow.basedir) == SCRIPTS.parent
+give_to_jobs(workflow)
 before_planning(workflow, check_targets if own else None, begin_build)

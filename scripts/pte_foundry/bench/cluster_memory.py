@@ -1,59 +1,124 @@
-"""The peak memory of Slurm jobs as the kernel counts it, against what they asked for.
+"""Measures the memory of a build's steps on a node of a cluster, as its scheduler counts it.
 
-``python -m pte_foundry.bench.cluster_memory``, on a node of a cluster with control groups (version
-1), while a build runs; ends with Ctrl-C. For each rule alone, give each rule a group of its own:
-``snakemake --profile profiles/slurm --groups convert=convert evaluate=evaluate …``.
+Run it on a node whose control groups (version 1) Slurm uses, in the project's folder, while
+``snakemake --profile profiles/slurm`` builds; Ctrl-C ends it. Writes a record like ``make bench``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import re
+import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
+
+from pte_foundry.bench import job_memory, record, show
+from pte_foundry.files import write_json
+from pte_foundry.job import command
+from pte_foundry.workflow.memory import nested
+from pte_foundry.workflow.resume import step_of
+
+TITLE = "Memory on a cluster"
+HOW = (
+    "Peak memory in MiB of a Slurm job's control group while a step runs in it, without the memory "
+    "of files, which the kernel takes back before it ends a job: the step, the Snakemakes around "
+    "it, and the fork server of its group. Against what the step's rule requests on a cluster. "
+    "within: no job of the step has a peak above the request, or below half of it."
+)
 CONTROLLED = Path("/sys/fs/cgroup/memory")
-_JOB = re.compile(r"job_(\d+)$")
 _MEBIBYTE = 2**20
+_INTERVAL = 0.05  # seconds
+
+Step = tuple[str, ...]
+"""A step and what it is for: model, recipe and so on."""
 
 
-def jobs(root: Path = CONTROLLED) -> Iterator[tuple[str, float, float]]:
-    """Yields number, memory and limit of each job that runs, in MiB.
+class Node:
+    """The jobs that Slurm runs on this machine.
 
-    Memory of files does not count: the kernel takes it back before it ends a job.
+    Attributes:
+        peaks: the most MiB that a job held while a step ran in it, by step.
     """
-    for folder in root.glob("**/slurm*/uid_*/job_*"):
+
+    def __init__(self, controlled: Path = CONTROLLED, processes: Path = Path("/proc")) -> None:
+        self.peaks: dict[Step, float] = {}
+        self._controlled = controlled
+        self._processes = processes
+        self._steps: dict[str, Step] = {}  # by process, of those seen at the last look
+
+    def look(self) -> None:
+        """Reads what all jobs hold now."""
+        seen = {}
+        for folder in self._controlled.glob("**/slurm*/uid_*/job_*"):
+            try:
+                lines = (folder / "memory.stat").read_text().splitlines()
+            except OSError:
+                continue  # it has ended
+            used = dict(line.split() for line in lines)
+            held = (int(used["total_rss"]) + int(used.get("total_shmem", 0))) / _MEBIBYTE
+            for number, step in self._running(folder):
+                seen[number] = step
+                self.peaks[step] = max(held, self.peaks.get(step, 0.0))
+        self._steps = seen
+
+    def _running(self, job: Path) -> Iterator[tuple[str, Step]]:
+        """Yields the processes of a job that execute steps."""
+        for file in job.rglob("cgroup.procs"):
+            try:
+                numbers = file.read_text().split()
+            except OSError:
+                continue
+            for number in numbers:
+                if step := self._steps.get(number) or self._step(number):
+                    yield number, step
+
+    def _step(self, number: str) -> Step | None:
         try:
-            lines = (folder / "memory.stat").read_text().splitlines()
-            limit = int((folder / "memory.limit_in_bytes").read_text())
+            line = (self._processes / number / "cmdline").read_bytes()
         except OSError:
-            continue  # it has ended
-        used = dict(line.split() for line in lines)
-        held = int(used["total_rss"]) + int(used.get("total_shmem", 0))
-        yield _JOB.search(folder.name)[1], held / _MEBIBYTE, limit / _MEBIBYTE
+            return None
+        words = line.decode(errors="replace").split("\0")
+        if not (step := step_of(words)):
+            return None
+        log = Path(words[words.index("--log") + 1]).with_suffix("")
+        return step, *log.parts[2:]
 
 
-def within(peak: float, limit: float) -> bool:
-    """Whether a job asked for enough memory, and for less than twice of what it took."""
-    return peak <= limit <= 2 * peak
+def stages(peaks: dict[Step, float], results: Path) -> list[dict[str, Any]]:
+    """Returns a row for each step and model that was seen, as in ``job_memory``."""
+    jobs = job_memory.jobs_of(results.parent.absolute())
+    around = nested(len(jobs.config.builds))
+    found: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
+    for (step, *of), peak in peaks.items():
+        model, *rest = of or [""]
+        name, request = job_memory.declared(jobs, results, step, model, *rest)
+        found[name, model].append((peak, request + around))
+    return job_memory.rows(results, found, floor=0)
 
 
-def main() -> None:
-    """Prints a line for each job after its end."""
-    peaks: dict[str, tuple[float, float]] = {}
-    print("job  peak_mb  asked_mb  within a factor of two")
-    while True:
-        running = set()
-        for number, held, limit in jobs():
-            running.add(number)
-            peaks[number] = max(held, peaks.get(number, (0.0, 0.0))[0]), limit
-        for number in peaks.keys() - running:
-            peak, limit = peaks.pop(number)
-            print(f"{number}  {peak:.0f}  {limit:.0f}  {within(peak, limit)}", flush=True)
-        time.sleep(0.05)
+def main(argv: list[str] | None = None) -> int:
+    """Measures until it is interrupted, then writes the record and prints the table."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="of the build")
+    parser.add_argument("--output", type=Path, required=True, help="the record, .json")
+    arguments = parser.parse_args(argv)
+    node, machine = Node(), record.machine()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
+    try:
+        while True:
+            node.look()
+            time.sleep(_INTERVAL)
+    except KeyboardInterrupt:
+        pass
+    entry = record.benchmark(TITLE, HOW, []) | {"stages": stages(node.peaks, arguments.results)}
+    measured = record.record([entry], machine, record.versions())
+    write_json(arguments.output, measured)
+    show.table(measured, Console(highlight=False))
+    return 0
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        main()
+    raise SystemExit(main())

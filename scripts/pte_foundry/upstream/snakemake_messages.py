@@ -5,18 +5,21 @@ Repairs: ``ParamsChange.__str__`` (``persistence/__init__.py``), the reason of a
     parameters have changed. It prints them whole, here two digests or two slices of the config.
     ``logger`` (``logging.py``), which has some 20 lines about a failed job: the command twice, all
     inputs and outputs, and ``message: None``. The step has printed what is wrong by then. In the
-    reason of a job it names all files. After Ctrl-C it tells that every job has failed. Of a group
-    that failed it names all jobs, also those that ended well or did not start.
+    reason of a job it names all files. After Ctrl-C it tells that every job has failed, or, while
+    it plans, a traceback. Of a group that failed it names all jobs, also those that ended well or
+    did not start.
 Remove when: a reason shows which parameter changed, and a rule can give the text of its failure.
 """
 
 import logging
 import re
 import signal
+import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 from pte_foundry.upstream.versions import require
@@ -34,6 +37,7 @@ _FILES = re.compile(
     r"job: )([^;]+)"
 )
 _NAMED = 3
+_PATIENCE = 1.0  # seconds
 # What Snakemake says about the jobs that an interrupt has ended, and about the whole run.
 _ENDED = ("RuleException:\nCalledProcessError", "WorkflowError:\nAt least one job did not complete")
 _LOG = re.compile(r" --log '?([^\s']+)")
@@ -80,18 +84,18 @@ class ShortMessages(logging.Filter):
 
     Attributes:
         killed: what killed a step, by its log.
-        interrupted: whether the user has pressed Ctrl-C. Then jobs end, and none has failed.
+        interrupted: set when the user has pressed Ctrl-C. Then jobs end, and none has failed.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.interrupted = False
+        self.interrupted = threading.Event()
         self.killed: dict[str, str] = {}
         self._messages: dict[int, str] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         event = getattr(getattr(record, "event", None), "value", None)
-        if self.interrupted:
+        if self.interrupted.is_set():
             return self._only_interrupt(event, record)
         if event == "job_info":
             self._messages[record.jobid] = record.rule_msg
@@ -116,12 +120,13 @@ class ShortMessages(logging.Filter):
 
     def watch_interrupts(self) -> None:
         """Learns of Ctrl-C before the jobs that it ends are told."""
+        _end_without_traceback(self.interrupted)
         before = signal.getsignal(signal.SIGINT)
         if before is not signal.default_int_handler:
             return  # ignored, or of a program that runs Snakemake
 
         def interrupt(number: int, frame: FrameType | None) -> None:
-            self.interrupted = True
+            self.interrupted.set()
             before(number, frame)
 
         with suppress(ValueError):  # not in the main thread
@@ -132,11 +137,29 @@ class ShortMessages(logging.Filter):
         if not text.startswith("RuleException:\nCalledProcessError") or _OURS not in text:
             return True
         reason = killed_by(text)
+        if "SIGINT" in reason and self.interrupted.wait(_PATIENCE):
+            return False  # a step that ends at once may do so before this process knows why
         if reason:
             if log := _LOG.search(text):
                 self.killed[log[1]] = reason
             record.msg, record.args = f"error: the step was {reason}", None
         return bool(reason)
+
+
+def _end_without_traceback(interrupted: threading.Event) -> None:
+    """Lets an interrupt that Snakemake does not expect end this process with one line.
+
+    A library in Rust may make another exception of it.
+    """
+    before = sys.excepthook
+
+    def end(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+        if kind is KeyboardInterrupt or interrupted.is_set():
+            print(INTERRUPTED, file=sys.stderr)
+        else:
+            before(kind, error, where)
+
+    sys.excepthook = end
 
 
 def shorten_messages(workflow: Any) -> ShortMessages:

@@ -6,7 +6,11 @@ Repairs: ``OutputFileCache`` (``caching/local.py``). It moves an output into the
     takes whatever is in the cache, also half a file. Here the cache keeps a SHA-256 beside each
     entry, and what does not match it is rebuilt. Everybody who may write to the cache is trusted:
     the checksum shows damage, and a file that was put in the place of another, but not who did it.
-Remove when: the cache can copy instead of link, and keeps checksums of its entries.
+    ``SpawnedJobArgsFactory`` (``spawn_jobs.py``), which gives jobs on a cluster ``--cache`` only
+    with names of rules (https://github.com/snakemake/snakemake/pull/3080): without, as in our
+    README, they neither fill the cache nor take from it.
+Remove when: the cache can copy instead of link, and keeps checksums of its entries; and a
+    ``--cache`` without names reaches jobs on a cluster.
 """
 
 import shutil
@@ -68,6 +72,18 @@ def copy_and_check() -> None:
 
     OutputFileCache.store, OutputFileCache.fetch = stored, fetched
     OutputFileCache.exists, OutputFileCache.symlink = existing, symlink
+
+
+def give_to_jobs(workflow: Any) -> None:
+    """Lets jobs on a cluster use the cache as well, if this run does.
+
+    Args:
+        workflow: the ``workflow`` of a Snakefile whose rules have been read.
+    """
+    settings = require(workflow, "workflow_settings", patch=__name__)
+    if require(settings, "cache", patch=__name__) == []:
+        rules = require(workflow, "rules", patch=__name__)
+        settings.cache = [r.name for r in rules if require(r, "cache", patch=__name__).output]
 
 
 def _digest_of(entry: Path) -> Path:

@@ -32,6 +32,7 @@ from pte_foundry.files import process_table
 FOLDER = Path(".snakemake/pte_foundry")
 LOCK, RECORD = "build.lock", "build.json"
 
+_BOOT = "/proc/sys/kernel/random/boot_id"
 _PATIENCE = 3.0  # seconds to wait for a command that only cleans up
 _HELD: set[Path] = set()  # folders whose lock this process holds
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.EBADF}
@@ -81,7 +82,7 @@ class Holder:
         return cls(
             host=platform.node(),
             machine=_read("/etc/machine-id"),
-            boot=_read("/proc/sys/kernel/random/boot_id"),
+            boot=_read(_BOOT),
             namespace=process_table(),
             pid=pid,
             started=_start_of(pid),
@@ -127,7 +128,7 @@ class BuildLock:
     def acquire(self, *, builds: bool = True, force: bool = False) -> bool:
         """Takes the lock; returns whether the last build in the folder was killed.
 
-        Does nothing if this process has it.
+        Does nothing if this process has it, or one that has started this one to build.
 
         Args:
             builds: false for a command that only cleans up.
@@ -136,7 +137,7 @@ class BuildLock:
         Raises:
             BusyError: another build runs in this folder, or may run.
         """
-        if self._folder in _HELD:
+        if self._folder in _HELD or _has_started_this(_holder(self._record)):
             return False
         self._folder.mkdir(parents=True, exist_ok=True)
         kernel_locks = self._lock()
@@ -154,6 +155,11 @@ class BuildLock:
         _HELD.add(self._folder)
         atexit.register(self.release)
         return killed
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What a process inherits that goes on with this build after this process was killed."""
+        return [] if self._handle is None else [self._handle]
 
     def release(self) -> None:
         """Gives the lock back. Does nothing in a process that does not hold it, such as a fork."""
@@ -232,6 +238,19 @@ def _busy(holder: Holder | None) -> BusyError:
     return BusyError(
         f"another build is working in this folder ({holder or _UNREADABLE}{place}). "
         "Wait for it to end, or end it, and run again."
+    )
+
+
+def _has_started_this(holder: Holder | None) -> bool:
+    """Whether this process is part of the build that a process has begun."""
+    import psutil
+
+    parents = {process.pid for process in psutil.Process().parents()}
+    return (
+        holder is not None
+        and (holder.boot, holder.namespace) == (_read(_BOOT), process_table())
+        and holder.pid in parents
+        and holder.started == _start_of(holder.pid)
     )
 
 

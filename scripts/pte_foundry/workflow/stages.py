@@ -108,7 +108,7 @@ STAGES: dict[str, Stage] = {
     ),
     "pte": Stage(
         slices.pte,
-        {"": Need(100, 1.2), "rewritten": Need(450, 4.2)},
+        {"": Need(150, 1.2), "rewritten": Need(450, 4.2)},
         minutes=10,
         feeds_bytes=True,
     ),

@@ -288,18 +288,17 @@ def test_a_system_that_does_not_tell_memory_has_no_ratios():
 
 def test_the_table_shows_peaks_by_step_and_model_the_smallest_first():
     stages = [
-        job_memory.row("lower", "large", 600, [1500, 2900.4]),
-        job_memory.row("lower", "small", 1, [400]),
-        job_memory.row("export", "large", 600, [2116]),
+        job_memory.row("lower", "large", 600, [(1500, 3000), (2900.4, 3100)], 500),
+        job_memory.row("lower", "small", 1, [(400, 700)], 500),
+        job_memory.row("export", "large", 600, [(2116, 2000)], 500),
     ]
     entry = record.benchmark(job_memory.TITLE, job_memory.HOW, []) | {"stages": stages}
     console = Console(record=True, width=100, file=io.StringIO())
     show.table(record.record([entry], MACHINE, {}), console)
     lines = [line.split() for line in console.export_text().splitlines()]
     assert ["Memory,", "MiB", "small", "large"] in lines
-    lower = [str(row["declared_mb"]) for row in (stages[1], stages[0])]
-    assert ["lower", "400", "/", lower[0], "1500–2900", "/", lower[1]] in lines
-    assert ["export", "2116", "/", str(stages[2]["declared_mb"])] in lines
+    assert ["lower", "400", "/", "700", "1500–2900", "/", "3100"] in lines
+    assert ["export", "2116", "/", "2000"] in lines
 
 
 @pytest.mark.parametrize(

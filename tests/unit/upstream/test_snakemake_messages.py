@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,14 +158,16 @@ def test_a_reason_names_three_files_of_each_kind():
 @pytest.fixture
 def logger():
     before, interrupt = list(snakemake_logging.logger.filters), signal.getsignal(signal.SIGINT)
+    hook = sys.excepthook
     yield snakemake_logging.logger
+    sys.excepthook = hook
     snakemake_logging.logger.filters[:] = before
     signal.signal(signal.SIGINT, interrupt)
 
 
 def test_after_an_interrupt_no_job_has_failed():
     short = ShortMessages()
-    short.interrupted = True
+    short.interrupted.set()
     request = "Terminating processes on user request, this might take some time."
     told = logging.LogRecord("x", logging.INFO, "", 0, request, None, None)
     assert short.filter(told)
@@ -190,6 +193,19 @@ rule fetch:
         "python -P -m pte_foundry.steps.fetch"
         " --slice {SLICE:q} --root . --output {output} --log {log}"
 """
+
+
+def test_a_step_that_ends_before_the_interrupt_is_known_has_not_failed(monkeypatch):
+    """One in a fork server ends at once, and Snakemake's thread tells of it at once."""
+    text = f"RuleException:\nCalledProcessError in file x, line 1:\nCommand '{COMMAND}' "
+    ended = text + "died with <Signals.SIGINT: 2>."
+    short = ShortMessages()
+    threading.Timer(0.1, short.interrupted.set).start()
+    assert not short.filter(record(LogEvent.ERROR, ended))
+    monkeypatch.setattr(snakemake_messages, "_PATIENCE", 0.1)
+    short = ShortMessages()  # a step that somebody else has interrupted
+    assert short.filter(told := record(LogEvent.ERROR, ended))
+    assert told.getMessage() == "error: the step was killed by SIGINT"
 
 
 @contextmanager
@@ -223,6 +239,25 @@ def test_ctrl_c_ends_with_one_line(tmp_path, options):
     assert INTERRUPTED in told.splitlines()
     assert not re.search("Traceback|FAILED|Error|error|killed", told), told
     assert not list(tmp_path.glob("out/*"))  # the step has cleaned up
+
+
+def test_ctrl_c_while_planning_ends_with_one_line(tmp_path):
+    """Snakemake itself would end with a traceback, of some 40 lines."""
+    planning = "import os, signal; os.kill(os.getpid(), signal.SIGINT); rule(name='x')\n"
+    for patch in ("", SNAKEFILE.partition("rule")[0]):
+        (tmp_path / "Snakefile").write_text(patch + planning)
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": PACKAGES},
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        assert done.returncode == -signal.SIGINT
+        assert ("Traceback" in done.stderr) == (not patch)
+        assert not patch or done.stderr == f"{INTERRUPTED}\n"
 
 
 def test_a_step_that_the_system_kills_is_told_without_our_logger_too(tmp_path):

@@ -1,12 +1,15 @@
 """Protects what comes from the cache between workflows: whole files, and those that were put in."""
 
 import os
+import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
-from pte_foundry.upstream.snakemake_output_cache import copy_and_check
+from pte_foundry.upstream.snakemake_output_cache import copy_and_check, give_to_jobs
 from snakemake.caching.local import OutputFileCache
+from snakemake.spawn_jobs import SpawnedJobArgsFactory
 
 WORKFLOW = """\
 from pte_foundry.upstream.snakemake_output_cache import copy_and_check
@@ -84,3 +87,28 @@ def test_it_is_installed_once(restored):
     once = OutputFileCache.fetch
     copy_and_check()
     assert OutputFileCache.fetch is once
+
+
+def given_to_jobs(cache, repair):
+    """The option that a job on a cluster gets of ``--cache`` in a workflow with one cached rule."""
+    rules = [
+        SimpleNamespace(name=name, cache=SimpleNamespace(output=name == "slow"))
+        for name in ("cheap", "slow")
+    ]
+    workflow = SimpleNamespace(rules=rules, workflow_settings=SimpleNamespace(cache=cache))
+    repair(workflow)
+    argument = SpawnedJobArgsFactory(workflow).workflow_property_to_arg("workflow_settings.cache")
+    return shlex.split(argument or "")
+
+
+def test_snakemake_still_does_not_tell_jobs_of_a_cache_for_all_rules():
+    """If this fails, remove ``give_to_jobs``."""
+    assert given_to_jobs([], repair=lambda _: None) == []
+
+
+@pytest.mark.parametrize(
+    ("cache", "given"),
+    [([], ["--cache", "slow"]), (["fast"], ["--cache", "fast"]), (None, [])],
+)
+def test_jobs_on_a_cluster_use_the_cache_of_the_run(cache, given):
+    assert given_to_jobs(cache, give_to_jobs) == given

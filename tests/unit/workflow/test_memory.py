@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +14,15 @@ from pte_foundry.bench import job_memory as bench
 from pte_foundry.job.fork_server import OFF, VARIABLE
 from pte_foundry.models import programs
 from pte_foundry.slice_argument import encoded
+from pte_foundry.workflow.build_options import keep_options
 from pte_foundry.workflow.memory import MEBIBYTE, NEEDS, needed, weights_mb
-from pte_foundry.workflow.stages import FLOOR, Need
+from pte_foundry.workflow.stages import FLOOR
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.project import CONFIG, Project
 from tests.rules.test_names import rules
+from tests.rules.test_rebuild import M
 from tests.unit.lowering.test_lowering import TARGET
 
 
@@ -101,47 +105,56 @@ def test_the_first_file_that_exists_tells(tmp_path):
         ([699, 1300], False),  # declared is more than twice as much
     ],
 )
-def test_peaks_are_held_against_what_is_declared(peaks, within, monkeypatch):
-    monkeypatch.setitem(NEEDS, "lower", Need(400, 10))
-    found = bench.row("lower", "a", 100, peaks)
+def test_peaks_are_held_against_what_is_declared(peaks, within):
+    found = bench.row("lower", "a", 100, [(peak, 1400) for peak in peaks], FLOOR)
     assert (found["declared_mb"], found["within"]) == (1400, within)
     assert found["peak_per_weights"] == max(peaks) / 100
 
 
-def test_the_libraries_alone_may_need_less_than_half(monkeypatch):
-    monkeypatch.setitem(NEEDS, "lower", Need(2 * FLOOR))
-    assert bench.row("lower", "a", 0.1, [200])["within"]
-    assert bench.row("lower", "a", 0, [200]).keys().isdisjoint({"peak_per_weights"})
+def test_the_libraries_alone_may_need_less_than_half():
+    asked = [(200, 2 * FLOOR)]
+    assert bench.row("lower", "a", 0.1, asked, FLOOR)["within"]
+    assert not bench.row("lower", "a", 0.1, asked, 0)["within"]
+    assert bench.row("lower", "a", 0, asked, FLOOR).keys().isdisjoint({"peak_per_weights"})
 
 
 def test_peaks_are_read_from_the_files_of_a_build(tmp_path):
     """By the name of the column; the folder's first two names are step and model."""
+    project = Project(tmp_path, CONFIG)
     for name, peak in {
-        "export/a": 300,
-        "lower/a/fp16/x": 400,
-        "lower/a/fp32/y": 450.5,
-        "lower/a/lut4/x": 350,
-        "evaluate/a/lut4": 250,
-        "validation/b/fp16/ios18/host": 200,
+        f"export/{M}": 300,
+        f"edge/{M}/_float/default": 320,
+        f"lower/{M}/fp16/x": 400,
+        f"lower/{M}/fp32/y": 450.5,
+        f"lower/{M}/int8_per_axis/x": 350,
+        f"evaluate/{M}/int8_per_axis": 250,
+        f"pte/{M}/fp16/ios17": 150,
+        f"pte/{M}/fp16/ios17_ne": 440,
+        f"validation/{M}/fp16/ios17/host": 200,
     }.items():
-        file = tmp_path / "benchmarks" / f"{name}.tsv"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"s\tmax_rss\tcpu_time\n1.5\t{peak}\t2.5\n")
-    program = tmp_path / "results/export/a.pt2"
-    program.parent.mkdir(parents=True)
-    program.write_bytes(bytes(2 * MEBIBYTE))
-    converted = tmp_path / "results/convert/a/lut4.pt2"
-    converted.parent.mkdir(parents=True)
-    converted.touch()
+        project.write(f"benchmarks/{name}.tsv", f"s\tmax_rss\tcpu_time\n1.5\t{peak}\t2.5\n")
+    project.write(f"results/export/{M}.pt2", "x" * 2 * MEBIBYTE)
+    key = bench.jobs_of(tmp_path).lowering_key("ios17")
+    project.write(f"results/lower/{M}/fp16/{key}.pte", "x" * MEBIBYTE)
     rows = bench.stages(tmp_path / "results")
-    seen = [(r["step"], r["model"], r["jobs"], r["highest_peak_mb"], r["weights_mb"]) for r in rows]
+    seen = [(r["step"], r["jobs"], r["highest_peak_mb"], r["declared_mb"]) for r in rows]
     assert seen == [
-        ("evaluate", "a", 1, 250, 2),
-        ("export", "a", 1, 300, 2),
-        ("lower", "a", 2, 450.5, 2),
-        ("lower, compressed", "a", 1, 350, 2),
-        ("validate", "b", 1, 200, 0),
+        ("edge", 1, 320, needed("edge", 2)),
+        ("evaluate", 1, 250, needed("evaluate", 2)),
+        ("export", 1, 300, needed("export", 2)),
+        ("lower", 2, 450.5, needed("lower", 2)),
+        ("lower, compressed", 1, 350, needed("lower, compressed", 2)),
+        ("pte", 1, 150, needed("pte", 1)),
+        ("pte, rewritten", 1, 440, needed("pte, rewritten", 1)),
+        ("validate", 1, 200, needed("validate", 2)),
     ]
+
+
+def test_other_configurations_of_a_build_count(tmp_path):
+    project = Project(tmp_path, CONFIG)
+    project.write("more.yaml", "targets: {ios18_gpu: {minimum_os: iOS18}}\n")
+    keep_options(tmp_path, tmp_path / "Snakefile", [Path("more.yaml")], {"divergence": True})
+    assert "ios18_gpu" in bench.jobs_of(tmp_path).config.targets
 
 
 def peak_of(step, folder, **options):
