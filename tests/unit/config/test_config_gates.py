@@ -35,7 +35,7 @@ def findings(root, *, top=(), recipe=(), builds=None):
     data["models"]["sorter"] = data["models"]["net"] | {"module": "sorter.py"}
     data["gates"], data["recipes"]["plain"]["gates"] = dict(top), dict(recipe)
     data["builds"] = builds or data["builds"]
-    return [str(finding) for finding in check(data, [], root)[1]]
+    return [str(finding) for finding in check(layered(data, [], root))[1]]
 
 
 def entry(*models, recipes=("plain",), **given):
