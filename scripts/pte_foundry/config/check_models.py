@@ -146,7 +146,9 @@ def _check_imports(
 
 def _near_files(file: Path) -> str:
     siblings = sorted(p.name for p in file.parent.glob("*.py")) if file.parent.is_dir() else []
-    return did_you_mean(file.name, siblings, f"check the path; there is no {os.path.normpath(file)}")
+    return did_you_mean(
+        file.name, siblings, f"check the path; there is no {os.path.normpath(file)}"
+    )
 
 
 def _check_options(path: tuple, model: Model) -> Iterator[Finding]:

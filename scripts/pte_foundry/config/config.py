@@ -72,7 +72,7 @@ class Config:
             files: the config files it was merged from, in order; findings name them.
             root: the clone.
             default: the default config; None: that of the clone.
-            others: what paths are relative to which are in no file, the first that has one.
+            others: folders that paths are relative to which are in none of the files.
 
         Raises:
             ConfigError: with every finding.
@@ -252,7 +252,7 @@ def load(files: Iterable[Path], root: Path) -> Config:
     """
     paths = [Path(root) / path for path in files]
     data = merged(read(path, Path(root)).data for path in paths)
-    return Config.parse(data, paths, clone_of(Path(root)))
+    return Config.parse(data, paths, clone_of(Path(root)), others=[Path(root)])
 
 
 def _gates(parsed: Parsed, one: Combination) -> dict[str, Gate]:

@@ -93,10 +93,12 @@ def layered(
         files: the files that it was merged from, the lowest first.
         root: the clone.
         default: the default config; None: that of the clone.
-        others: what paths are relative to which are in none of the files; None: ``root``.
+        others: folders that paths are relative to which are in none of the files.
     """
-    given = [_unnested(yamlfiles.read(Path(file), root), data) for file in files]
-    stack = _Stack(root, root / "config/config.yaml" if default is None else default, given)
+    given = [_unnested(yamlfiles.read(Path(file), *others, root), data) for file in files]
+    stack = _Stack(
+        (*others, root), root / "config/config.yaml" if default is None else default, given
+    )
     for file in given:
         if EXTENDS in file.data:
             stack.extend(file.data[EXTENDS], file.folder)
@@ -114,10 +116,10 @@ def layered(
 class _Stack:
     """The files that lie under those that are given, the lowest first."""
 
-    def __init__(self, root: Path, default: Path, given: Iterable[ConfigFile]) -> None:
+    def __init__(self, roots: Sequence[Path], default: Path, given: Iterable[ConfigFile]) -> None:
         self.below: list[ConfigFile] = []
         self.findings: list[Finding] = []
-        self._root, self._default = root, default
+        self._roots, self._default = roots, default
         self._seen = {file.path.resolve() for file in given}
 
     def extend(self, name: Any, folder: Path, optional: bool = False) -> None:
@@ -134,7 +136,7 @@ class _Stack:
             if not optional:
                 self.findings.append(Finding((EXTENDS,), problem, allowed, fix, name))
             return
-        file = yamlfiles.read(path, self._root)
+        file = yamlfiles.read(path, *self._roots)
         self.extend(file.data.get(EXTENDS), file.folder)
         self.below.append(file)
 

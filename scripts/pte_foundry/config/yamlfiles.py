@@ -16,7 +16,7 @@ COMMAND_LINE = "command line (--config)"
 class ConfigFile:
     """One config file: its content, the line of every key, and the errors in its YAML.
 
-    ``shown`` is its path for messages: relative to the clone or to the current folder if inside.
+    ``shown`` is its path for messages: as :func:`read` shows it.
     """
 
     shown: str
@@ -31,10 +31,15 @@ class ConfigFile:
         return self.path.parent
 
 
-def read(path: Path, root: Path) -> ConfigFile:
-    """Read a YAML (or JSON) config file; problems become findings, not exceptions."""
-    absolute = root / path
-    file = ConfigFile(_shown(absolute, root), absolute)
+def read(path: Path, *roots: Path) -> ConfigFile:
+    """Read a YAML (or JSON) config file; problems become findings, not exceptions.
+
+    Args:
+        path: the file, which may be relative to the first root.
+        roots: folders from which it is shown in messages.
+    """
+    absolute = roots[0] / path
+    file = ConfigFile(_shown(absolute, roots), absolute)
     try:
         text = absolute.read_text(encoding="utf-8")
         # Snakemake uses FullLoader too, so `on` means the same to both.
@@ -65,12 +70,12 @@ def read(path: Path, root: Path) -> ConfigFile:
     return file
 
 
-def _shown(path: Path, root: Path) -> str:
-    """Return the path relative to ``root`` or the current folder, if it is inside.
+def _shown(path: Path, roots: Sequence[Path]) -> str:
+    """Return the path relative to the first of these folders or the current one that it is in.
 
     Also where one has symbolic links.
     """
-    for folder in (root, Path.cwd()):
+    for folder in (*roots, Path.cwd()):
         for file, above in ((path, folder), (path.resolve(), folder.resolve())):
             if file.is_relative_to(above):
                 return str(file.relative_to(above))

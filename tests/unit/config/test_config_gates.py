@@ -8,6 +8,7 @@ import pytest
 from pte_foundry.config import gates
 from pte_foundry.config.config import check, load
 from pte_foundry.config.defaults import default_gates
+from pte_foundry.config.layers import layered
 from pte_foundry.config.recipes.none import NoneRecipe
 from pte_foundry.config.targets import Target
 from pte_foundry.config.task_metrics import task_metrics
