@@ -34,6 +34,12 @@ def relative(path):
     return named(os.path.relpath(path))
 
 
+def source(path):
+    """A file of the project or the library as an input: on this disk, also if the results are in a
+    storage."""
+    return local(relative(path))
+
+
 def named(path):
     """A path that rules can name."""
     with refusals():
@@ -44,7 +50,7 @@ def code_files(stage):
     """The file of a stage's command and the lock file, as visible inputs. All other files that the
     command imports are in its `code`: as inputs of every job, some 60 files each, they took most of
     Snakemake's planning time. `ancient`, because touching a file is not a change."""
-    return ancient([relative(entry(stage)), relative(LOCK)])
+    return ancient([source(entry(stage)), source(LOCK)])
 
 
 def code(stage):
@@ -88,7 +94,7 @@ def data_of(model):
 
 
 def module_of(model):
-    return relative(ROOT / CONFIG.models[model].module)
+    return source(ROOT / CONFIG.models[model].module)
 
 
 def module_file(wildcards):
@@ -99,7 +105,7 @@ def module_file(wildcards):
 def imported_files():
     """The modules of all models, and what they import in the project."""
     found = {file for m in MODELS for file in JOBS.imports(m).files.values()}
-    return sorted(relative(file) for file in found if path_from(ROOT, file))
+    return [source(file) for file in sorted(found) if path_from(ROOT, file)]
 
 
 def digest_of_imports(wildcards):
@@ -142,8 +148,8 @@ def sources_of_models():
 def local_source(wildcards):
     """A source on this disk is an input like any other; one in a package or on the web is not."""
     model = CONFIG.models[wildcards.model]
-    source = model.weights if wildcards.name == "weights" else model.data[wildcards.name]
-    return [relative(ROOT / source.file)] if source.kind == "file" else []
+    given = model.weights if wildcards.name == "weights" else model.data[wildcards.name]
+    return [source(ROOT / given.file)] if given.kind == "file" else []
 
 
 def calibration(wildcards):

@@ -54,7 +54,7 @@ rule manifest:
         models=collect("results/model/{model}.json", model=MODELS),
         sources=sources_of_models(),
         modules=imported_files(),
-        lock=relative(LOCK),
+        lock=source(LOCK),
         code=code_files("manifest"),
     output:
         "results/manifest.json",

@@ -20,6 +20,7 @@ def manifest(
     code: Mapping[str, str],
     lock: Path,
     root: Path,
+    base: Path = Path(),
 ) -> dict[str, Any]:
     """Returns the manifest of all artifacts, which must exist.
 
@@ -31,6 +32,7 @@ def manifest(
             ``convert/<scheme>`` to that of each scheme.
         lock: the environment's lock file.
         root: the project's folder, which the paths of source files start from.
+        base: the folder that the paths of results start from.
 
     Returns:
         ``format``, ``environment``, ``code``, ``models``, ``recipes``, ``targets`` and, by path,
@@ -52,7 +54,7 @@ def manifest(
     made = {"models": {}, "recipes": {}, "targets": {}, "artifacts": {}}
     for plan in plans:
         name = plan["model"]
-        files, imports = _files(models[name], root), models[name]["listed"]["elsewhere"]
+        files, imports = _files(models[name], root, base), models[name]["listed"]["elsewhere"]
         made["models"][name] = {
             **{key: plan[key] for key in ("weights", "data", "options")},
             "files": files,
@@ -64,7 +66,8 @@ def manifest(
             scheme = plan["recipes"][recipe]["scheme"]
             used = {key: value for key, value in code.items() if _belongs(key, scheme)}
             for target in targets:
-                path = Path(f"results/pte/{name}/{recipe}/{target}.pte")
+                shown = f"results/pte/{name}/{recipe}/{target}.pte"
+                path = base / shown
                 inputs = {
                     "environment": environment,
                     "code": used,
@@ -76,7 +79,7 @@ def manifest(
                     "recipe": plan["recipes"][recipe],
                     "target": plan["targets"][target],
                 }
-                made["artifacts"][path.as_posix()] = {
+                made["artifacts"][shown] = {
                     "model": name,
                     "recipe": recipe,
                     "target": target,
@@ -91,7 +94,7 @@ def _belongs(key: str, scheme: str) -> bool:
     return "/" not in key or key == f"convert/{scheme}"
 
 
-def _files(model: Mapping[str, Any], root: Path) -> dict[str, dict[str, str]]:
+def _files(model: Mapping[str, Any], root: Path, base: Path) -> dict[str, dict[str, str]]:
     """The files of a model by their role, with the paths of sources as seen from the project."""
     sources = {f"imports.{name}": path for name, path in model["listed"]["project"].items()}
     sources["module"] = model["module"]
@@ -100,7 +103,7 @@ def _files(model: Mapping[str, Any], root: Path) -> dict[str, dict[str, str]]:
     results = {f"data.{name}": path for name, path in model["data"].items()}
     results["weights"] = model["weights"]
     paths = {role: (path, root / path) for role, path in sources.items()}
-    paths |= {role: (path, Path(path)) for role, path in results.items()}
+    paths |= {role: (path, base / path) for role, path in results.items()}
     return {
         role: {"path": shown, "sha256": sha256(path)}
         for role, (shown, path) in sorted(paths.items())

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pte_foundry.files import read_json, write_json
+from pte_foundry.files import base_of, read_json, write_json
 from pte_foundry.job import command
 from pte_foundry.job.arguments import add_slice
 from pte_foundry.release.manifest import manifest
@@ -26,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
         plans = [read_json(path) for path in arguments.plans]
         models = {path.stem: read_json(path) for path in arguments.models}
         code = arguments.slice["code"]
-        made = manifest(plans, models, code, arguments.lock, arguments.root)
+        base = base_of(arguments.output, "results/manifest.json")
+        made = manifest(plans, models, code, arguments.lock, arguments.root, base)
         write_json(arguments.output, made, durable=True)
 
     return command.run(arguments, step)
