@@ -62,7 +62,7 @@ class Config:
         data: Any,
         files: Iterable[Path],
         root: Path,
-        default: Path | None = None,
+        default: Callable[[], Path] | None = None,
         others: Sequence[Path] = (),
     ) -> "Config":
         """Check a configuration that Snakemake has merged.
@@ -71,7 +71,7 @@ class Config:
             data: the merged configuration, without what it extends.
             files: the config files it was merged from, in order; findings name them.
             root: the clone.
-            default: the default config; None: that of the clone.
+            default: returns the path of the default config; None: it is that of the clone.
             others: folders that paths are relative to which are in none of the files.
 
         Raises:

@@ -7,7 +7,7 @@ that are named on the command line, and knows nothing of those that they extend.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def layered(
     data: Any,
     files: Iterable[Path],
     root: Path,
-    default: Path | None = None,
+    default: Callable[[], Path] | None = None,
     others: Sequence[Path] = (),
 ) -> Layers:
     """Reads the files of a configuration, and lays it over those that it extends.
@@ -92,7 +92,7 @@ def layered(
         data: the configuration as Snakemake has merged it.
         files: the files that it was merged from, the lowest first.
         root: the clone.
-        default: the default config; None: that of the clone.
+        default: returns the path of the default config; None: it is that of the clone.
         others: folders that paths are relative to which are in none of the files.
     """
     given = [_unnested(yamlfiles.read(Path(file), *others, root), data) for file in files]
@@ -116,7 +116,7 @@ def layered(
 class _Stack:
     """The files that lie under those that are given, the lowest first."""
 
-    def __init__(self, roots: Sequence[Path], default: Path, given: Iterable[ConfigFile]) -> None:
+    def __init__(self, roots: Sequence[Path], default: Callable[[], Path], given: Iterable[ConfigFile]) -> None:
         self.below: list[ConfigFile] = []
         self.findings: list[Finding] = []
         self._roots, self._default = roots, default
@@ -125,7 +125,7 @@ class _Stack:
     def extend(self, name: Any, folder: Path, optional: bool = False) -> None:
         if not isinstance(name, str):
             return  # null: it stands alone; anything else is refused by its type
-        path = self._default if name == DEFAULT else Path(os.path.normpath(folder / name))
+        path = self._default() if name == DEFAULT else Path(os.path.normpath(folder / name))
         if path.resolve() in self._seen:
             return
         self._seen.add(path.resolve())

@@ -19,7 +19,7 @@ def manifest(
     models: Mapping[str, Mapping[str, Any]],
     code: Mapping[str, str],
     lock: Path,
-    root: Path,
+    roots: Mapping[str, Path],
     base: Path = Path(),
 ) -> dict[str, Any]:
     """Returns the manifest of all artifacts, which must exist.
@@ -31,7 +31,7 @@ def manifest(
         code: stage to the digest of its code, for stages that can change an artifact, and
             ``convert/<scheme>`` to that of each scheme.
         lock: the environment's lock file.
-        root: the project's folder, which the paths of source files start from.
+        roots: model name to the project's folder, which the paths of its source files start from.
         base: the folder that the paths of results start from.
 
     Returns:
@@ -54,7 +54,8 @@ def manifest(
     made = {"models": {}, "recipes": {}, "targets": {}, "artifacts": {}}
     for plan in plans:
         name = plan["model"]
-        files, imports = _files(models[name], root, base), models[name]["listed"]["elsewhere"]
+        files = _files(models[name], roots[name], base)
+        imports = models[name]["listed"]["elsewhere"]
         made["models"][name] = {
             **{key: plan[key] for key in ("weights", "data", "options")},
             "files": files,

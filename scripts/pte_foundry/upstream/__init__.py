@@ -64,6 +64,8 @@ snakemake_locks (snakemake 9.27.1)
     Removes the locks of a killed Snakemake without reading the configuration.
 snakemake_messages (snakemake 9.27.1)
     Names the changed file in a job's reason, and tells a failed step in four lines.
+snakemake_modules (snakemake 9.27.1)
+    Where the files of a Snakemake module are, and its handlers, which Snakemake ignores.
 snakemake_nested (snakemake 9.27.1)
     Runs the jobs of a group in turn, as the group's memory has been asked for.
 snakemake_outcome (snakemake 9.27.1)
