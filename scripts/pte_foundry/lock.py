@@ -28,3 +28,14 @@ def locked_versions(lock: Path) -> dict[str, str]:
 def normalized(name: str) -> str:
     """Returns the normalised name of a package (PEP 503): ``ruamel-yaml`` of ``ruamel.yaml``."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@cache
+def data_packages(lock: Path) -> frozenset[str]:
+    """Returns the normalised names of the packages of a lock that only hold weights: models.in.
+
+    Only builds of their models need them, and the check of a config tells if one is missing.
+    """
+    requirements = lock.with_name("models.in")
+    text = requirements.read_text(encoding="utf-8") if requirements.is_file() else ""
+    return frozenset(map(normalized, re.findall(r"^([\w.-]+)", text, re.MULTILINE)))

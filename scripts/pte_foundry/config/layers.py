@@ -116,7 +116,9 @@ def layered(
 class _Stack:
     """The files that lie under those that are given, the lowest first."""
 
-    def __init__(self, roots: Sequence[Path], default: Callable[[], Path], given: Iterable[ConfigFile]) -> None:
+    def __init__(
+        self, roots: Sequence[Path], default: Callable[[], Path], given: Iterable[ConfigFile]
+    ) -> None:
         self.below: list[ConfigFile] = []
         self.findings: list[Finding] = []
         self._roots, self._default = roots, default
