@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,9 @@ def layered(
         others: folders that paths are relative to which are in none of the files.
     """
     given = [_unnested(yamlfiles.read(Path(file), *others, root), data) for file in files]
-    stack = _Stack(
-        (*others, root), root / "config/config.yaml" if default is None else default, given
-    )
+    if default is None:
+        default = partial(root.joinpath, "config/config.yaml")
+    stack = _Stack((*others, root), default, given)
     for file in given:
         if EXTENDS in file.data:
             stack.extend(file.data[EXTENDS], file.folder)

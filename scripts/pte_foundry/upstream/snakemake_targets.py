@@ -7,8 +7,8 @@ Remove when: a Snakefile can learn the targets, or a rule can explain why it doe
 """
 
 import inspect
-from functools import wraps
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from pte_foundry.upstream.versions import require

@@ -27,7 +27,7 @@ else:
 
 
 def _is_all(rule: str) -> bool:
-    """Whether a rule makes nothing itself: ``all``, in a module ``NAME_all``, and Snakemake's sum."""
+    """Whether it is the rule of all targets, in a module ``NAME_all``, or Snakemake's total."""
     return rule in ("total", "all") or rule.endswith("_all")
 
 
