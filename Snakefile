@@ -16,7 +16,7 @@ min_version("9.27")
 report: "report/workflow.rst"
 
 
-container: "docker-daemon://pte-foundry:0.1.0"  # envs/Dockerfile; used with --sdm apptainer only
+container: "docker-daemon://pte-foundry:0.2.0"  # envs/Dockerfile; used with --sdm apptainer only
 
 
 onstart:

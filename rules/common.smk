@@ -40,6 +40,7 @@ from pte_foundry.upstream.snakemake_output_cache import copy_and_check
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
 from pte_foundry.upstream.snakemake_slurm_status import keep_asking
 from pte_foundry.upstream.versions import assert_pinned
+from pte_foundry.version import made_by, shown
 from pte_foundry.workflow import changes
 from pte_foundry.workflow.build_options import keep_options
 from pte_foundry.workflow.failures import FailedRun
@@ -114,6 +115,7 @@ def start_build(workflow):
     changes.keep(JOBS.code_contents)
     if given := given_configuration(workflow):
         keep_options(Path.cwd(), *given)
+        print(f"Building with {shown(made_by())}", file=sys.stderr, flush=True)
     if schedules_local_jobs(workflow):
         remove_rate_limiter(workflow)
         if jobs_share_environment(workflow):

@@ -186,7 +186,7 @@ def test_a_module_builds_with_the_clone_s_library_below_its_prefix(neighbour):
     assert (neighbour / "foundry/results/report/index.html").is_file()
     manifest = json.loads((neighbour / "foundry/results/manifest.json").read_text())
     files = {file["path"] for file in manifest["models"]["secret"]["files"].values()}
-    assert files == {"models/secret.py", "models/layers.py", "results/train/secret.safetensors"}
+    assert {"models/secret.py", "models/layers.py", "results/train/secret.safetensors"} < files
     assert not {"results", "logs", "benchmarks"} & {path.name for path in neighbour.iterdir()}
     assert not (neighbour.parent / "pte-foundry/results").exists()
 
