@@ -18,6 +18,14 @@ def lock_file() -> Path:
     return folder / f"requirements{'-macos' if sys.platform == 'darwin' else ''}.lock"
 
 
+def extra_lock() -> Path:
+    """Returns the lock of the packages that `make environment EXTRA=FILE` has added, if any.
+
+    They are no part of :func:`lock_file`: who imports them depends on their files, others do not.
+    """
+    return Path(sys.prefix) / "extra.lock"
+
+
 @cache
 def locked_versions(lock: Path) -> dict[str, str]:
     """Returns the version of every package in a lock file, by its normalised name (PEP 503)."""
