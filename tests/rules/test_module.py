@@ -6,6 +6,7 @@ folder files named like packages that our commands or a model import.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,21 +73,15 @@ targets:
 builds:
   - {models: [secret], recipes: [fp16], targets: [ios18]}
 """
-SNAKEFILE = """\
+# As the README has it, but that the configuration is a part of that of the team.
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LOCAL = '"../pte-foundry/Snakefile"'
+(USED,) = re.findall(r"```python\n(module foundry:\n.*?)```", README, re.DOTALL)
+SNAKEFILE = f"""\
 configfile: "ours.yaml"
 
 
-module foundry:
-    snakefile:
-        %s
-    prefix:
-        "foundry"
-    config:
-        config["foundry"]
-
-
-use rule * from foundry as foundry_*
-
+{USED.replace("config: config", 'config: config["foundry"]')}
 
 rule publish:
     default_target: True
@@ -95,7 +90,7 @@ rule publish:
     output:
         "published/secret.pte",
     shell:
-        "cp {input} {output}"
+        "cp {{input}} {{output}}"
 
 
 onstart:
@@ -124,7 +119,7 @@ def team(folder: Path, snakefile: str) -> Path:
     """A repository that uses the project as a module; `snakefile` says where from."""
     nested = "published: published\nfoundry:\n" + "".join(f"  {x}\n" for x in CONFIG.splitlines())
     files = {
-        "Snakefile": SNAKEFILE % snakefile,
+        "Snakefile": SNAKEFILE.replace(LOCAL, snakefile),
         "ours.yaml": nested,
         "mine.yaml": CONFIG,
         "models/secret.py": MODEL,
@@ -166,7 +161,7 @@ def neighbour(tmp_path_factory) -> Path:
     for file in ("formats/canonical_pte.py", "config/config.py"):
         source = f"scripts/pte_foundry/{file}"
         clone.write(source, clone.read(source) + f"\nprint('the clone: {file}')\n")
-    made = team(folder / "team", '"../pte-foundry/Snakefile"')
+    made = team(folder / "team", LOCAL)
     done = snakemake(made, "publish", "foundry_all")
     assert_ended_well(done, made)
     (made / "output.txt").write_text(done.stdout)
