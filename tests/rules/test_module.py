@@ -76,7 +76,7 @@ builds:
 # As the README has it, but that the configuration is a part of that of the team.
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LOCAL = '"../pte-foundry/Snakefile"'
-(USED,) = re.findall(r"```python\n(module foundry:\n.*?)```", README, re.DOTALL)
+(USED,) = re.findall(r"\n(module foundry:\n[^`]*)```", README)
 SNAKEFILE = f"""\
 configfile: "ours.yaml"
 
