@@ -94,7 +94,7 @@ def data_of(model):
 
 
 def module_of(model):
-    return source_file(ROOT / CONFIG.models[model].module)
+    return source_file(CONFIG.module_file(model))
 
 
 def module_file(wildcards):
@@ -103,9 +103,14 @@ def module_file(wildcards):
 
 
 def imported_files():
-    """The modules of all models, and what they import in the project."""
-    found = {file for m in MODELS for file in JOBS.imports(m).files.values()}
-    return [source_file(file) for file in sorted(found) if path_from(ROOT, file)]
+    """The modules of all models, and what they import in their projects."""
+    found = {
+        file
+        for model in MODELS
+        for file in JOBS.imports(model).files.values()
+        if path_from(CONFIG.project(model), file)
+    }
+    return list(map(source_file, sorted(found)))
 
 
 def digest_of_imports(wildcards):
@@ -116,10 +121,10 @@ def paths_of(wildcards):
     """Paths of a model's module, weights and data: what its commands read, and the manifest. Those
     of the module are as seen from the project, so that they are equal in every folder."""
     model = wildcards.model
-    file = CONFIG.models[model].module
+    inside = path_from(CONFIG.project(model), CONFIG.module_file(model))
     return encoded(
         {
-            "module": path_from(ROOT, ROOT / file) or file,
+            "module": inside or CONFIG.models[model].module,
             "weights": weights_of(model),
             "data": data_of(model),
         }
@@ -147,9 +152,15 @@ def sources_of_models():
 
 def local_source(wildcards):
     """A source on this disk is an input like any other; one in a package or on the web is not."""
-    model = CONFIG.models[wildcards.model]
-    given = model.weights if wildcards.name == "weights" else model.data[wildcards.name]
-    return [source_file(ROOT / given.file)] if given.kind == "file" else []
+    model, name = wildcards.model, wildcards.name
+    given = CONFIG.source(model, name)
+    file = getattr(given, given.path_key or "", None)
+    return [source_file(CONFIG.source_folder(model, name) / file)] if file else []
+
+
+def source_folder(wildcards):
+    """What the path of a source is relative to."""
+    return relative(CONFIG.source_folder(wildcards.model, wildcards.name))
 
 
 def calibration(wildcards):

@@ -11,7 +11,7 @@ from pte_foundry.workflow.memory import case, needed, nested, weights_mb
 
 
 def start_fork_servers(logs, **options):
-    libraries = (JOBS.imports(model).libraries for model in CONFIG.models)
+    libraries = (JOBS.imports(model).libraries for model in MODELS)
     fork_server.start(libraries, logs, **options)
 
 
@@ -19,7 +19,7 @@ def start_group():
     """Runs on a node, before the first job of a group. One server for all that its jobs load: what
     the group has been given is enough for it and one job."""
     start_fork_servers(
-        Path("logs/fork_server", f"{os.uname().nodename}-{os.getpid()}"), shared=True
+        Path(placed("logs/fork_server"), f"{os.uname().nodename}-{os.getpid()}"), shared=True
     )
 
 
@@ -63,7 +63,7 @@ def size_of(stage, wildcards):
 
 def stored_bytes(file):
     """Bytes of a result that is in a storage. Many jobs ask: it is asked twice a minute."""
-    if not STORAGE or file.is_absolute() or file.parts[0] != "results":
+    if not PLACE.stored or file.is_absolute() or file.parts[0] != "results":
         return None
     return bytes_since(file.as_posix(), time.monotonic() // 30)
 
@@ -71,19 +71,20 @@ def stored_bytes(file):
 @cache
 def bytes_since(name, moment):
     with suppress(StorageError):  # the job that needs the file tells
-        return STORAGE.size(name)
+        return PLACE.size(name)
 
 
 def files_of_size(stage, wildcards):
     """Files that show how large a model is: best the program, whose weights are always fp32."""
     if not hasattr(wildcards, "model"):
         return
+    model, files = wildcards.model, []
     if stage == "pte":
-        yield lowered(wildcards)
-    yield f"results/export/{wildcards.model}.pt2"
-    yield weights_of(wildcards.model)
-    source = CONFIG.models[wildcards.model].weights
-    if source.kind == "file":
-        yield ROOT / source.file
-    elif source.kind == "package":
+        files.append(lowered(wildcards))
+    files += [f"results/export/{model}.pt2", weights_of(model)]
+    yield from (Path(placed(file)) for file in files)
+    source = CONFIG.models[model].weights
+    if source.kind == "package":
         yield packaged_file(source.package, source.file)
+    elif source.path_key:
+        yield CONFIG.source_folder(model, "weights") / getattr(source, source.path_key)

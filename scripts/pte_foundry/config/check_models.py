@@ -2,14 +2,17 @@
 
 import keyword
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from pte_foundry.config.check_builds import combinations
 from pte_foundry.config.interface import FUNCTIONS, read_interface
-from pte_foundry.config.models import Model
+from pte_foundry.config.layers import Layers
+from pte_foundry.config.models import Model, Source
 from pte_foundry.config.parse import Parsed
-from pte_foundry.findings import Finding, did_you_mean, listed
+from pte_foundry.findings import Finding, KeyPath, did_you_mean, listed
 from pte_foundry.models.imports import follow
 
 _ALWAYS = ("build", "example_inputs", "evaluation")
@@ -22,17 +25,60 @@ _PURPOSE = {
 }
 
 
-def check_models(parsed: Parsed, root: Path) -> Iterator[Finding]:
-    """Check the module, the sources and the options of every model."""
+def check_models(
+    parsed: Parsed, layers: Layers, only: Collection[str] | None = None
+) -> Iterator[Finding]:
+    """Check the module, the sources and the options of models.
+
+    Args:
+        parsed: the configuration.
+        layers: its files.
+        only: names of models; None: those that are built.
+    """
+    built = {
+        one.model for at, entry in parsed.builds.items() for one in combinations(parsed, at, entry)
+    }
     for name, model in parsed.document.models.items():
+        if name not in (built if only is None else only):
+            continue
         path = ("models", name)
+        file, project = module_of(layers, name, model)
         yield from _check_options(path, model)
-        yield from _check_module(path, model, root, _needed(parsed, name, model))
-        yield from _check_imports(path, model, root)
-        sources = {("weights",): model.weights}
-        sources |= {("data", key): source for key, source in model.data.items()}
-        for below, source in sources.items():
-            yield from source.findings((*path, *below), root)
+        yield from _check_module(path, model, file, _needed(parsed, name, model))
+        yield from _check_imports(path, model, file, project, declared_imports(layers, name, model))
+        for key, source in (("weights", model.weights), *model.data.items()):
+            where = source_key(name, key)
+            yield from source.findings(where, folder_of_source(layers, where, source))
+
+
+def module_of(layers: Layers, name: str, model: Model) -> tuple[Path, Path]:
+    """Return the file of a model's module, and the project's folder."""
+    key = ("models", name, "module")
+    return layers.folder(key, model.module) / model.module, layers.project(key, model.module)
+
+
+def source_key(model: str, name: str) -> KeyPath:
+    """Return the key path of a model's weights, or of one of its data files."""
+    return ("models", model, *(("weights",) if name == "weights" else ("data", name)))
+
+
+def folder_of_source(layers: Layers, key: KeyPath, source: Source) -> Path:
+    """Return the folder that the path of a source is relative to."""
+    path = getattr(source, source.path_key or "", None)
+    return layers.root if path is None else layers.folder((*key, source.path_key), path)
+
+
+def declared_imports(layers: Layers, name: str, model: Model) -> list[str] | None:
+    """Return a model's ``imports``, with paths relative to its project's folder."""
+    if model.imports is None:
+        return None
+    key, (_, project) = ("models", name, "imports"), module_of(layers, name, model)
+    return [
+        os.path.relpath(layers.folder(key, each) / each, project) + "/" * each.endswith("/")
+        if ("/" in each or each.endswith(".py")) and not os.path.isabs(each)
+        else each
+        for each in model.imports
+    ]
 
 
 def _needed(parsed: Parsed, name: str, model: Model) -> list[str]:
@@ -47,8 +93,8 @@ def _needed(parsed: Parsed, name: str, model: Model) -> list[str]:
     return list(dict.fromkeys(needed))
 
 
-def _check_module(path: tuple, model: Model, root: Path, needed: list[str]) -> Iterator[Finding]:
-    key, file = (*path, "module"), root / model.module
+def _check_module(path: tuple, model: Model, file: Path, needed: list[str]) -> Iterator[Finding]:
+    key = (*path, "module")
     allowed = f"a Python file that defines {listed(needed)}"
     try:
         interface = read_interface(file)
@@ -80,9 +126,11 @@ def _check_module(path: tuple, model: Model, root: Path, needed: list[str]) -> I
             yield Finding((*path, "options", option), problem, listed(known), fix, value)
 
 
-def _check_imports(path: tuple, model: Model, root: Path) -> Iterator[Finding]:
+def _check_imports(
+    path: tuple, model: Model, file: Path, project: Path, declared: list[str] | None
+) -> Iterator[Finding]:
     """Find imports that nothing can follow without running the code, and wrong declarations."""
-    imports = follow(root / model.module, root, model.imports)
+    imports = follow(file, project, declared)
     for problem in imports.problems:
         allowed = "imports by names that are written down, so that changes of their files are seen"
         fix = (
@@ -92,13 +140,15 @@ def _check_imports(path: tuple, model: Model, root: Path) -> Iterator[Finding]:
         yield Finding((*path, "module"), problem, allowed, fix, model.module)
     for name in imports.missing:
         problem, allowed = "there is no such module, file or folder", "MODULE.NAME or FOLDER/FILE"
-        fix = "check the name; paths have a / or end in .py, and are relative to the project"
+        fix = "check the name; paths have a / or end in .py, and are relative to the config file"
         yield Finding((*path, "imports"), problem, allowed, fix, name)
 
 
 def _near_files(file: Path) -> str:
     siblings = sorted(p.name for p in file.parent.glob("*.py")) if file.parent.is_dir() else []
-    return did_you_mean(file.name, siblings, "check the path; it is relative to the project")
+    return did_you_mean(
+        file.name, siblings, f"check the path; there is no {os.path.normpath(file)}"
+    )
 
 
 def _check_options(path: tuple, model: Model) -> Iterator[Finding]:

@@ -71,13 +71,15 @@ class Source(Strict):
     kind: ClassVar[str]
     functions: ClassVar[tuple[str, ...]] = ()
     """Functions that the source needs in the model's module, besides those that it always needs."""
+    path_key: ClassVar[str | None] = None
+    """The key whose value is a path on this machine."""
 
     def findings(self, path: KeyPath, root: Path) -> Iterator[Finding]:
         """Find what is missing on this machine.
 
         Args:
             path: key path of the source.
-            root: the project's folder.
+            root: the folder that the source's path is relative to.
         """
         yield from ()
 
@@ -90,9 +92,10 @@ class FileSource(Source):
     """A file on this machine."""
 
     kind: ClassVar[str] = "file"
+    path_key: ClassVar[str | None] = "file"
 
     file: str = Field(
-        min_length=1, description="Path of the file, relative to the project or absolute."
+        min_length=1, description="Path of the file, relative to the config file or absolute."
     )
     sha256: Sha256
 
@@ -104,7 +107,7 @@ class FileSource(Source):
     def findings(self, path: KeyPath, root: Path) -> Iterator[Finding]:
         """Find that the file does not exist."""
         if not (root / self.file).is_file():
-            fix = "check the path; it is relative to the project"
+            fix = f"check the path; there is no {root / self.file}"
             key = (*path, "file")
             yield Finding(key, "there is no such file", "an existing file", fix, self.file)
 
@@ -211,8 +214,8 @@ class Model(Strict):
 
     module: str = Field(
         min_length=1,
-        description="Path of the Python file that defines the model, relative to the project "
-        "(the folder of the Snakefile) or absolute.",
+        description="Path of the Python file that defines the model, relative to the config "
+        "file or absolute.",
     )
     weights: WeightsSource = Field(
         description="Source of the weights: a file, a web address, a file inside an installed "
@@ -231,7 +234,7 @@ class Model(Strict):
         default=None,
         description="What the module imports in ways that its text does not show, such as "
         "`importlib.import_module(name)`: names of modules and packages, and paths with a `/` of "
-        "files and folders, relative to the project. All other imports are followed without it, "
-        "and a change of what they lead to rebuilds the model. Without the key, imports that "
+        "files and folders, relative to the config file. All other imports are followed without "
+        "it, and a change of what they lead to rebuilds the model. Without the key, imports that "
         "cannot be followed are errors; `[]` declares that they lead to locked packages only.",
     )

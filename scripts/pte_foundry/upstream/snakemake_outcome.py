@@ -10,9 +10,9 @@ Remove when: ``onerror`` is told which jobs failed, and a hook can mark a file a
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from pte_foundry.place import Folder
 from pte_foundry.upstream.snakemake_storage import Storage
 from pte_foundry.upstream.versions import require
 
@@ -50,7 +50,9 @@ class Outcome:
     unmade: frozenset[str]
 
 
-def outcome(workflow: Any, storage: Storage | None = None) -> Outcome | None:
+def outcome(
+    workflow: Any, place: Folder | Storage, stages: Mapping[str, str] | None = None
+) -> Outcome | None:
     """Returns what a run has not done; to be called from ``onerror``.
 
     Returns None in a process that executes one job of another, and if no job failed, as after
@@ -58,13 +60,14 @@ def outcome(workflow: Any, storage: Storage | None = None) -> Outcome | None:
 
     Args:
         workflow: the ``workflow`` of a Snakefile.
-        storage: where the files are, if not on this disk.
+        place: where the results are.
+        stages: the names that count of rules, in a module others than they have there, and what to
+            call them. None: all, as they are.
     """
     if not require(workflow, "is_main_process", patch=__name__):
         return None
     dag = require(workflow, "dag", patch=__name__)
-    name = storage.name if storage else str
-    exists = storage.exists if storage else lambda file: Path(file).exists()
+    name = place.name
     depending = require(dag, "depending", patch=__name__)
     finished = require(dag, "finished", "job", patch=__name__)
     failed, made = [], set()
@@ -73,18 +76,22 @@ def outcome(workflow: Any, storage: Storage | None = None) -> Outcome | None:
             failed.append(one)
             continue
         # Of a group that fails, Snakemake knows only that. What its jobs have made has been kept.
-        missing = {job for job in one.jobs if not all(exists(name(file)) for file in job.output)}
+        missing = {
+            job for job in one.jobs if not all(place.exists(name(file)) for file in job.output)
+        }
         made |= set(one.jobs) - missing
         waiting = {later for job in missing for later in _waiting(job, depending) - {job}}
         failed += missing - waiting
     failed = [job for job in failed if not finished(job)]
+    if stages is not None:
+        failed = [job for job in failed if job.rule.name in stages]
     if not failed:
         return None
     told = [
         FailedJob(
-            job.rule.name,
+            (stages or {}).get(job.rule.name, job.rule.name),
             dict(job.wildcards_dict),
-            name(next(iter(job.log), "")),
+            name(job.log[0]) if job.log else "",
             frozenset(name(file) for one in _waiting(job, depending) for file in one.output),
         )
         for job in failed
@@ -110,9 +117,10 @@ def _waiting(job: Any, depending: Mapping[Any, Mapping[Any, Any]]) -> set[Any]:
     return seen
 
 
-def forget(workflow: Any, path: str, storage: Storage | None = None) -> None:
+def forget(workflow: Any, name: str, place: Folder | Storage) -> None:
     """Deletes Snakemake's record of how it made a file, which then counts by its date alone."""
     from snakemake.io import IOFile
 
-    file = storage.file(path) if storage else path
-    require(workflow.persistence, "cleanup_metadata", "target", patch=__name__)(IOFile(file))
+    require(workflow.persistence, "cleanup_metadata", "target", patch=__name__)(
+        IOFile(place.file(name))
+    )

@@ -38,10 +38,14 @@ class StorageError(FoundryError):
 class Storage:
     """The default storage of a run. Files are named by their paths in a run without one.
 
+    Its methods are those of :class:`pte_foundry.place.Folder`.
+
     Attributes:
         prefix: where names start from in the storage.
         base: where names start from on this disk, in the folder of local copies.
     """
+
+    stored = True
 
     def __init__(self, provider: Any, prefix: str) -> None:
         self._provider = provider
@@ -55,11 +59,12 @@ class Storage:
         self.base = copy.parent
 
     @classmethod
-    def of(cls, workflow: Any) -> Storage | None:
+    def of(cls, workflow: Any, base: Path) -> Storage | None:
         """Returns the default storage of a run, or None if its results are on this disk.
 
         Args:
             workflow: the ``workflow`` of a Snakefile.
+            base: the folder that names start from in a run without a storage.
         """
         registry = require(workflow, "storage_registry", patch=__name__)
         provider = require(registry, "default_storage_provider", patch=__name__)
@@ -68,6 +73,7 @@ class Storage:
         settings = require(workflow, "storage_settings", patch=__name__)
         prefix = require(settings, "default_storage_prefix", patch=__name__) or ""
         # Snakemake refuses a wrong prefix.
+        prefix = "/".join(filter(None, [prefix.rstrip("/"), *base.parts]))
         return cls(provider, prefix) if provider.is_valid_query(f"{prefix}/results") else None
 
     def name(self, file: str) -> str:
@@ -89,7 +95,15 @@ class Storage:
         """Returns the bytes of a file, or None if it does not exist."""
         return self._ask(name, lambda file: file.size() if file.exists() else None)
 
-    def copy(self, name: str) -> Path:
+    def target(self, name: str) -> Path:
+        """Returns the path of a file's local copy, to write it; :meth:`store` stores it."""
+        return self.base / name
+
+    def shown(self, name: str) -> str:
+        """Returns how messages name a file."""
+        return name
+
+    def path(self, name: str) -> Path:
         """Returns the path of a file's local copy, which is made if the file exists."""
         path = self.base / name
 

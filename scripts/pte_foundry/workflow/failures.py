@@ -18,7 +18,7 @@ from pte_foundry.errors import DamagedError
 from pte_foundry.files import read_json, replacing, write_json
 from pte_foundry.report.failures import failure_of
 from pte_foundry.report.summary import FailedBuild, report_path, summarize
-from pte_foundry.upstream.snakemake_storage import StorageError
+from pte_foundry.upstream.snakemake_storage import Storage, StorageError
 from pte_foundry.validate.check import problems
 from pte_foundry.workflow.slices import shown_settings
 from pte_foundry.workflow.stages import STAGES
@@ -27,8 +27,8 @@ from pte_foundry.workflow.storage_claim import conclude
 if TYPE_CHECKING:
     from pte_foundry.config.config import Build, Config
     from pte_foundry.report.schema import BuildError, Summary
+    from pte_foundry.place import Folder
     from pte_foundry.upstream.snakemake_outcome import FailedJob, Outcome
-    from pte_foundry.upstream.snakemake_storage import Storage
 
 SUMMARY = "results/summary.json"
 MANIFEST = "results/manifest.json"
@@ -83,7 +83,7 @@ class FailedRun:
         outcome: what the run has not done.
         since: when it began, in seconds since 1970.
         killed: what killed a step, by its log, as far as known.
-        storage: where the results are, if not on this disk.
+        place: where the results are.
         written: the files that :meth:`write` has written.
     """
 
@@ -91,7 +91,7 @@ class FailedRun:
     outcome: Outcome
     since: float
     killed: Mapping[str, str]
-    storage: Storage | None = None
+    place: Folder | Storage
     written: list[str] = field(default_factory=list)
 
     def conclude(self) -> list[str]:
@@ -113,11 +113,11 @@ class FailedRun:
         if {SUMMARY, PAGE, GATES} & self.outcome.unmade:
             try:
                 summary = self.write()
-                page = Path(PAGE)
+                page = self.place.target(PAGE)
                 table.render(summary, console, page if page.exists() else None)
                 told = [job for job in told if not _in_table(job)]
-                if self.storage:
-                    conclude(self.storage, Path.cwd(), self.written)
+                if isinstance(self.place, Storage):
+                    conclude(self.place, Path.cwd(), self.written)
             except (OSError, StorageError) as error:
                 console.print(f"{_UNWRITTEN}: {error}")
             except Exception:
@@ -125,10 +125,10 @@ class FailedRun:
                 console.print(f"{_UNWRITTEN}.")
         for job in told:
             table.print_failure(console, failure_of(self.error_of(job)).line)
-        if self.storage:
+        if isinstance(self.place, Storage):
             console.print(
-                f"Results and logs are in {self.storage.prefix}, copies of this run's logs in "
-                f"{self.storage.base}"
+                f"Results and logs are in {self.place.prefix}, copies of this run's logs in "
+                f"{self.place.base}"
             )
         return self.written
 
@@ -136,15 +136,16 @@ class FailedRun:
         """Returns what the summary has about a failed job."""
         log = self._log(job.log) if job.log else None
         # The storage dates its files by its own clock.
-        message = (message_of(log, 0 if self.storage else self.since) if log else None) or SILENT
-        if str(log) in self.killed and (self.storage or message == SILENT):
+        stored = self.place.stored
+        message = (message_of(log, 0 if stored else self.since) if log else None) or SILENT
+        if str(log) in self.killed and (stored or message == SILENT):
             message = self.killed[str(log)]
         # An exported program that no recipe compresses is called _float.
         named = (job.wildcards.get(name, "") for name in _SUBJECT)
         return {
             "stage": job.rule,
             "message": message,
-            "log": job.log,
+            "log": self.place.shown(job.log) if job.log else "",
             "subject": "/".join(name for name in named if name and not name.startswith("_")),
         }
 
@@ -156,18 +157,15 @@ class FailedRun:
         """
         unmade = self.outcome.unmade
         for name in {MANIFEST, GATES} & unmade:
-            if self.storage:
-                self.storage.remove(name)
-            else:
-                Path(name).unlink(missing_ok=True)
+            self.place.remove(name)
         if SUMMARY in unmade:
             summary = self.summary()
-            write_json(self._place(SUMMARY), summary)
+            write_json(self.place.target(SUMMARY), summary)
             self._date(SUMMARY)
         else:
-            summary = read_json(self._path(SUMMARY))
+            summary = read_json(self.place.path(SUMMARY))
         if PAGE in unmade:
-            with replacing(self._place(PAGE)) as temporary:
+            with replacing(self.place.target(PAGE)) as temporary:
                 temporary.write_text(self._page(summary), encoding="utf-8")
             self._date(PAGE)
         return summary
@@ -190,7 +188,7 @@ class FailedRun:
                 error = cause.get(path)
                 if error is None and path in self.outcome.unmade:
                     error = {"stage": "validate", "message": STOPPED, "log": ""}
-                error = error or _read(self._path(path), path, reports)
+                error = error or _read(self.place.path(path), path, reports)
                 if error is not None:
                     failed.append(self._failed(build, error))
         return summarize(reports, failed)
@@ -212,7 +210,7 @@ class FailedRun:
 
         manifest = None
         with suppress(DamagedError):
-            manifest = read_json(self._path(MANIFEST))
+            manifest = read_json(self.place.path(MANIFEST))
         divergence = dict(self._divergence(summary)) if self.config.divergence else None
         return render(summary, manifest, divergence)
 
@@ -221,33 +219,25 @@ class FailedRun:
             path = "results/divergence/{model}/{recipe}/{target}.json".format(**build["build"])
             if path not in self.outcome.unmade:
                 with suppress(DamagedError):
-                    yield build["paths"]["pte"], read_json(self._path(path))
-
-    def _path(self, name: str) -> Path:
-        """Returns the path of a file, or of a copy if it is in a storage."""
-        return self.storage.copy(name) if self.storage else Path(name)
+                    yield build["paths"]["pte"], read_json(self.place.path(path))
 
     def _log(self, name: str) -> Path:
-        log = self._place(name)
-        if self.storage and not log.exists():  # the job ran elsewhere
+        log = self.place.target(name)
+        if not log.exists():  # with a storage, the job may have run elsewhere
             with suppress(StorageError):
-                return self.storage.copy(name)
+                return self.place.path(name)
         return log
-
-    def _place(self, name: str) -> Path:
-        """Returns where to write a file, on this disk."""
-        return self.storage.base / name if self.storage else Path(name)
 
     def _date(self, file: str) -> None:
         """Dates a file before all that it is made from, so that the next run makes it again."""
         self.written.append(file)
-        if self.storage:
+        if self.place.stored:
             return
         inputs = [path for build in self.config.builds for path in self._reports_of(build)]
         inputs += [f"results/plan/{model}.json" for model in self.config.built_models]
-        dates = [path.stat().st_mtime for path in map(Path, [*inputs, file]) if path.exists()]
-        date = min(dates) - 10
-        os.utime(file, (date, date))
+        paths = map(self.place.path, [*inputs, file])
+        date = min(path.stat().st_mtime for path in paths if path.exists()) - 10
+        os.utime(self.place.target(file), (date, date))
 
 
 def _read(path: Path, name: str, reports: dict[str, Any]) -> BuildError | None:

@@ -14,6 +14,8 @@ from pte_foundry.config.check_builds import too_old
 from pte_foundry.config.config import Config
 from pte_foundry.errors import ConfigError
 from pte_foundry.findings import did_you_mean, listed
+from pte_foundry.place import Folder
+from pte_foundry.upstream.snakemake_storage import Storage
 from pte_foundry.workflow.jobs import Jobs
 
 FLOAT = "_float"
@@ -26,7 +28,10 @@ _WILDCARD = re.compile(r"\{(\w+)[^{}]*\}")
 
 
 def check_requested(
-    jobs: Jobs, paths: Iterable[str], products: Mapping[str, Collection[str]]
+    jobs: Jobs,
+    paths: Iterable[str],
+    products: Mapping[str, Collection[str]],
+    place: Folder | Storage,
 ) -> None:
     """Refuses files that the configuration cannot give.
 
@@ -35,6 +40,7 @@ def check_requested(
         paths: what is asked for, relative to the current folder or absolute; other files and names
             of rules are ignored.
         products: rule name to the patterns of its output files, as in a rule.
+        place: where the results are.
 
     Raises:
         ConfigError: with every finding.
@@ -43,13 +49,16 @@ def check_requested(
         (rule, re.compile(_relaxed(pattern))) for rule, some in products.items() for pattern in some
     ]
     findings: dict[str, list[str]] = {}
+    models: set[str] = set()
     pairs: dict[tuple[str, str], None] = {}
     for path in sorted(map(_normalized, paths)):
         for rule, pattern in patterns:
-            if match := pattern.fullmatch(path):
+            if match := pattern.fullmatch(place.name(path)):
                 names = match.groupdict()
                 if problems := list(_problems(jobs, rule, names)):
                     findings[path] = problems
+                elif "model" in names:
+                    models.add(names["model"])
                 if {"model", "recipe"} <= names.keys():
                     pairs[names["model"], names["recipe"]] = None
                 break
@@ -57,8 +66,10 @@ def check_requested(
         count = "1 file" if len(findings) == 1 else f"{len(findings)} files"
         texts = ["\n".join([path, *problems]) for path, problems in findings.items()]
         raise ConfigError("\n".join([f"Cannot make {count} asked for by path:", *texts]))
+    jobs.config.check_models(models)
     models = dict.fromkeys(model for model, _ in pairs)
-    jobs.config.check_structure(jobs.known_modules(Path("results"), models), pairs)
+    known = jobs.known_modules(place.target("results"), models)
+    jobs.config.check_structure(known, pairs)
 
 
 def _normalized(path: str) -> str:

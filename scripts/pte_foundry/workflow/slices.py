@@ -39,12 +39,11 @@ def model(config: Config, model: str) -> dict[str, Any]:
     pins = {name: source.sha256 for name, source in entry.data.items()}
     if entry.weights.kind != "train":
         pins["weights"] = entry.weights.sha256
-    return {"sha256": pins, "declared_imports": entry.imports}
+    return {"sha256": pins, "declared_imports": config.declared_imports(model)}
 
 
 def fetch(config: Config, model: str, name: str) -> dict[str, Any]:
-    entry = config.models[model]
-    return plain(entry.weights if name == "weights" else entry.data[name])
+    return plain(config.source(model, name))
 
 
 def train(config: Config, model: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def check_claim(storage: Storage, folder: Path) -> bool:
     if not storage.exists(MARK):
         return False
     try:
-        mark = read_json(storage.copy(MARK))
+        mark = read_json(storage.path(MARK))
     except DamagedError:
         mark = {"of": f"another folder, which its {MARK} does not tell", "id": ""}
     ours = _id_of(folder)

@@ -102,7 +102,7 @@ def test_a_plugin_that_renames_local_copies_is_refused(tmp_path):
 def test_what_is_stored_is_read_again_and_an_old_copy_replaced(tmp_path):
     storage = storage_in(tmp_path / "buckets", tmp_path / "copies")
     assert (storage.exists(NAME), storage.size(NAME)) == (False, None)
-    assert not storage.copy(NAME).exists()
+    assert not storage.path(NAME).exists()
     copy = storage.base / NAME
     copy.parent.mkdir(parents=True)
     copy.write_bytes(b"new")
@@ -110,9 +110,9 @@ def test_what_is_stored_is_read_again_and_an_old_copy_replaced(tmp_path):
     assert (storage.exists(NAME), storage.size(NAME)) == (True, 3)
     copy.write_bytes(b"old")
     os.utime(copy, (1, 1))
-    assert storage.copy(NAME).read_bytes() == b"new"
+    assert storage.path(NAME).read_bytes() == b"new"
     copy.unlink()
-    assert storage.copy(NAME).read_bytes() == b"new"
+    assert storage.path(NAME).read_bytes() == b"new"
     storage.remove(NAME)
     storage.remove(NAME)
     assert (storage.exists(NAME), copy.exists()) == (False, False)
