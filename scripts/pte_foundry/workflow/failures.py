@@ -26,8 +26,8 @@ from pte_foundry.workflow.storage_claim import conclude
 
 if TYPE_CHECKING:
     from pte_foundry.config.config import Build, Config
-    from pte_foundry.report.schema import BuildError, Summary
     from pte_foundry.place import Folder
+    from pte_foundry.report.schema import BuildError, Summary
     from pte_foundry.upstream.snakemake_outcome import FailedJob, Outcome
 
 SUMMARY = "results/summary.json"
