@@ -110,7 +110,8 @@ def start_build(workflow):
 
 def tell_failures(workflow):
     """Runs once after a run in which a job failed: the summary, the page and a table come anyway."""
-    if failed := outcome(workflow, STORAGE):
-        run = FailedRun(CONFIG, failed, BEGAN, MESSAGES.killed, STORAGE)
-        for path in run.conclude():
-            forget(workflow, path, STORAGE)
+    with refusals():
+        if failed := outcome(workflow, STORAGE):
+            run = FailedRun(CONFIG, failed, BEGAN, MESSAGES.killed, STORAGE)
+            for path in run.conclude():
+                forget(workflow, path, STORAGE)
