@@ -3,15 +3,19 @@
 Stands against: snakemake 9.27.1
 Repairs: ``OutputFileCache`` (``caching/local.py``). It moves an output into the cache and leaves a
     symbolic link, which is no file to ship, and which a later write to the cache changes; and it
-    takes whatever is in the cache, also half a file. Here the cache keeps a SHA-256 beside each
-    entry, and what does not match it is rebuilt. Everybody who may write to the cache is trusted:
-    the checksum shows damage, and a file that was put in the place of another, but not who did it.
+    takes whatever is in the cache, also half a file, as that of ``caching/storage.py`` does for a
+    storage provider. Here the cache keeps a SHA-256 beside each entry, and what does not match it
+    is rebuilt. Everybody who may write to the cache is trusted: the checksum shows damage, and a
+    file that was put in the place of another, but not who did it.
 Remove when: the cache can copy instead of link, and keeps checksums of its entries.
 """
 
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pte_foundry.files import sha256, write_bytes
@@ -22,6 +26,11 @@ _DIGEST = ".sha256"
 
 def copy_and_check() -> None:
     """Lets the cache give checked copies, once per process."""
+    _copy_files()
+    _check_objects()
+
+
+def _copy_files() -> None:
     from snakemake.caching.local import OutputFileCache
     from snakemake.logging import logger
 
@@ -68,6 +77,68 @@ def copy_and_check() -> None:
 
     OutputFileCache.store, OutputFileCache.fetch = stored, fetched
     OutputFileCache.exists, OutputFileCache.symlink = existing, symlink
+
+
+def _check_objects() -> None:
+    """The same for a cache in the storage of the results."""
+    from snakemake.caching.storage import OutputFileCache
+    from snakemake.logging import logger
+
+    fetch = require(OutputFileCache, "fetch", "self job", patch=__name__)
+    if hasattr(fetch, "__wrapped__"):
+        return
+    store = require(OutputFileCache, "store", "self job", patch=__name__)
+    objects = require(
+        OutputFileCache, "_get_storage_objects", "self job check_output_exists", patch=__name__
+    )
+
+    @wraps(store)
+    async def stored(self: Any, job: Any) -> None:
+        digests = [(entry, sha256(entry.local_path())) async for entry in objects(self, job)]
+        await store(self, job)
+        for entry, digest in digests:
+            with _note_of(self, entry) as note:
+                note.local_path().write_text(digest, encoding="ascii")
+                await note.managed_store()
+
+    @wraps(fetch)
+    async def fetched(self: Any, job: Any) -> None:
+        entries = [entry async for entry in objects(self, job)]
+        try:
+            await fetch(self, job)
+            damaged = [entry for entry in entries if not await intact(self, entry)]
+        except BaseException:
+            _unlink(entries)
+            raise
+        if damaged:
+            names = ", ".join(entry.print_query for entry in damaged)
+            logger.warning(f"damaged in the cache, so rebuilt: {names}")
+            _unlink(entries)
+            self.raise_cache_miss_exception(job)
+
+    async def intact(self: Any, entry: Any) -> bool:
+        with _note_of(self, entry) as note:
+            if not await note.managed_exists():
+                return False
+            await note.managed_retrieve()
+            digest = note.local_path().read_text(encoding="ascii", errors="replace")
+            return digest == sha256(entry.local_path())
+
+    OutputFileCache.store, OutputFileCache.fetch = stored, fetched
+
+
+@contextmanager
+def _note_of(cache: Any, entry: Any) -> Iterator[Any]:
+    """The object with the checksum of an entry."""
+    note = cache.storage_provider.object(f"{entry.query}{_DIGEST}")
+    with TemporaryDirectory() as folder:
+        note.set_local_path(Path(folder, "digest"))
+        yield note
+
+
+def _unlink(entries: Iterable[Any]) -> None:
+    for entry in entries:
+        entry.local_path().unlink(missing_ok=True)
 
 
 def _digest_of(entry: Path) -> Path:
