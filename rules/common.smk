@@ -131,6 +131,7 @@ def start_build(workflow):
 def tell_failures(workflow):
     """Runs once after a run in which a job failed: the summary, the page and a table come anyway."""
     stages = {getattr(rules, name).rule.name: name for name in STAGES if hasattr(rules, name)}
-    if failed := outcome(workflow, PLACE, stages):
-        for name in FailedRun(CONFIG, failed, BEGAN, MESSAGES.killed, PLACE).conclude():
-            forget(workflow, name, PLACE)
+    with refusals():
+        if failed := outcome(workflow, PLACE, stages):
+            for name in FailedRun(CONFIG, failed, BEGAN, MESSAGES.killed, PLACE).conclude():
+                forget(workflow, name, PLACE)

@@ -10,9 +10,13 @@ class Object:
     def __init__(self, provider, query: str) -> None:
         self.provider, self.query, self.print_query = provider, query, query
         self.path = provider.folder / query.removeprefix("mem://")
+        self.copy = provider.copies / query.removeprefix("mem://")
 
     def local_path(self) -> Path:
-        return self.provider.copies / self.query.removeprefix("mem://")
+        return self.copy
+
+    def set_local_path(self, path: Path) -> None:
+        self.copy = path
 
     def exists(self) -> bool:
         if self.provider.down:
@@ -34,6 +38,15 @@ class Object:
 
     def remove(self) -> None:
         self.path.unlink()
+
+    async def managed_exists(self) -> bool:
+        return self.exists()
+
+    async def managed_retrieve(self) -> None:
+        self.retrieve_object()
+
+    async def managed_store(self) -> None:
+        self.store_object()
 
 
 class Provider:

@@ -8,7 +8,8 @@ Repairs: ``Job.postprocess`` (``jobs.py``). It records parameters and checksums 
     of a group fails, it does so with all of the group, also with those that have ended well. If
     outputs cannot be stored, it deletes all records, so that files without one pass for good. It
     uses ``started``, ``finished``, ``_get_key``, ``_get_recorded_starttime`` and
-    ``_unmark_incomplete`` of ``persistence/__init__.py``, and ``get_job_group`` of ``dag.py``.
+    ``_unmark_incomplete`` of ``persistence/__init__.py``, ``get_job_group`` of ``dag.py``, and
+    ``is_storage`` and ``storage_object`` of ``_IOFile`` (``io/__init__.py``).
 Remove when: ``Job.postprocess`` calls ``persistence.finished`` only for jobs without an error, and
     ``GroupJob.postprocess`` tells which jobs of a group have failed.
 """
@@ -78,9 +79,19 @@ def keep_records_of_failed_jobs() -> None:
 def _made(files: Iterable[Any], begun: Mapping[str, float]) -> bool:
     """Whether all outputs of a job have been written since its group was started.
 
-    Steps rename their results into place, so a file that exists is complete.
+    Steps rename their results into place, and a storage takes whole files, so a file that exists is
+    complete.
     """
     try:
-        return all(os.stat(file).st_mtime >= begun.get(str(file), math.inf) for file in files)
-    except OSError:
+        return all(_date(file) >= math.floor(begun.get(str(file), math.inf)) for file in files)
+    except (OSError, OverflowError):
         return False
+
+
+def _date(file: Any) -> float:
+    if not getattr(file, "is_storage", False):
+        return os.stat(file).st_mtime
+    try:
+        return file.storage_object.mtime()  # in whole seconds
+    except Exception as error:  # of the library that the storage's plugin uses
+        raise FileNotFoundError(str(file)) from error

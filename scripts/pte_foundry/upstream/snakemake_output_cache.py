@@ -3,9 +3,10 @@
 Stands against: snakemake 9.27.1
 Repairs: ``OutputFileCache`` (``caching/local.py``). It moves an output into the cache and leaves a
     symbolic link, which is no file to ship, and which a later write to the cache changes; and it
-    takes whatever is in the cache, also half a file. Here the cache keeps a SHA-256 beside each
-    entry, and what does not match it is rebuilt. Everybody who may write to the cache is trusted:
-    the checksum shows damage, and a file that was put in the place of another, but not who did it.
+    takes whatever is in the cache, also half a file, as that of ``caching/storage.py`` does for a
+    storage provider. Here the cache keeps a SHA-256 beside each entry, and what does not match it
+    is rebuilt. Everybody who may write to the cache is trusted: the checksum shows damage, and a
+    file that was put in the place of another, but not who did it.
     ``SpawnedJobArgsFactory`` (``spawn_jobs.py``), which gives jobs on a cluster ``--cache`` only
     with names of rules (https://github.com/snakemake/snakemake/pull/3080): without, as in our
     README, they neither fill the cache nor take from it.
@@ -14,8 +15,11 @@ Remove when: the cache can copy instead of link, and keeps checksums of its entr
 """
 
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pte_foundry.files import sha256, write_bytes
@@ -26,6 +30,11 @@ _DIGEST = ".sha256"
 
 def copy_and_check() -> None:
     """Lets the cache give checked copies, once per process."""
+    _copy_files()
+    _check_objects()
+
+
+def _copy_files() -> None:
     from snakemake.caching.local import OutputFileCache
     from snakemake.logging import logger
 
@@ -84,6 +93,68 @@ def give_to_jobs(workflow: Any) -> None:
     if require(settings, "cache", patch=__name__) == []:
         rules = require(workflow, "rules", patch=__name__)
         settings.cache = [r.name for r in rules if require(r, "cache", patch=__name__).output]
+
+
+def _check_objects() -> None:
+    """The same for a cache in the storage of the results."""
+    from snakemake.caching.storage import OutputFileCache
+    from snakemake.logging import logger
+
+    fetch = require(OutputFileCache, "fetch", "self job", patch=__name__)
+    if hasattr(fetch, "__wrapped__"):
+        return
+    store = require(OutputFileCache, "store", "self job", patch=__name__)
+    objects = require(
+        OutputFileCache, "_get_storage_objects", "self job check_output_exists", patch=__name__
+    )
+
+    @wraps(store)
+    async def stored(self: Any, job: Any) -> None:
+        digests = [(entry, sha256(entry.local_path())) async for entry in objects(self, job)]
+        await store(self, job)
+        for entry, digest in digests:
+            with _note_of(self, entry) as note:
+                note.local_path().write_text(digest, encoding="ascii")
+                await note.managed_store()
+
+    @wraps(fetch)
+    async def fetched(self: Any, job: Any) -> None:
+        entries = [entry async for entry in objects(self, job)]
+        try:
+            await fetch(self, job)
+            damaged = [entry for entry in entries if not await intact(self, entry)]
+        except BaseException:
+            _unlink(entries)
+            raise
+        if damaged:
+            names = ", ".join(entry.print_query for entry in damaged)
+            logger.warning(f"damaged in the cache, so rebuilt: {names}")
+            _unlink(entries)
+            self.raise_cache_miss_exception(job)
+
+    async def intact(self: Any, entry: Any) -> bool:
+        with _note_of(self, entry) as note:
+            if not await note.managed_exists():
+                return False
+            await note.managed_retrieve()
+            digest = note.local_path().read_text(encoding="ascii", errors="replace")
+            return digest == sha256(entry.local_path())
+
+    OutputFileCache.store, OutputFileCache.fetch = stored, fetched
+
+
+@contextmanager
+def _note_of(cache: Any, entry: Any) -> Iterator[Any]:
+    """The object with the checksum of an entry."""
+    note = cache.storage_provider.object(f"{entry.query}{_DIGEST}")
+    with TemporaryDirectory() as folder:
+        note.set_local_path(Path(folder, "digest"))
+        yield note
+
+
+def _unlink(entries: Iterable[Any]) -> None:
+    for entry in entries:
+        entry.local_path().unlink(missing_ok=True)
 
 
 def _digest_of(entry: Path) -> Path:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed_jobs
 from snakemake.exceptions import WorkflowError
+from snakemake.io import IOFile, flag
 from snakemake.jobs import Job
 from snakemake.persistence import PersistenceBase
 from snakemake.settings.types import SharedFSUsage
@@ -85,7 +86,7 @@ class Store(PersistenceBase):
 Store.__abstractmethods__ = frozenset()
 
 
-def after_a_failed_group(tmp_path, monkeypatch, started):
+def after_a_failed_group(tmp_path, monkeypatch, started, place=lambda path: path):
     """Which jobs of a group end well by Snakemake's records: one has made its output, one not."""
     store = Store(started)
     ended = {}
@@ -115,7 +116,7 @@ def after_a_failed_group(tmp_path, monkeypatch, started):
     (tmp_path / "made").touch()
     for name in ("made", "missing"):
         dag = SimpleNamespace(get_job_group=lambda job: "group")
-        job = SimpleNamespace(name=name, output=[tmp_path / name], dag=dag)
+        job = SimpleNamespace(name=name, output=[place(tmp_path / name)], dag=dag)
         job = type("Job", (), vars(job) | {"__hash__": object.__hash__})()
         PersistenceBase.started(store, job)
         asyncio.run(Job.postprocess(job, error=True))
@@ -124,6 +125,17 @@ def after_a_failed_group(tmp_path, monkeypatch, started):
 
 def test_of_a_failed_group_what_was_made_is_kept(tmp_path, monkeypatch):
     ended = after_a_failed_group(tmp_path, monkeypatch, time.time() - 10)
+    assert ended == ({"made": True, "missing": False}, ["made"])
+
+
+def test_of_a_failed_group_what_is_in_a_storage_is_kept(tmp_path, monkeypatch):
+    """Its local copies are on other machines, and its dates have no fractions of a second."""
+
+    def stored(path):
+        seconds = SimpleNamespace(mtime=lambda: path.stat().st_mtime // 1)
+        return IOFile(flag(f"copies/{path.name}", "storage_object", seconds))
+
+    ended = after_a_failed_group(tmp_path, monkeypatch, time.time(), stored)
     assert ended == ({"made": True, "missing": False}, ["made"])
 
 

@@ -1,9 +1,11 @@
 """Protects how a failed run is read: which jobs failed, what they stop, what is not made."""
 
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import snakemake.api  # noqa: F401  first, because its modules import each other
 from pte_foundry.upstream.snakemake_outcome import forget, outcome
 from pte_foundry.upstream.versions import UpstreamError
 from snakemake.dag import DAG
@@ -11,6 +13,7 @@ from snakemake.io import IOFile
 from snakemake.persistence import PersistenceBase
 from snakemake.scheduling.job_scheduler import JobScheduler
 
+from tests.storage_folder import storage_in
 from tests.unit.upstream.source_digest import assert_source_digest
 
 
@@ -84,6 +87,30 @@ def test_of_a_failed_group_only_what_is_neither_made_nor_waiting_has_failed(tmp_
     assert found.unmade == {"m.pte", "m-report.json", "summary.json"}
 
 
+def test_in_a_storage_files_keep_their_names_and_what_is_there_was_made(tmp_path):
+    storage = storage_in(tmp_path / "buckets", tmp_path / "copies")
+
+    def in_storage(job):
+        copies = [str(storage.base / name) for name in job.output]
+        logs = [str(storage.base / name) for name in job.log]
+        return Job(job.rule.name, *copies, log="".join(logs), **job.wildcards_dict)
+
+    export, lower = in_storage(EXPORT), in_storage(LOWER)
+    storage.base.mkdir(parents=True)
+    for name in EXPORT.output:
+        (storage.base / name).touch()
+        storage.store(name)
+        (storage.base / name).unlink()
+    run = workflow([Group(export, lower)], needrun=(export, lower))
+    run.dag.depending = {export: [lower], lower: []}
+    found = outcome(run, storage)
+    assert [(job.rule, job.stops) for job in found.failed] == [("lower", {"m.pte"})]
+    assert found.unmade == {"m.pte"}
+    run.scheduler.failed = {export}
+    (job,) = outcome(run, storage).failed
+    assert job.log == "logs/export.log"
+
+
 @pytest.mark.parametrize("changes", [{"main": False}, {"failed": ()}])
 def test_a_process_for_one_job_and_an_interrupted_run_have_no_outcome(changes):
     assert outcome(workflow(**{"failed": [EXPORT]} | changes)) is None
@@ -101,5 +128,10 @@ def test_a_record_is_deleted_by_the_file_that_snakemake_takes():
         def cleanup_metadata(self, target):
             deleted.append(PersistenceBase._get_key(self, target))
 
-    forget(SimpleNamespace(persistence=Persistence()), "results/summary.json")
-    assert deleted == [str(IOFile("results/summary.json"))]
+    run = SimpleNamespace(persistence=Persistence())
+    forget(run, "results/summary.json")
+    forget(run, "results/summary.json", storage_in(Path("buckets"), Path("copies")))
+    assert deleted == [
+        str(IOFile("results/summary.json")),
+        "mem://bucket/run/results/summary.json",
+    ]

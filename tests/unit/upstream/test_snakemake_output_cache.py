@@ -1,5 +1,6 @@
 """Protects what comes from the cache between workflows: whole files, and those that were put in."""
 
+import asyncio
 import os
 import shlex
 import subprocess
@@ -9,7 +10,12 @@ from types import SimpleNamespace
 import pytest
 from pte_foundry.upstream.snakemake_output_cache import copy_and_check, give_to_jobs
 from snakemake.caching.local import OutputFileCache
+from snakemake.caching.storage import OutputFileCache as StorageCache
+from snakemake.exceptions import CacheMissException
+from snakemake.io import AnnotatedString
 from snakemake.spawn_jobs import SpawnedJobArgsFactory
+
+from tests.storage_folder import Provider
 
 WORKFLOW = """\
 from pte_foundry.upstream.snakemake_output_cache import copy_and_check
@@ -76,10 +82,66 @@ def test_a_damaged_entry_is_made_anew(tmp_path, damage):
     assert not build(tmp_path / "c", cache)[1]
 
 
+class InStorage:
+    """A cache in a storage, and one job with one output."""
+
+    def __init__(self, folder, monkeypatch):
+        monkeypatch.setenv("SNAKEMAKE_OUTPUT_CACHE", "mem://cache")
+        self.cache = StorageCache(Provider(folder / "buckets", folder / "copies"))
+
+        async def hashed(job):
+            return "0a1b"
+
+        self.cache.provenance_hash_map.get_provenance_hash = hashed
+        self.entry = folder / "buckets" / "cache" / "0a1b.pt2"
+        self.output = folder / "copies" / "model.pt2"
+        self.output.parent.mkdir()
+        file = AnnotatedString(self.output)
+        file.is_multiext = False
+        self.job = SimpleNamespace(rule=SimpleNamespace(output=[file]), output=[str(file)])
+
+    def store(self, content):
+        self.output.write_bytes(content)
+        asyncio.run(self.cache.store(self.job))
+        self.output.unlink()
+
+    def fetch(self):
+        asyncio.run(self.cache.fetch(self.job))
+        return self.output.read_bytes()
+
+
+def test_snakemake_still_takes_any_object_from_a_storage(tmp_path, monkeypatch, restored):
+    """If this fails, the cache in a storage checks its objects: remove that repair."""
+    stored = InStorage(tmp_path, monkeypatch)
+    stored.store(b"whole")
+    stored.entry.write_bytes(b"wh")
+    assert stored.fetch() == b"wh"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "poisoned", "without its checksum", "missing"])
+def test_a_damaged_object_is_a_miss_and_leaves_nothing(tmp_path, monkeypatch, restored, damage):
+    copy_and_check()
+    stored = InStorage(tmp_path, monkeypatch)
+    stored.store(b"whole")
+    assert stored.fetch() == b"whole"
+    if damage == "missing":
+        stored.entry.unlink()
+    elif damage == "without its checksum":
+        stored.entry.with_name(f"{stored.entry.name}.sha256").unlink()
+    else:
+        stored.entry.write_bytes(b"wh" if damage == "truncated" else b"other")
+    with pytest.raises(CacheMissException):
+        stored.fetch()
+    assert not stored.output.exists()
+    stored.store(b"whole")
+    assert stored.fetch() == b"whole"
+
+
 @pytest.fixture
 def restored(monkeypatch):
-    for name in ("store", "fetch", "exists", "symlink"):
-        monkeypatch.setattr(OutputFileCache, name, getattr(OutputFileCache, name))
+    for cache in (OutputFileCache, StorageCache):
+        for name in {"store", "fetch", "exists", "symlink"} & vars(cache).keys():
+            monkeypatch.setattr(cache, name, getattr(cache, name))
 
 
 def test_it_is_installed_once(restored):
