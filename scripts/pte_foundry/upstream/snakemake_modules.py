@@ -1,10 +1,10 @@
 """Rules that another workflow uses as a Snakemake module: where their files are, and handlers.
 
 Stands against: snakemake 9.27.1
-Uses: ``Workflow.modifier`` (``workflow.py``), ``WorkflowModifier.is_main_snakefile``
+Repairs: ``Workflow.onstart`` and ``onerror``, which ignore the handlers of a module.
+    Uses ``Workflow.modifier`` (``workflow.py``), ``WorkflowModifier.is_main_snakefile``
     (``modules.py``) and ``PathModifier.replace_prefix`` (``path_modifier.py``). With ``prefix:``
     Snakemake moves the files that rules name, and nothing tells the rules' own code.
-Repairs: ``Workflow.onstart`` and ``onerror``, which ignore the handlers of a module.
 Remove when: a module can ask for its prefix, and its handlers run.
 """
 

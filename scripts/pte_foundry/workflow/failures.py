@@ -114,7 +114,8 @@ class FailedRun:
             try:
                 summary = self.write()
                 page = self.place.target(PAGE)
-                table.render(summary, console, page if page.exists() else None)
+                here = page.exists() and not self.place.stored  # else it is about to be moved
+                table.render(summary, console, page if here else None)
                 told = [job for job in told if not _in_table(job)]
                 if isinstance(self.place, Storage):
                     conclude(self.place, Path.cwd(), self.written)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import snakemake.api  # noqa: F401  first, because its modules import each other
+from pte_foundry.place import Folder
 from pte_foundry.upstream.snakemake_outcome import forget, outcome
 from pte_foundry.upstream.versions import UpstreamError
 from snakemake.dag import DAG
@@ -65,7 +66,7 @@ def test_snakemake_still_has_what_is_used():
 
 
 def test_a_failed_job_stops_all_that_wait_for_it_and_nothing_else():
-    found = outcome(workflow([EXPORT]))
+    found = outcome(workflow([EXPORT]), Folder())
     (job,) = found.failed
     assert (job.rule, job.wildcards, job.log) == ("export", {"model": "m"}, "logs/export.log")
     assert job.stops == {"m.pt2", "m.json", "m.pte", "m-report.json", "summary.json"}
@@ -73,7 +74,7 @@ def test_a_failed_job_stops_all_that_wait_for_it_and_nothing_else():
 
 
 def test_what_ended_well_is_not_unmade():
-    found = outcome(workflow([SUMMARY], finished=(EXPORT, LOWER, VALIDATE)))
+    found = outcome(workflow([SUMMARY], finished=(EXPORT, LOWER, VALIDATE)), Folder())
     assert found.unmade == {"summary.json"}
 
 
@@ -81,7 +82,7 @@ def test_of_a_failed_group_only_what_is_neither_made_nor_waiting_has_failed(tmp_
     monkeypatch.chdir(tmp_path)
     for name in ("m.pt2", "m.json"):
         (tmp_path / name).touch()
-    found = outcome(workflow([Group(EXPORT, LOWER, VALIDATE)]))
+    found = outcome(workflow([Group(EXPORT, LOWER, VALIDATE)]), Folder())
     assert [job.rule for job in found.failed] == ["lower"]
     assert found.failed[0].log == ""
     assert found.unmade == {"m.pte", "m-report.json", "summary.json"}
@@ -113,12 +114,12 @@ def test_in_a_storage_files_keep_their_names_and_what_is_there_was_made(tmp_path
 
 @pytest.mark.parametrize("changes", [{"main": False}, {"failed": ()}])
 def test_a_process_for_one_job_and_an_interrupted_run_have_no_outcome(changes):
-    assert outcome(workflow(**{"failed": [EXPORT]} | changes)) is None
+    assert outcome(workflow(**{"failed": [EXPORT]} | changes), Folder()) is None
 
 
 def test_a_workflow_without_an_attribute_is_refused_with_the_name_of_the_file():
     with pytest.raises(UpstreamError, match=r"dag does not exist.*snakemake_outcome"):
-        outcome(SimpleNamespace(is_main_process=True))
+        outcome(SimpleNamespace(is_main_process=True), Folder())
 
 
 def test_a_record_is_deleted_by_the_file_that_snakemake_takes():
@@ -129,7 +130,7 @@ def test_a_record_is_deleted_by_the_file_that_snakemake_takes():
             deleted.append(PersistenceBase._get_key(self, target))
 
     run = SimpleNamespace(persistence=Persistence())
-    forget(run, "results/summary.json")
+    forget(run, "results/summary.json", Folder())
     forget(run, "results/summary.json", storage_in(Path("buckets"), Path("copies")))
     assert deleted == [
         str(IOFile("results/summary.json")),

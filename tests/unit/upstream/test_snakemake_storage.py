@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -67,7 +68,7 @@ def test_names_are_those_that_snakemake_gives_files_in_s3(tmp_path, prefix):
         settings=StorageProviderSettings(region="us-east-1"),
     )
     run = workflow(plugin, prefix, "s3")
-    storage = Storage.of(run)
+    storage = Storage.of(run, Path())
     snakemakes = PathModifier(None, None, run).apply_default_storage(NAME)
     assert storage.base / NAME == tmp_path / "s3" / prefix.removeprefix("s3://") / NAME
     assert str(storage.base / NAME) == str(IOFile(snakemakes))
@@ -83,9 +84,9 @@ def test_other_files_keep_their_paths(tmp_path):
 
 
 def test_a_run_without_storage_or_with_a_prefix_that_snakemake_refuses_has_none(tmp_path):
-    assert Storage.of(workflow(None, None)) is None
-    assert Storage.of(workflow(Provider(tmp_path, tmp_path), "s3:/typo")) is None
-    assert Storage.of(workflow(Provider(tmp_path, tmp_path), None)) is None
+    assert Storage.of(workflow(None, None), Path()) is None
+    assert Storage.of(workflow(Provider(tmp_path, tmp_path), "s3:/typo"), Path()) is None
+    assert Storage.of(workflow(Provider(tmp_path, tmp_path), None), Path()) is None
 
 
 def test_a_plugin_that_renames_local_copies_is_refused(tmp_path):
@@ -125,11 +126,11 @@ def test_an_error_of_the_storage_is_told_in_a_sentence(tmp_path):
         r"^the storage of the results cannot be used: mem://bucket/run/x: "
         r"ConnectionError: no route to host$"
     )
-    for act in (storage.exists, storage.size, storage.copy, storage.remove):
+    for act in (storage.exists, storage.size, storage.path, storage.remove):
         with pytest.raises(StorageError, match=expected):
             act("x")
 
 
 def test_a_workflow_without_an_attribute_is_refused_with_the_name_of_the_file():
     with pytest.raises(UpstreamError, match=r"storage_registry does not exist.*snakemake_storage"):
-        Storage.of(SimpleNamespace())
+        Storage.of(SimpleNamespace(), Path())

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pte_foundry.config.config import load
 from pte_foundry.files import read_json, write_json
+from pte_foundry.place import Folder
 from pte_foundry.upstream.snakemake_outcome import FailedJob, Outcome
 from pte_foundry.workflow.failures import (
     MANIFEST,
@@ -61,7 +62,8 @@ def failed(rule: str, log: str, *stops: str, **wildcards: str) -> FailedJob:
 def run(*jobs: FailedJob, also: tuple[str, ...] = (), killed=None) -> FailedRun:
     unmade = {file for job in jobs for file in job.stops} | set(also)
     config = load([Path("config.yaml")], Path.cwd())
-    return FailedRun(config, Outcome(jobs, frozenset(unmade)), time.time() - 60, killed or {})
+    found = Outcome(jobs, frozenset(unmade))
+    return FailedRun(config, found, time.time() - 60, killed or {}, Folder())
 
 
 def export(*more: str) -> FailedJob:
@@ -121,7 +123,7 @@ def test_in_a_storage_it_reads_and_writes_there_and_leaves_nothing_here(project,
     log.write_text(f"error: net.py:3: no luck (traceback in {log})\n")
     os.utime(log, (1, 1))  # the storage's clock
     ran = run(failed("export", "logs/export.log", *BAD, *ENDS, MANIFEST, model="bad"))
-    assert replace(ran, storage=storage).conclude() == [SUMMARY, PAGE]
+    assert replace(ran, place=storage).conclude() == [SUMMARY, PAGE]
     summary = read_json(objects / SUMMARY)
     assert (summary["totals"]["passed"], summary["totals"]["failed"]) == (2, 2)
     assert set(errors(summary).values()) == {"net.py:3: no luck"}
@@ -138,7 +140,7 @@ def test_in_a_storage_it_reads_and_writes_there_and_leaves_nothing_here(project,
 def test_a_storage_that_is_away_hides_no_failure(project, capsys):
     storage = storage_in(project / "buckets", project / "copies")
     storage._provider.down = True
-    assert replace(run(export()), storage=storage).conclude() == []
+    assert replace(run(export()), place=storage).conclude() == []
     told = capsys.readouterr().err
     assert "could not be written: the storage of the results cannot be used: mem://" in told
     assert "export failed" in told
