@@ -244,14 +244,17 @@ def project(tmp_path) -> Project:
 def test_all_is_built_with_the_declared_memory_and_a_failed_step_stops_only_what_needs_it(
     built, cluster, project
 ):
-    """The same bytes come out as from a build without Slurm."""
+    """The same bytes come out as from a build without Slurm, and jobs fill the cache."""
+    cache = project.folder / "cache"
+    cache.mkdir()
 
     def build():
         return project.snakemake(
-            *("--profile", "profiles/slurm", "--cores", "1"),
+            *("--profile", "profiles/slurm", "--cores", "1", "--cache"),
             *("--slurm-init-seconds-before-status-checks", "1"),
             prefix=("timeout", "--kill-after=10", "600"),
             SLURM_CONF=str(cluster.conf),
+            SNAKEMAKE_OUTPUT_CACHE=str(cache),
         )
 
     done = build()
@@ -281,6 +284,7 @@ def test_all_is_built_with_the_declared_memory_and_a_failed_step_stops_only_what
     name = "results/pte/digits_cnn/fp16/ios16.pte"
     assert project.artifacts()[name] == built.artifacts()[name]
     assert len(project.artifacts()) == 2
+    assert list(cache.glob("*_pte.pte")), "no lowered program"
     assert project.jobs() == set()
     # One server for the jobs of a group, and none for a job alone.
     logs = list((project.folder / "logs/fork_server").glob("*/*.log"))

@@ -26,7 +26,9 @@ HOW = (
     "Peak memory in MiB of a Slurm job's control group while a step runs in it, without the memory "
     "of files, which the kernel takes back before it ends a job: the step, the Snakemakes around "
     "it, and the fork server of its group. Against what the step's rule requests on a cluster. "
-    "within: no job of the step has a peak above the request, or below half of it."
+    "within: no job of the step has a peak above the request, or below half of it. A group has "
+    "what its largest step requests, and its fork server keeps what larger steps have loaded. "
+    "Whether the request of a small step like pte suffices, tells a job that has only this step."
 )
 CONTROLLED = Path("/sys/fs/cgroup/memory")
 _MEBIBYTE = 2**20

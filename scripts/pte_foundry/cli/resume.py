@@ -57,9 +57,10 @@ def _run(command: list[str], lock: BuildLock) -> int:
             for process in (*started, *(child for p in started for child in p.children())):
                 process.send_signal(number)
 
-    signal.signal(signal.SIGINT, lambda *_: None)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+    handlers = {signal.SIGINT: lambda *_: None, signal.SIGTERM: end, signal.SIGHUP: end}
+    for number, handler in handlers.items():
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it, also for the command
+            signal.signal(number, handler)
     with subprocess.Popen(command, pass_fds=lock.descriptors) as running:
         started.append(psutil.Process(running.pid))
         code = running.wait()

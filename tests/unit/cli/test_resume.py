@@ -29,6 +29,8 @@ sys.exit(int(sys.stdin.readline()))
 """
 SHELL = f"{sys.executable} -c '{PART}' || true; {sys.executable} -c '{PART}'"
 
+HANG_UP = "kill -HUP $PPID; kill -HUP $$; echo alive"
+
 
 @contextmanager
 def resuming(folder, *command):
@@ -98,6 +100,18 @@ def test_what_ends_it_ends_its_commands_too(tmp_path, number, group):
     assert not psutil.wait_procs(below, 5)[1]
     assert not (tmp_path / FOLDER / RECORD).exists()
     assert INTERRUPTED == 128 + signal.SIGINT
+
+
+def test_a_build_in_the_background_outlives_its_terminal(tmp_path):
+    done = subprocess.run(
+        ["nohup", sys.executable, "-c", MAIN, "resume", "--", "bash", "-c", HANG_UP],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "alive\n")
 
 
 def test_make_has_the_lock_from_its_first_command_to_its_last(tmp_path):
