@@ -175,7 +175,7 @@ def script(jobs: Jobs, build: Build, folder: Path, output: Path) -> Job:
     """Returns the upstream script of a build, with the sources that the project has fetched."""
     entry = jobs.config.models[build.model]
     return Job(
-        module=str(folder / entry.module),
+        module=str(jobs.config.module_file(build.model)),
         weights=str(folder / _weights(build.model, entry)),
         data={name: str(folder / path) for name, path in _data(build.model, entry).items()},
         options=dict(entry.options),

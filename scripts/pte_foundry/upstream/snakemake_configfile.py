@@ -7,6 +7,7 @@ Repairs: ``_load_configfile`` (``common/configfile.py``), which ends in a traceb
 Remove when: ``--configfile`` takes one file, or Snakemake tells what it has taken for one.
 """
 
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ def explain_config_files() -> None:
     from snakemake_interface_common.exceptions import WorkflowError
 
     upstream = require(configfile, "_load_configfile", "configpath_or_obj filetype", patch=__name__)
-    if hasattr(upstream, "explains"):
+    if hasattr(upstream, "__wrapped__"):
         return
 
+    @wraps(upstream)
     def load(configpath_or_obj: Any, filetype: str = "Config") -> Any:
         path = configpath_or_obj if isinstance(configpath_or_obj, str | Path) else None
         try:
@@ -36,7 +38,6 @@ def explain_config_files() -> None:
             raise WorkflowError(explanation(str(path)))
         return found
 
-    load.explains = True
     configfile._load_configfile = load
 
 

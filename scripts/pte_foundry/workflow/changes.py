@@ -55,7 +55,7 @@ def describe(
     config = [change for pair in slices for change in _differences(*pair)]
     digests = [value for value in before if _is_digest(value)]
     kept = [found for digest in digests if (found := _kept(digest, store))]
-    current = [_short(known[value]) for value in after if value in known]
+    current = [_short(known[value]) for value in after if _is_digest(value) and value in known]
     # The export has a second digest, which stands for no files.
     code = _differing(*kept, *current) if len(kept) == len(current) == 1 else []
     found = []

@@ -1,5 +1,6 @@
 """Protects that a target after ``--configfile FILE`` is told, and not a traceback."""
 
+import inspect
 import json
 
 import pytest
@@ -16,9 +17,7 @@ HINT = "write -- before it: --configfile FILE -- "
 @pytest.fixture
 def upstream(monkeypatch):
     """What Snakemake has without the repair, which the logger plugin may have installed."""
-    plain = configfile._load_configfile
-    if hasattr(plain, "explains"):
-        plain = next(c.cell_contents for c in plain.__closure__ if callable(c.cell_contents))
+    plain = inspect.unwrap(configfile._load_configfile)
     monkeypatch.setattr(configfile, "_load_configfile", plain)
     return plain
 

@@ -51,6 +51,11 @@ def test_code_of_which_nothing_is_kept_is_still_told(said):
     assert said(code("net.py"), was="0" * 64).startswith("code: changed")
 
 
+def test_a_parameter_may_be_a_list(said):
+    """As that of the manifest, with the project's folder of each model."""
+    assert said(code(), old=[["."]], new=[[".", "../team"]]) == "['.'] -> ['.', '../team']"
+
+
 def test_a_damaged_record_is_as_none(said, tmp_path):
     (path,) = tmp_path.iterdir()
     path.write_text("{")
