@@ -4,14 +4,14 @@ A model module defines functions; the loader calls them and checks what they ret
 
 ``build(...) -> nn.Module``
     the model, in eval mode, with fp32 weights
-``example_inputs(...) -> tuple[Tensor, ...]``
+``example_inputs(...) -> sample``
     one sample, for ``torch.export``
-``evaluation(...) -> (list[tuple[Tensor, ...]], Tensor or None)``
+``evaluation(...) -> (list[sample], Tensor or None)``
     the samples for validation, and their labels: one row for each sample
-``calibration(...) -> Iterable[tuple[Tensor, ...]]``, optional
+``calibration(...) -> Iterable[sample]``, optional
     the samples that determine the ranges of quantized activations, in a fixed order
 ``dynamic_shapes(...)``, optional
-    as ``torch.export.export`` takes it
+    as ``torch.export.export`` takes it, or by the names of inputs (``batch.ids``)
 ``score(outputs, labels, ...) -> dict[str, float]``, optional
     task metrics against the labels
 ``agreement(outputs, reference, ...) -> dict[str, float]``, optional
@@ -19,14 +19,21 @@ A model module defines functions; the loader calls them and checks what they ret
     ``top1_agreement``, if it returns one, replaces the share of equal argmax, which is otherwise
     only measured where integer labels show a class axis (``validate.agreement``)
 ``output_names(...) -> list[str]``, optional
-    a name for each output of ``forward()``, for reports; by default ``output_0`` and so on
+    a name for each output of ``forward()``, instead of those that its keys give
 ``train(...) -> dict[str, Tensor]``, optional
     a state dict, for a model that is trained by the rule ``train``
 
 ``...`` is any of these parameters, passed by name to the functions that have them, like pytest's
 fixtures: ``weights`` (Path), ``data`` (dict[str, Path]: the config's data files) and every key of
 the config's ``options``. ``**options`` receives all options. An option that no function takes is
-an error. ``outputs`` and ``reference`` are lists of output tuples, one for each sample.
+an error. ``outputs`` and ``reference`` are lists of output tuples, one for each sample; each tensor
+also has its name: ``outputs[0]["logits"]``.
+
+A sample is a tuple of the positional inputs of ``forward()``, or a dict of its keyword inputs.
+Inputs, and what ``forward()`` returns, may be nested in tuples, lists, dicts (``ModelOutput``),
+dataclasses and named tuples; None is allowed in both, True and False in inputs. They are flattened
+as ``torch.export`` does. Names are keys joined by dots (``logits``, ``hidden.0``), a positional
+input has the name of its parameter, and outputs without keys are ``output_0`` and so on.
 
 The file can import what is beside it, and modules of the project by their path from its folder, as
 well as installed packages. What it imports is part of its digests, through all helpers and without
@@ -38,8 +45,9 @@ All samples have the dtypes and shapes of ``example_inputs()``, with ``dynamic_s
 import inspect
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import islice
 from pathlib import Path
@@ -52,8 +60,9 @@ from torch import Tensor, nn
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
 from pte_foundry.models.imports import Imports, follow, model_paths
+from pte_foundry.models.layout import InputLayout, NamedSample, named_outputs
 from pte_foundry.models.source_loader import SourceLoader, check_loaded, make_importable
-from pte_foundry.models.tensors import Sample, as_sample, default_output_names
+from pte_foundry.models.tensors import Sample, default_output_names
 from pte_foundry.models.user_code import model_errors
 from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
 from pte_foundry.upstream.torchvision_operators import declare_missing_operators
@@ -140,17 +149,34 @@ class ModelModule:
             check.check_model(model)
         return model
 
-    def example_inputs(self) -> Sample:
-        """Returns one sample, for ``torch.export``."""
+    @cached_property
+    def layout(self) -> InputLayout:
+        """How a sample is given to ``forward()``, as ``example_inputs()`` shows."""
         with model_errors(self.path, "example_inputs"):
-            sample = self._call("example_inputs")
-            check.check_sample(sample)
+            return InputLayout(self._call("example_inputs"))
+
+    def example_inputs(self) -> Sample:
+        """Returns the tensors of one sample, for ``torch.export``."""
+        layout = self.layout
+        with model_errors(self.path, "example_inputs"):
+            sample = layout.flat(self._call("example_inputs"))
+            check.check_sample(sample, layout.labels(sample))
         return sample
 
-    def dynamic_shapes(self) -> Any:
-        """Returns ``dynamic_shapes`` for ``torch.export.export``; None if all are static."""
+    def dynamic_shapes(self, module: nn.Module | None = None) -> Any:
+        """Returns ``dynamic_shapes`` of the flat inputs for ``torch.export``; None: all static.
+
+        Args:
+            module: the model, for the names of its parameters; by default it is built if needed.
+        """
+        if not self.has("dynamic_shapes"):
+            return None
+        layout = self.layout
         with model_errors(self.path, "dynamic_shapes"):
-            return self._call("dynamic_shapes") if self.has("dynamic_shapes") else None
+            shapes = self._call("dynamic_shapes")
+            if shapes is None or layout.plain:
+                return shapes
+            return layout.shapes(self.build() if module is None else module, shapes)
 
     def calibration(self, limit: int | None = None) -> list[Sample]:
         """Returns the calibration samples in their order, at most ``limit`` of them."""
@@ -159,8 +185,7 @@ class ModelModule:
             if not self.has("calibration"):
                 raise ModelError("is missing, and this recipe needs samples; define it")
             samples = list(islice(self._call("calibration"), limit))
-            check.check_samples(samples, example, self.has("dynamic_shapes"))
-        return samples
+            return check.check_samples(samples, self.layout, example, self.has("dynamic_shapes"))
 
     def evaluation(self) -> tuple[list[Sample], Any]:
         """Returns the samples for validation, and their labels or None."""
@@ -170,36 +195,49 @@ class ModelModule:
             if not isinstance(returned, tuple) or len(returned) != 2:
                 raise ModelError("must return two things: (samples, labels or None)")
             samples, labels = returned
-            check.check_samples(samples, example, self.has("dynamic_shapes"))
+            flat = check.check_samples(samples, self.layout, example, self.has("dynamic_shapes"))
             check.check_labels(labels, samples)
-        return samples, labels
+        return flat, labels
 
     def score(
-        self, outputs: list[Sample], labels: Any, *, finite: bool = True
+        self,
+        outputs: list[Sample],
+        labels: Any,
+        names: Sequence[str] | None = None,
+        *,
+        finite: bool = True,
     ) -> dict[str, float | None]:
         """Returns task metrics against the labels; empty without labels or without ``score``.
 
         Args:
             outputs: of a program, one tuple for each sample.
             labels: one row for each sample, or None.
+            names: of the outputs.
             finite: refuse numbers that are not finite; otherwise they become None.
         """
         if labels is None or not self.has("score"):
             return {}
-        return self._metrics("score", finite, outputs=outputs, labels=labels)
+        named = [NamedSample(sample, names) for sample in outputs]
+        return self._metrics("score", finite, outputs=named, labels=labels)
 
     def agreement(
-        self, outputs: list[Sample], reference: list[Sample], *, finite: bool = True
+        self,
+        outputs: list[Sample],
+        reference: list[Sample],
+        names: Sequence[str] | None = None,
+        *,
+        finite: bool = True,
     ) -> dict[str, float | None]:
         """Task metrics against another program's outputs, like :meth:`score`; empty without it."""
         if not self.has("agreement"):
             return {}
-        return self._metrics("agreement", finite, outputs=outputs, reference=reference)
+        ours, theirs = ([NamedSample(s, names) for s in side] for side in (outputs, reference))
+        return self._metrics("agreement", finite, outputs=ours, reference=theirs)
 
-    def output_names(self, count: int) -> list[str]:
-        """Returns the names of the ``count`` outputs of ``forward()``."""
+    def output_names(self, count: int, keys: Sequence[str] | None = None) -> list[str]:
+        """Returns the names of the ``count`` outputs of ``forward()``; ``keys`` are its own."""
         if not self.has("output_names"):
-            return default_output_names(count)
+            return list(keys or default_output_names(count))
         with model_errors(self.path, "output_names"):
             names = self._call("output_names")
             check.check_output_names(names, count)
@@ -216,11 +254,28 @@ class ModelModule:
 
     def run(self, model: nn.Module, inputs: Sample) -> Sample:
         """Returns the outputs of the built model for one sample: a tuple of finite tensors."""
+        outputs = self.run_named(model, inputs)
+        return tuple(outputs.values()) if isinstance(outputs, dict) else outputs
+
+    def run_named(self, model: nn.Module, inputs: Sample) -> dict[str, Tensor] | Sample:
+        """Returns the outputs by name, or as a tuple if neither keys nor the module name them."""
+        arguments, keywords = self.layout.arguments(inputs)
         with model_errors(self.path, "forward"), torch.no_grad():
-            returned = model(*inputs)
+            returned = model(*arguments, **keywords)
             self._check_imports()
-            check.check_outputs(returned)
-        return as_sample(returned)
+            outputs = self.outputs_of(returned)
+            flat = tuple(outputs.values()) if isinstance(outputs, dict) else outputs
+            names = list(outputs) if isinstance(outputs, dict) else default_output_names(len(flat))
+            check.check_outputs(flat, names)
+        return outputs
+
+    def outputs_of(self, returned: Any) -> dict[str, Tensor] | Sample:
+        """Returns what ``forward()`` returned as :meth:`run_named` does."""
+        outputs = named_outputs(returned)
+        if not self.has("output_names"):
+            return outputs
+        flat = tuple(outputs.values()) if isinstance(outputs, dict) else outputs
+        return dict(zip(self.output_names(len(flat)), flat, strict=True))
 
     def _check_functions(self) -> None:
         missing = [name for name in REQUIRED if not self.has(name)]

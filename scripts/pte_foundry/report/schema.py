@@ -13,6 +13,7 @@ from pte_foundry.validate.schema import (
     Device,
     GateVerdict,
     Hazard,
+    InputFacts,
     KnownIssue,
     LatencyMs,
     Metrics,
@@ -76,6 +77,7 @@ class SummaryRecord(TypedDict):
     artifact: Artifact | None
     samples: int | None
     metrics: Metrics
+    inputs: NotRequired[list[InputFacts]]
     outputs: NotRequired[list[OutputMetrics]]
     stages: Stages
     hazards: list[Hazard]

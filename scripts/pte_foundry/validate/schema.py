@@ -181,12 +181,23 @@ class TargetDetails(TypedDict, total=False):
     compute_units: str
 
 
+class InputFacts(TypedDict):
+    """An input of the model."""
+
+    name: str
+    """The parameter's of ``forward()``; below it, keys are joined by dots."""
+    dtype: str
+    shape: list[int | None] | None
+    """Null in place of a size that differs between samples."""
+
+
 class Measurement(TypedDict):
     """The part of a report that comes from executing the artifact."""
 
     artifact: Artifact
     samples: int
     """Number of evaluation samples."""
+    inputs: NotRequired[list[InputFacts]]
     metrics: Metrics
     """The artifact against the fp32 reference; all numbers are null if it could not be executed."""
     outputs: NotRequired[list[OutputMetrics]]

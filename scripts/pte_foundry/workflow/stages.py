@@ -28,7 +28,7 @@ FLOOR = 500
 
 # Functions of a model module that several stages call.
 _SAMPLES = ("example_inputs", "dynamic_shapes")
-_BUILD = ("build", *_SAMPLES)
+_BUILD = ("build", *_SAMPLES, "output_names")
 
 
 @dataclass(frozen=True)
