@@ -77,7 +77,7 @@ def fetched(model, name, source):
 
 def weights_of(model):
     weights = CONFIG.models[model].weights
-    if weights.kind == "train":
+    if weights.made:
         return f"results/train/{model}.safetensors"
     return fetched(model, "weights", weights)
 

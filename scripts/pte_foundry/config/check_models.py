@@ -12,12 +12,10 @@ from pte_foundry.config.parse import Parsed
 from pte_foundry.findings import Finding, did_you_mean, listed
 from pte_foundry.models.imports import follow
 
-_ALWAYS = ("build", "example_inputs", "evaluation")
+_ALWAYS = ("build", "example_inputs")
 _PURPOSE = {
     "build": "returns the network",
     "example_inputs": "returns the inputs to export with",
-    "evaluation": "returns the samples to validate with",
-    "calibration": "returns the samples that PT2E recipes calibrate with",
     "train": "returns the weights, for `weights: {train: true}`",
 }
 
@@ -27,24 +25,12 @@ def check_models(parsed: Parsed, root: Path) -> Iterator[Finding]:
     for name, model in parsed.document.models.items():
         path = ("models", name)
         yield from _check_options(path, model)
-        yield from _check_module(path, model, root, _needed(parsed, name, model))
+        yield from _check_module(path, model, root, [*_ALWAYS, *model.weights.functions])
         yield from _check_imports(path, model, root)
         sources = {("weights",): model.weights}
         sources |= {("data", key): source for key, source in model.data.items()}
         for below, source in sources.items():
             yield from source.findings((*path, *below), root)
-
-
-def _needed(parsed: Parsed, name: str, model: Model) -> list[str]:
-    """Return the functions that the module must define for the model's builds."""
-    recipes = parsed.document.recipes
-    needed = [*_ALWAYS, *model.weights.functions]
-    for entry in parsed.builds.values():
-        if entry.models == "*" or name in entry.models:
-            wanted = recipes if entry.recipes == "*" else entry.recipes
-            for recipe in filter(None, map(recipes.get, wanted)):
-                needed += recipe.functions
-    return list(dict.fromkeys(needed))
 
 
 def _check_module(path: tuple, model: Model, root: Path, needed: list[str]) -> Iterator[Finding]:

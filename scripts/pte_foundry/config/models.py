@@ -69,6 +69,8 @@ class Source(Strict):
     """Where a weights or data file comes from. A kind of source is a subclass."""
 
     kind: ClassVar[str]
+    made: ClassVar[bool] = False
+    """Whether the rule `train` makes the file, rather than `fetch`."""
     functions: ClassVar[tuple[str, ...]] = ()
     """Functions that the source needs in the model's module, besides those that it always needs."""
 
@@ -158,6 +160,7 @@ class TrainSource(Source):
     """Weights that the module's `train()` makes, reproducibly."""
 
     kind: ClassVar[str] = "train"
+    made: ClassVar[bool] = True
     functions: ClassVar[tuple[str, ...]] = ("train",)
 
     train: Literal[True] = Field(
@@ -168,8 +171,22 @@ class TrainSource(Source):
     )
 
 
+class RandomSource(Source):
+    """Weights as the module's `build()` initializes them, to try an architecture untrained."""
+
+    kind: ClassVar[str] = "random"
+    made: ClassVar[bool] = True
+
+    random: int = Field(
+        strict=True,
+        ge=0,
+        lt=2**63,
+        description="Seed of torch's generator while `build()` runs, without `weights`.",
+    )
+
+
 _DATA: dict[str, type[Source]] = {"file": FileSource, "url": UrlSource, "package": PackageSource}
-SOURCES: dict[str, type[Source]] = {**_DATA, "train": TrainSource}
+SOURCES: dict[str, type[Source]] = {**_DATA, "train": TrainSource, "random": RandomSource}
 """Kinds of sources. Each has a key of its own name, and the last one whose key is there applies."""
 
 
@@ -185,6 +202,7 @@ def _sources(kinds: dict[str, type[Source]]) -> Any:
         "url": "{url: ADDRESS, sha256: …}",
         "package": "{package: NAME, file: PATH, sha256: …}",
         "train": "{train: true}",
+        "random": "{random: SEED}",
     }
     allowed = "; ".join(forms[kind] for kind in kinds)
 
@@ -216,7 +234,7 @@ class Model(Strict):
     )
     weights: WeightsSource = Field(
         description="Source of the weights: a file, a web address, a file inside an installed "
-        "package, or `train: true`."
+        "package, `train: true`, or `random: SEED`."
     )
     data: dict[Name, DataSource] = Field(
         default={},

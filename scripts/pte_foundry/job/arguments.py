@@ -71,7 +71,9 @@ def model_of(arguments: argparse.Namespace, *, trained: bool = True) -> ModelMod
 
         load_tensors(weights)  # trained here: the file has its own checksum
     options = arguments.slice["options"]
-    return ModelModule.load(arguments.module, weights, data, options, root, imports)
+    return ModelModule.load(
+        arguments.module, weights, data, options, root, imports, entry.get("seed")
+    )
 
 
 def check_imports(found: Imports, planned: Mapping[str, str]) -> None:

@@ -6,10 +6,12 @@ A model module defines functions; the loader calls them and checks what they ret
     the model, in eval mode, with fp32 weights
 ``example_inputs(...) -> sample``
     one sample, for ``torch.export``
-``evaluation(...) -> (list[sample], Tensor or None)``
-    the samples for validation, and their labels: one row for each sample
+``evaluation(...) -> (list[sample], Tensor or None)``, optional
+    the samples for validation, and their labels: one row for each sample; by default synthetic ones
+    (``models.default_samples``)
 ``calibration(...) -> Iterable[sample]``, optional
-    the samples that determine the ranges of quantized activations, in a fixed order
+    the samples that determine the ranges of quantized activations, in a fixed order; by default
+    synthetic ones
 ``dynamic_shapes(...)``, optional
     as ``torch.export.export`` takes it, or by the names of inputs (``batch.ids``)
 ``score(outputs, labels, ...) -> dict[str, float]``, optional
@@ -59,16 +61,25 @@ from torch import Tensor, nn
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
+from pte_foundry.models.default_samples import default_samples
 from pte_foundry.models.imports import Imports, follow, model_paths
 from pte_foundry.models.layout import InputLayout, NamedSample, named_outputs
 from pte_foundry.models.source_loader import SourceLoader, check_loaded, make_importable
-from pte_foundry.models.tensors import Sample, default_output_names
+from pte_foundry.models.tensors import Sample, default_output_names, load_tensors
 from pte_foundry.models.user_code import model_errors
 from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
 from pte_foundry.upstream.torchvision_operators import declare_missing_operators
 
-REQUIRED = ("build", "example_inputs", "evaluation")
-OPTIONAL = ("calibration", "dynamic_shapes", "score", "agreement", "output_names", "train")
+REQUIRED = ("build", "example_inputs")
+OPTIONAL = (
+    "evaluation",
+    "calibration",
+    "dynamic_shapes",
+    "score",
+    "agreement",
+    "output_names",
+    "train",
+)
 # Parameters that the loader passes itself; options must have other names.
 RESERVED = ("weights", "data", "outputs", "labels", "reference")
 
@@ -99,6 +110,8 @@ class ModelModule:
     options: dict[str, Any]
     root: Path | None = None
     imports: Imports = field(default_factory=Imports)
+    seed: int | None = None
+    """Of random weights; None: ``build()`` reads its weights."""
     checked: set[str] = field(default_factory=set)
     """Names of the modules that other code has imported, or that are known to be in ``imports``."""
 
@@ -111,6 +124,7 @@ class ModelModule:
         options: dict[str, Any],
         root: Path | None = None,
         imports: Imports | None = None,
+        seed: int | None = None,
     ) -> "ModelModule":
         """Executes the file, and checks names and options.
 
@@ -128,7 +142,9 @@ class ModelModule:
         make_importable(imports.beside, model_paths(path, root))
         sys.modules[spec.name] = module  # dataclasses and torch.export look classes up by name
         known = set(sys.modules)
-        loaded = cls(path, module, weights, DataFiles(data), dict(options), root, imports, known)
+        loaded = cls(
+            path, module, weights, DataFiles(data), dict(options), root, imports, seed, known
+        )
         with model_errors(path, "import"):
             spec.loader.exec_module(module)
             loaded._check_imports()
@@ -145,21 +161,41 @@ class ModelModule:
         # outputs for padding are zeros, so no export would agree with such a reference.
         torch.backends.mha.set_fastpath_enabled(False)
         with model_errors(self.path, "build"):
-            model = self._call("build")
+            model = self._call("build") if self.seed is None else self._initialized()
             check.check_model(model)
         return model
+
+    def _initialized(self) -> nn.Module:
+        """The model with random weights: from the file that :meth:`initialize` made, if given."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model = self._call("build")
+        check.check_model(model)
+        if self.weights is not None:
+            model.load_state_dict(load_tensors(self.weights))
+        return model
+
+    def initialize(self) -> dict[str, Tensor]:
+        """Returns the weights that ``build()`` gives a model under the seed, like :meth:`train`."""
+        return self.build().state_dict()
 
     @cached_property
     def layout(self) -> InputLayout:
         """How a sample is given to ``forward()``, as ``example_inputs()`` shows."""
         with model_errors(self.path, "example_inputs"):
-            return InputLayout(self._call("example_inputs"))
+            return InputLayout(self._example())
+
+    def _example(self) -> Any:
+        # Default samples are drawn around it, so it must not differ from step to step.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self._call("example_inputs")
 
     def example_inputs(self) -> Sample:
         """Returns the tensors of one sample, for ``torch.export``."""
         layout = self.layout
         with model_errors(self.path, "example_inputs"):
-            sample = layout.flat(self._call("example_inputs"))
+            sample = layout.flat(self._example())
             check.check_sample(sample, layout.labels(sample))
         return sample
 
@@ -181,15 +217,17 @@ class ModelModule:
     def calibration(self, limit: int | None = None) -> list[Sample]:
         """Returns the calibration samples in their order, at most ``limit`` of them."""
         example = self.example_inputs()
+        if not self.has("calibration"):
+            return default_samples(example, "calibration", limit)
         with model_errors(self.path, "calibration"):
-            if not self.has("calibration"):
-                raise ModelError("is missing, and this recipe needs samples; define it")
             samples = list(islice(self._call("calibration"), limit))
             return check.check_samples(samples, self.layout, example, self.has("dynamic_shapes"))
 
     def evaluation(self) -> tuple[list[Sample], Any]:
         """Returns the samples for validation, and their labels or None."""
         example = self.example_inputs()
+        if not self.has("evaluation"):
+            return default_samples(example, "evaluation"), None
         with model_errors(self.path, "evaluation"):
             returned = self._call("evaluation")
             if not isinstance(returned, tuple) or len(returned) != 2:
@@ -309,7 +347,7 @@ class ModelModule:
 
     def _arguments(self, function: Callable, given: dict[str, Any]) -> dict[str, Any]:
         offered = {**self.options, "data": self.data, **given}
-        if self.weights is not None:
+        if self.weights is not None and self.seed is None:
             offered["weights"] = self.weights
         arguments: dict[str, Any] = {}
         for parameter in inspect.signature(function).parameters.values():
@@ -318,6 +356,11 @@ class ModelModule:
             elif parameter.name in offered:
                 arguments[parameter.name] = offered[parameter.name]
             elif parameter.default is parameter.empty:
+                if parameter.name == "weights" and self.seed is not None:
+                    raise ModelError(
+                        "takes 'weights', and random weights have no file; write `weights=None` "
+                        "and load them only if they are given"
+                    )
                 where = "`weights`" if parameter.name == "weights" else "its `options`"
                 raise ModelError(
                     f"takes {parameter.name!r}, which has no value; there are: "

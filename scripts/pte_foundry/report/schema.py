@@ -77,6 +77,8 @@ class SummaryRecord(TypedDict):
     artifact: Artifact | None
     samples: int | None
     metrics: Metrics
+    synthetic: NotRequired[list[str]]
+    """Which samples are synthetic, because the model defines none."""
     inputs: NotRequired[list[InputFacts]]
     outputs: NotRequired[list[OutputMetrics]]
     stages: Stages

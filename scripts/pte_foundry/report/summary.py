@@ -96,7 +96,7 @@ def _record(devices: _Devices) -> SummaryRecord:
     reports = [devices[name][1] for name in order]
     main = reports[0]
     details = main.get("target_details") or {}
-    optional = {key: main.get(key) for key in ("inputs", "outputs")} | {
+    optional = {key: main.get(key) for key in ("inputs", "outputs", "synthetic")} | {
         "error": next((report["error"] for report in reports if report.get("error")), None)
     }
     return {

@@ -37,10 +37,13 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.validate.report import validate
 
         handles = read_json(arguments.debug_handles)
+        model = model_of(arguments)
+        samples = ["evaluation", "calibration"][: 1 + arguments.slice["calibrates"]]
+        synthetic = [function for function in samples if not model.has(function)]
         measured = validate(
             arguments.pte,
             check_noted(arguments.pte, arguments.digest),
-            model_of(arguments),
+            model,
             Samples.load(arguments.reference),
             Samples.load(arguments.quantized),
             handles["operators"],
@@ -65,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
             },
             "gates": gates,
             "status": status,
+            "synthetic": synthetic,
         }
         write_json(arguments.output, checked(report), durable=True)
 

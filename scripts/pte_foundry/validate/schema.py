@@ -231,6 +231,9 @@ class ValidationReport(Measurement):
     """``fail`` if a gate whose ``on_fail`` is ``fail`` is not met, or if there is an error."""
     error: NotRequired[Failure]
     """The metrics that depend on what failed are null, and have no gates."""
+    synthetic: NotRequired[list[Literal["evaluation", "calibration"]]]
+    """Which samples are synthetic (:mod:`pte_foundry.models.default_samples`), because the model
+    defines none."""
     scheme: NotRequired[str | None]
     """The recipe's compression scheme."""
     target_details: NotRequired[TargetDetails]

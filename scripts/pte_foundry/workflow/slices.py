@@ -37,9 +37,10 @@ def model(config: Config, model: str) -> dict[str, Any]:
     """The model's pins and declared imports; the rule adds the paths, which it knows."""
     entry = config.models[model]
     pins = {name: source.sha256 for name, source in entry.data.items()}
-    if entry.weights.kind != "train":
+    if not entry.weights.made:
         pins["weights"] = entry.weights.sha256
-    return {"sha256": pins, "declared_imports": entry.imports}
+    seed = {"seed": entry.weights.random} if entry.weights.kind == "random" else {}
+    return {"sha256": pins, "declared_imports": entry.imports, **seed}
 
 
 def fetch(config: Config, model: str, name: str) -> dict[str, Any]:
@@ -99,6 +100,7 @@ def validate(config: Config, model: str, recipe: str, target: str, device: str) 
     return {
         "gates": {metric: plain(gate) for metric, gate in build.gates.items()},
         "scheme": config.recipes[recipe].scheme,
+        "calibrates": config.recipes[recipe].calibrates,
         "target": shown_settings(config, target),
         "device": plain(config.devices[device]),
     }
