@@ -4,6 +4,7 @@
 from functools import cache
 
 from pte_foundry.models.imports import path_from
+from pte_foundry.models.snapshots import files_of
 from pte_foundry.slice_argument import encoded
 from pte_foundry.workflow.code import entry
 from pte_foundry.workflow.paths import literal
@@ -77,7 +78,7 @@ def fetched(model, name, source):
 
 def weights_of(model):
     weights = CONFIG.models[model].weights
-    if weights.made:
+    if weights.made_by:
         return f"results/train/{model}.safetensors"
     return fetched(model, "weights", weights)
 
@@ -88,7 +89,7 @@ def data_of(model):
 
 
 def module_of(model):
-    return relative(ROOT / CONFIG.models[model].module)
+    return relative(CONFIG.models[model].file(ROOT))
 
 
 def module_file(wildcards):
@@ -113,7 +114,7 @@ def paths_of(wildcards):
     file = CONFIG.models[model].module
     return encoded(
         {
-            "module": path_from(ROOT, ROOT / file) or file,
+            "module": file and (path_from(ROOT, ROOT / file) or file),
             "weights": weights_of(model),
             "data": data_of(model),
         }
@@ -141,8 +142,9 @@ def sources_of_models():
 
 def local_source(wildcards):
     """A source on this disk is an input like any other; one in a package or on the web is not."""
-    model = CONFIG.models[wildcards.model]
-    source = model.weights if wildcards.name == "weights" else model.data[wildcards.name]
+    source = CONFIG.models[wildcards.model].source(wildcards.name)
+    if source.kind == "folder":
+        return sorted(relative(file) for file in files_of(ROOT / source.folder).values())
     return [relative(ROOT / source.file)] if source.kind == "file" else []
 
 

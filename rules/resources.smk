@@ -75,5 +75,5 @@ def files_of_size(stage, wildcards):
     source = CONFIG.models[wildcards.model].weights
     if source.kind == "file":
         yield ROOT / source.file
-    elif source.kind == "package":
+    elif source.kind == "package" and hasattr(source, "file"):
         yield packaged_file(source.package, source.file)

@@ -1,13 +1,14 @@
 """Checks of the models: their Python files, which are parsed but not run, and their sources."""
 
+import importlib.util
 import keyword
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pte_foundry.config.interface import FUNCTIONS, read_interface
-from pte_foundry.config.models import Model
+from pte_foundry.config.interface import FUNCTIONS, interface_of
+from pte_foundry.config.models import ORIGINS, SNAPSHOT, Model
 from pte_foundry.config.parse import Parsed
 from pte_foundry.findings import Finding, did_you_mean, listed
 from pte_foundry.models.imports import follow
@@ -25,19 +26,23 @@ def check_models(parsed: Parsed, root: Path) -> Iterator[Finding]:
     for name, model in parsed.document.models.items():
         path = ("models", name)
         yield from _check_options(path, model)
-        yield from _check_module(path, model, root, [*_ALWAYS, *model.weights.functions])
-        yield from _check_imports(path, model, root)
+        yield from _check_module(path, model, root, [*_ALWAYS, *model.weights.made_by])
+        if model.module:
+            yield from _check_imports(path, model, root)
+        yield from _check_origin(path, model)
         sources = {("weights",): model.weights}
         sources |= {("data", key): source for key, source in model.data.items()}
+        held = model.program or model.hf  # it is among them, and the config has it elsewhere
         for below, source in sources.items():
+            below = (model.origin,) if source is held else below
             yield from source.findings((*path, *below), root)
 
 
 def _check_module(path: tuple, model: Model, root: Path, needed: list[str]) -> Iterator[Finding]:
-    key, file = (*path, "module"), root / model.module
+    key, file = (*path, "module"), model.file(root)
     allowed = f"a Python file that defines {listed(needed)}"
     try:
-        interface = read_interface(file)
+        interface = interface_of(model.files(root))
     except OSError as error:
         fix = _near_files(file)
         yield Finding(key, f"the file cannot be read: {error.strerror}", allowed, fix, model.module)
@@ -64,6 +69,22 @@ def _check_module(path: tuple, model: Model, root: Path, needed: list[str]) -> I
             fix = did_you_mean(option, known, "remove it, or add the parameter")
             value = model.options[option]
             yield Finding((*path, "options", option), problem, listed(known), fix, value)
+
+
+def _check_origin(path: tuple, model: Model) -> Iterator[Finding]:
+    """Find what the library's own definition of a model cannot use, or does not find."""
+    if model.origin is None:
+        return
+    origin = ORIGINS[model.origin]
+    if origin.package and importlib.util.find_spec(origin.package) is None:
+        problem = f"the package {origin.package} is not installed"
+        fix = "add it to envs/models.in, then run `make lock` and `make`"
+        yield Finding((*path, model.origin), problem, "an installed package", fix)
+    for name in model.data if model.module is None else ():
+        if name not in (*origin.data, SNAPSHOT):
+            fix = did_you_mean(name, origin.data, "remove it, or read it in a `module`")
+            problem = f"a model of `{model.origin}` reads no such data file"
+            yield Finding((*path, "data", name), problem, listed(origin.data), fix)
 
 
 def _check_imports(path: tuple, model: Model, root: Path) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from pte_foundry.config.check_names import check_names
 from pte_foundry.config.check_targets import check_targets
 from pte_foundry.config.defaults import default_gates
 from pte_foundry.config.gates import Gate, merged_gates
-from pte_foundry.config.interface import Interface, read_interface
+from pte_foundry.config.interface import Interface, interface_of
 from pte_foundry.config.models import Model
 from pte_foundry.config.parse import Parsed, parse
 from pte_foundry.config.recipes.base import BaseRecipe
@@ -156,7 +156,7 @@ class Config:
 
     @cached_property
     def _interfaces(self) -> dict[str, Interface]:
-        return {name: read_interface(self.root / m.module) for name, m in self.models.items()}
+        return {name: interface_of(m.files(self.root)) for name, m in self.models.items()}
 
     def options(self, model: str, functions: Sequence[str]) -> dict[str, Any]:
         """Return the options of a model that any of these functions of its module takes."""

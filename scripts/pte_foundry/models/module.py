@@ -47,9 +47,10 @@ All samples have the dtypes and shapes of ``example_inputs()``, with ``dynamic_s
 import inspect
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import islice
 from pathlib import Path
@@ -61,6 +62,7 @@ from torch import Tensor, nn
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
+from pte_foundry.models import sources
 from pte_foundry.models.default_samples import default_samples
 from pte_foundry.models.imports import Imports, follow, model_paths
 from pte_foundry.models.layout import InputLayout, NamedSample, named_outputs
@@ -112,6 +114,10 @@ class ModelModule:
     imports: Imports = field(default_factory=Imports)
     seed: int | None = None
     """Of random weights; None: ``build()`` reads its weights."""
+    default: ModuleType | None = None
+    """Has the functions that ``module`` lacks."""
+    given: dict[str, Any] = field(default_factory=dict)
+    """What functions of ``default`` receive besides options."""
     checked: set[str] = field(default_factory=set)
     """Names of the modules that other code has imported, or that are known to be in ``imports``."""
 
@@ -125,8 +131,12 @@ class ModelModule:
         root: Path | None = None,
         imports: Imports | None = None,
         seed: int | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> "ModelModule":
         """Executes the file, and checks names and options.
+
+        With ``origin`` (``kind``, ``architecture``) the library's own functions for this kind of
+        model stand in for those that the file does not define.
 
         It can import what is beside it, and in the project's folder ``root`` if that is given.
         Installed packages have precedence. ``imports`` is what :func:`follow` has found already.
@@ -142,8 +152,20 @@ class ModelModule:
         make_importable(imports.beside, model_paths(path, root))
         sys.modules[spec.name] = module  # dataclasses and torch.export look classes up by name
         known = set(sys.modules)
+        origin = origin or {}
+        default = import_module(sources.name_of(origin["kind"])) if origin else None
         loaded = cls(
-            path, module, weights, DataFiles(data), dict(options), root, imports, seed, known
+            path,
+            module,
+            weights,
+            DataFiles(data),
+            dict(options),
+            root,
+            imports,
+            seed,
+            default,
+            {key: value for key, value in origin.items() if key != "kind" and value is not None},
+            known,
         )
         with model_errors(path, "import"):
             spec.loader.exec_module(module)
@@ -153,7 +175,16 @@ class ModelModule:
 
     def has(self, function: str) -> bool:
         """Whether the module defines this function of the contract."""
-        return callable(getattr(self.module, function, None))
+        return self._function(function) is not None
+
+    def _function(self, name: str) -> Callable | None:
+        """The module's function, or the default one unless it reads data that is not there."""
+        own = getattr(self.module, name, None)
+        if callable(own) and self.module.__file__ != getattr(self.default, "__file__", None):
+            return own
+        found = getattr(self.default, name, None)
+        reads = getattr(found, "reads", None)
+        return found if reads is None or not self.data.keys().isdisjoint(reads) else None
 
     def build(self) -> nn.Module:
         """Returns the model with its weights: in eval mode, finite, floating point in fp32."""
@@ -324,7 +355,7 @@ class ModelModule:
             raise ModelError(f"{self.path}: option {clashes[0]!r} is a reserved name; rename it.")
         taken: set[str] = set()
         for name in filter(self.has, REQUIRED + OPTIONAL):
-            for parameter in inspect.signature(getattr(self.module, name)).parameters.values():
+            for parameter in inspect.signature(self._function(name)).parameters.values():
                 every = parameter.kind is parameter.VAR_KEYWORD
                 taken.update(self.options if every else [parameter.name])
         unused = sorted(set(self.options) - taken)
@@ -336,7 +367,7 @@ class ModelModule:
             )
 
     def _call(self, name: str, **given: Any) -> Any:
-        function = getattr(self.module, name)
+        function = self._function(name)
         returned = function(**self._arguments(function, given))
         self._check_imports()
         return returned
@@ -346,7 +377,7 @@ class ModelModule:
         check_loaded(self.checked, self.imports.files.values(), folders)
 
     def _arguments(self, function: Callable, given: dict[str, Any]) -> dict[str, Any]:
-        offered = {**self.options, "data": self.data, **given}
+        offered = {**self.options, **self.given, "data": self.data, **given}
         if self.weights is not None and self.seed is None:
             offered["weights"] = self.weights
         arguments: dict[str, Any] = {}

@@ -17,6 +17,7 @@ from pte_foundry.errors import ConfigError
 
 if TYPE_CHECKING:
     from pte_foundry.config.config import Config
+    from pte_foundry.config.sources import Source
 
 
 def key(readable: str, part: Mapping[str, Any]) -> str:
@@ -36,20 +37,31 @@ def nothing(config: Config, **names: str) -> dict[str, Any]:
 def model(config: Config, model: str) -> dict[str, Any]:
     """The model's pins and declared imports; the rule adds the paths, which it knows."""
     entry = config.models[model]
-    pins = {name: source.sha256 for name, source in entry.data.items()}
-    if not entry.weights.made:
-        pins["weights"] = entry.weights.sha256
-    seed = {"seed": entry.weights.random} if entry.weights.kind == "random" else {}
-    return {"sha256": pins, "declared_imports": entry.imports, **seed}
+    fetched = dict(entry.data)
+    if not entry.weights.made_by:
+        fetched["weights"] = entry.weights
+    pins = {name: pin for name, one in fetched.items() if (pin := getattr(one, "sha256", None))}
+    found = {"sha256": pins, "declared_imports": entry.imports}
+    if entry.weights.kind == "random":
+        found["seed"] = entry.weights.random
+    if entry.origin is not None:
+        found["origin"] = {"kind": entry.origin, "architecture": entry.timm}
+    return found
 
 
 def fetch(config: Config, model: str, name: str) -> dict[str, Any]:
-    entry = config.models[model]
-    return plain(entry.weights if name == "weights" else entry.data[name])
+    return _source(config, config.models[model].source(name))
+
+
+def _source(config: Config, source: Source) -> dict[str, Any]:
+    """A source, with a digest of what no pin determines."""
+    contents = source.contents(config.root)
+    return plain(source) | ({} if contents is None else {"contents": contents})
 
 
 def train(config: Config, model: str) -> dict[str, Any]:
-    return plain(config.models[model].weights)
+    weights = config.models[model].weights
+    return plain(weights) | {"options": config.options(model, weights.made_by)}
 
 
 def calibrate(config: Config, model: str, recipe: str) -> dict[str, Any]:
@@ -116,9 +128,9 @@ def sources(config: Config, model: str) -> dict[str, Any]:
     """Where a model's weights and data come from, and all of its options."""
     entry = config.models[model]
     return {
-        "weights": plain(entry.weights),
-        "data": {name: plain(source) for name, source in entry.data.items()},
-        "options": entry.options,
+        "weights": _source(config, entry.weights),
+        "data": {name: _source(config, source) for name, source in entry.data.items()},
+        "options": entry.options | ({"architecture": entry.timm} if entry.timm else {}),
     }
 
 

@@ -62,7 +62,6 @@ STAGES: dict[str, Stage] = {
         {"": Need(FLOOR)},
         minutes=60,
         feeds_bytes=True,
-        functions=("train", "build", *_SAMPLES),
         priority=4,
     ),
     "export": Stage(
