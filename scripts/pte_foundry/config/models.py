@@ -61,7 +61,12 @@ def origin_findings(entry: Any, path: KeyPath) -> Iterator[Finding]:
         yield Finding((*path, key), problem, allowed, "remove one of them", entry[key])
     if not named and entry.get("module") is None:
         fix = f"add a Python file, or {', '.join(f'`{key}:`' for key in ORIGINS)}"
-        yield Finding((*path, "module"), "nothing defines the model", allowed, fix)
+        yield Finding(
+            (*path, "module"),
+            "the required key is missing: nothing defines the model",
+            allowed,
+            fix,
+        )
     origin = ORIGINS[named[0]] if named else None
     weights = entry.get("weights")
     random = isinstance(weights, dict) and "random" in weights

@@ -277,6 +277,7 @@ _SNAPSHOTS: dict[str, type[Source]] = {
     "package": PackageFolderSource,
     "repo": RepositorySource,
 }
+_ALL = {**_DATA, **_WEIGHTS, **_SNAPSHOTS}
 # Kinds of sources, by what they are sources of. Each has a key of its own name, and the last one
 # whose key is there applies.
 
@@ -310,7 +311,8 @@ def _sources(kinds: dict[str, type[Source]]) -> Any:
 
     def kind_of(value: Any) -> str:
         keys = value if isinstance(value, dict) else ()
-        return next((kind for kind in reversed(kinds) if kind in keys), next(iter(kinds)))
+        known = [*(kind for kind in _ALL if kind not in kinds), *kinds]
+        return next((kind for kind in reversed(known) if kind in keys), next(iter(kinds)))
 
     return Annotated[one_of(kinds, kind_of), BeforeValidator(check)]
 

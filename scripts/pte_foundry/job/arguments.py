@@ -63,7 +63,8 @@ def model_of(arguments: argparse.Namespace, *, trained: bool = True) -> ModelMod
     data = {name: Path(path) for name, path in entry["data"].items()}
     weights = Path(entry["weights"]) if trained else None
     for name, path in data.items():
-        check(path, pins[name])
+        if name in pins:
+            check(path, pins[name])
     if weights and "weights" in pins:
         check(weights, pins["weights"])
     elif weights and weights.suffix == ".safetensors":

@@ -11,13 +11,13 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pte_foundry.errors import ModelError
-from pte_foundry.models.tensors import Sample, default_output_names
+from pte_foundry.models.tensors import Sample
 
 _FIXED = (type(None), bool)
 """Inputs that are no tensors: the program is exported with their values."""
@@ -30,11 +30,11 @@ def children(value: Any) -> list[tuple[Any, Any]] | None:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [(one.name, getattr(value, one.name)) for one in dataclasses.fields(value)]
     if isinstance(value, tuple | list) and not isinstance(value, torch.Size):
-        return list(zip(_fields(value) or range(len(value)), value, strict=True))
+        return list(zip(fields_of(value) or range(len(value)), value, strict=True))
     return None
 
 
-def _fields(value: Any) -> Sequence[str]:
+def fields_of(value: Any) -> Sequence[str]:
     """Names of a named tuple, or of what torch.topk returns."""
     fields = getattr(value, "__match_args__", ())
     return fields if isinstance(value, tuple) and len(fields) == len(value) else ()
@@ -62,54 +62,28 @@ def unique(names: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def named_outputs(returned: Any) -> dict[str, Tensor] | Sample:
-    """Returns the tensors that forward() returned: by name, or a tuple if they have no names.
-
-    Raises:
-        ModelError: there are none, or something else is among them.
-    """
-    sequence = isinstance(returned, tuple | list) and not _fields(returned)
-    found = [
-        (f"output_{name}" if sequence else name, value)
-        for name, value in leaves(returned)
-        if value is not None
-    ]
-    for name, value in found:
-        if not isinstance(value, Tensor):
-            raise ModelError(f"returned {_described(name, value)}; {_wrapper(returned)}")
-    if not found:
-        raise ModelError(f"returned {kind_of(returned)}; {_wrapper(returned)}")
-    flat = tuple(value for _, value in found)
-    for (name, _), value in zip(found, flat, strict=True):
-        if value.is_complex():
-            shown = f"output {name.removeprefix('output_') or 0}"
-            raise ModelError(
-                f"returned {shown} as {value.dtype}, which Core ML does not have; "
-                "return torch.view_as_real(y), or its magnitude"
-            )
-    nested = any(children(value) is not None for _, value in children(returned) or ())
-    if isinstance(returned, Tensor) or (sequence and not nested):
-        return flat
-    return dict(zip(unique([name for name, _ in found]), flat, strict=True))
-
-
-def _described(name: str, value: Any) -> str:
+def described(name: str, value: Any) -> str:
+    """Describes a value that is no tensor: ``a float as loss.0``."""
     shown = f"{type(value).__name__} as {name}" if name else type(value).__name__
     return f"a {shown}"
 
 
-def _wrapper(returned: Any) -> str:
-    """How to return tensors instead."""
-    if returned is None:
-        return "return tensors; look for a missing `return`"
-    return (
-        "return tensors, in any nesting of tuples, lists, dicts and dataclasses; leave out what is "
-        "no tensor, e.g. in a module around the model (`use_cache=False` for a cache)"
-    )
+class Arguments(NamedTuple):
+    """A sample with positional and keyword inputs of forward()."""
+
+    positional: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+
+
+def _parts(sample: Any) -> dict[int | str, Any]:
+    """The inputs of a sample by position or keyword, in order."""
+    if isinstance(sample, Arguments):
+        return {**dict(enumerate(sample.positional)), **sample.keywords}
+    return dict(sample if isinstance(sample, Mapping) else enumerate(sample))
 
 
 class InputLayout:
-    """How samples are given to forward(): by position in a tuple, or by keyword in a mapping.
+    """How samples are given to forward(): a tuple by position, a mapping by keyword, or both.
 
     Args:
         example: the sample of ``example_inputs()``.
@@ -131,9 +105,7 @@ class InputLayout:
             ModelError: it has other names than the example, or other values that are no tensors.
         """
         found = self._leaves(sample, what)
-        if isinstance(sample, Mapping) != isinstance(self._example, Mapping) or (
-            found.keys() != self._names.keys() and not self.plain
-        ):
+        if found.keys() != self._names.keys() and not self.plain:
             raise ModelError(
                 f"gave {what} with the inputs {_listed(found)}, but example_inputs() has "
                 f"{_listed(self._names)}; give all samples its structure"
@@ -159,9 +131,9 @@ class InputLayout:
         if self.plain:
             return tuple(flat), {}
         left = iter(flat)
-        if isinstance(self._example, Mapping):
-            return (), {str(key): _rebuilt(value, left) for key, value in self._example.items()}
-        return tuple(_rebuilt(value, left) for value in self._example), {}
+        made = {key: _rebuilt(value, left) for key, value in _parts(self._example).items()}
+        positional = tuple(value for key, value in made.items() if isinstance(key, int))
+        return positional, {key: value for key, value in made.items() if isinstance(key, str)}
 
     def names(self, module: nn.Module) -> list[str]:
         """Returns the names of the flat tensors, given the model: those of its parameters."""
@@ -192,11 +164,11 @@ class InputLayout:
         fix = "give a tuple of tensors, or a dict of them by the parameters of forward()"
         if not isinstance(sample, tuple | Mapping) or not sample:
             raise ModelError(f"gave {what} as {kind_of(sample)}; {fix}")
-        found = list(leaves(sample))
+        found = list(leaves(_parts(sample)))
         for name, value in found:
             if not isinstance(value, (Tensor, *_FIXED)):
                 raise ModelError(
-                    f"gave {what} as {kind_of(sample)}: {_described(name, value)}; {fix}; "
+                    f"gave {what} as {kind_of(sample)}: {described(name, value)}; {fix}; "
                     "None, True and False are fixed when the model is exported"
                 )
         if not any(isinstance(value, Tensor) for _, value in found):
@@ -206,20 +178,20 @@ class InputLayout:
 
     def _by_parameter(self, module: nn.Module) -> dict[str, Any]:
         """The arguments of forward() by the names of its parameters, in the sample's order."""
-        if isinstance(self._example, Mapping):
-            return {str(key): value for key, value in self._example.items()}
+        parts = _parts(self._example)
+        left = [value for key, value in parts.items() if isinstance(key, int)]
+        keywords = {key: value for key, value in parts.items() if isinstance(key, str)}
         try:
             parameters = list(inspect.signature(module.forward).parameters.values())
         except (TypeError, ValueError):  # not written in Python
             parameters = []
         found: dict[str, Any] = {}
-        left = list(self._example)
         for parameter in parameters:
             if parameter.kind is parameter.VAR_POSITIONAL and left:
                 found[parameter.name], left = tuple(left), []
             elif left and parameter.kind is not parameter.KEYWORD_ONLY:
                 found[parameter.name] = left.pop(0)
-        return found | ({"args": tuple(left)} if left else {})
+        return found | ({"args": tuple(left)} if left else {}) | keywords
 
 
 def _rebuilt(value: Any, left: Iterator[Tensor]) -> Any:
@@ -234,7 +206,7 @@ def _rebuilt(value: Any, left: Iterator[Tensor]) -> Any:
         return made
     if dataclasses.is_dataclass(value):
         return dataclasses.replace(value, **made)
-    return type(value)(*made.values()) if _fields(value) else type(value)(made.values())
+    return type(value)(*made.values()) if fields_of(value) else type(value)(made.values())
 
 
 def _specs(value: Any, given: Any, all_given: Any, name: str) -> Iterator[Any]:
@@ -273,28 +245,3 @@ def _type(value: Any) -> str:
     if value is None:
         return "None"
     return "Tensor" if isinstance(value, Tensor) else type(value).__name__
-
-
-class NamedSample(tuple):
-    """The outputs of one sample: a tuple whose tensors also have names, ``outputs["logits"]``.
-
-    ``outputs.names`` are the names in order, ``outputs.get(name)`` is None where there is none.
-    """
-
-    names: tuple[str, ...]
-
-    def __new__(cls, tensors: Sequence[Tensor], names: Sequence[str] | None = None) -> NamedSample:
-        made = super().__new__(cls, tensors)
-        made.names = tuple(names or default_output_names(len(made)))
-        return made
-
-    def __getitem__(self, key: Any) -> Any:
-        if not isinstance(key, str):
-            return super().__getitem__(key)
-        if key not in self.names:
-            raise KeyError(f"no output {key!r}; outputs: {', '.join(self.names)}")
-        return super().__getitem__(self.names.index(key))
-
-    def get(self, name: str) -> Tensor | None:
-        """Returns the output of this name; None if there is none."""
-        return self[name] if name in self.names else None

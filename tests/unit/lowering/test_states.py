@@ -9,7 +9,8 @@ from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
 from pte_foundry.lowering.states import StateError, check_taken_over
 from pte_foundry.models.export import export
-from pte_foundry.models.layout import InputLayout, named_outputs
+from pte_foundry.models.layout import InputLayout
+from pte_foundry.models.outputs import named_outputs
 from pte_foundry.pte import Pte
 from torch import nn
 

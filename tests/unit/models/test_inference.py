@@ -3,7 +3,8 @@
 import torch
 from pte_foundry.models.export import export
 from pte_foundry.models.inference import evaluate, reference
-from pte_foundry.models.layout import InputLayout, named_outputs
+from pte_foundry.models.layout import InputLayout
+from pte_foundry.models.outputs import named_outputs
 from pte_foundry.models.tensors import Samples
 from pte_foundry.quantize import pt2e
 from torch import nn

@@ -14,8 +14,8 @@ from pte_foundry.models import programs
 from pte_foundry.models.export import export
 from pte_foundry.models.inference import evaluate, reference
 from pte_foundry.models.inputs import inputs_table
-from pte_foundry.models.layout import NamedSample
 from pte_foundry.models.module import ModelModule
+from pte_foundry.models.outputs import NamedSample
 from pte_foundry.models.tensors import Samples
 from pte_foundry.quantize import pt2e
 

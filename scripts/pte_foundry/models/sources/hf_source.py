@@ -38,8 +38,6 @@ def build(
     with unpacked(random or weights, weights=random is None) as folder:
         config = _config(folder)
         kind = _class(config, class_name)
-        # The fused attention of Core ML gives nan in fp16 on some devices (executorch#15833).
-        config._attn_implementation = "eager"
         config.use_cache = False
         if random is not None:
             return _part(kind(config), part).eval()
@@ -129,8 +127,9 @@ def _described(data: dict[str, Path], weights: Path | None) -> Iterator[Path]:
 
 def _config(folder: Path) -> PretrainedConfig:
     try:
+        # The fused attention of Core ML gives nan in fp16 on some devices (executorch#15833).
         return transformers.AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
+            folder, local_files_only=True, trust_remote_code=False, attn_implementation="eager"
         )
     except (ValueError, OSError) as error:
         text = " ".join(str(error).split())[:300]
