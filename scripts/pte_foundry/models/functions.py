@@ -114,7 +114,7 @@ class Functions:
         )
         with model_errors(path, "import"):
             spec.loader.exec_module(module)
-            loaded._check_imports()
+            loaded.check_imports()
         loaded._check_functions()
         return loaded
 
@@ -149,13 +149,15 @@ class Functions:
                 f"Options of this model: {known}. Correct the model's `options`."
             )
 
-    def _call(self, name: str, **given: Any) -> Any:
+    def call(self, name: str, **given: Any) -> Any:
+        """Calls a function of the model with what it takes, and with ``given``."""
         function = self._function(name)
         returned = function(**self._arguments(function, given))
-        self._check_imports()
+        self.check_imports()
         return returned
 
-    def _check_imports(self) -> None:
+    def check_imports(self) -> None:
+        """Checks that all of the user's code that was loaded is in the model's digests."""
         folders = model_paths(self.path, self.root)
         check_loaded(self.checked, self.imports.files.values(), folders)
 

@@ -78,7 +78,7 @@ class ModelModule(Functions):
         # outputs for padding are zeros, so no export would agree with such a reference.
         torch.backends.mha.set_fastpath_enabled(False)
         with model_errors(self.path, "build"):
-            model = self._call("build") if self.seed is None else self._initialized()
+            model = self.call("build") if self.seed is None else self._initialized()
             check.check_model(model)
         return model
 
@@ -86,7 +86,7 @@ class ModelModule(Functions):
         """The model with random weights: from the file that :meth:`initialize` made, if given."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = self._call("build")
+            model = self.call("build")
         check.check_model(model)
         if self.weights is not None:
             model.load_state_dict(load_tensors(self.weights))
@@ -106,7 +106,7 @@ class ModelModule(Functions):
         # Default samples are drawn around it, so it must not differ from step to step.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return self._call("example_inputs")
+            return self.call("example_inputs")
 
     def example_inputs(self) -> Sample:
         """Returns the tensors of one sample, for ``torch.export``."""
@@ -126,7 +126,7 @@ class ModelModule(Functions):
             return None
         layout = self.layout
         with model_errors(self.path, "dynamic_shapes"):
-            shapes = self._call("dynamic_shapes")
+            shapes = self.call("dynamic_shapes")
             if shapes is None or layout.plain:
                 return shapes
             return layout.shapes(self.build() if module is None else module, shapes)
@@ -137,7 +137,7 @@ class ModelModule(Functions):
         if not self.has("calibration"):
             return default_samples(example, "calibration", limit)
         with model_errors(self.path, "calibration"):
-            samples = list(islice(self._call("calibration"), limit))
+            samples = list(islice(self.call("calibration"), limit))
             return check.check_samples(samples, self.layout, example, self.has("dynamic_shapes"))
 
     def evaluation(self) -> tuple[list[Sample], Any]:
@@ -146,7 +146,7 @@ class ModelModule(Functions):
         if not self.has("evaluation"):
             return default_samples(example, "evaluation"), None
         with model_errors(self.path, "evaluation"):
-            returned = self._call("evaluation")
+            returned = self.call("evaluation")
             if not isinstance(returned, tuple) or len(returned) != 2:
                 raise ModelError("must return two things: (samples, labels or None)")
             samples, labels = returned
@@ -194,7 +194,7 @@ class ModelModule(Functions):
         if not self.has("output_names"):
             return list(keys or default_output_names(count))
         with model_errors(self.path, "output_names"):
-            names = self._call("output_names")
+            names = self.call("output_names")
             check.check_output_names(names, count)
         return names
 
@@ -203,7 +203,7 @@ class ModelModule(Functions):
         with model_errors(self.path, "train"):
             if not self.has("train"):
                 raise ModelError("is missing; define it, or give the model `weights`")
-            state = self._call("train")
+            state = self.call("train")
             check.check_weights(state)
         return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
@@ -217,7 +217,7 @@ class ModelModule(Functions):
         arguments, keywords = self.layout.arguments(inputs)
         with model_errors(self.path, "forward"), torch.no_grad():
             returned = model(*arguments, **keywords)
-            self._check_imports()
+            self.check_imports()
             outputs = self.outputs_of(returned)
             flat = tuple(outputs.values()) if isinstance(outputs, dict) else outputs
             names = list(outputs) if isinstance(outputs, dict) else default_output_names(len(flat))
@@ -234,7 +234,7 @@ class ModelModule(Functions):
 
     def _metrics(self, function: str, finite: bool, **given: Any) -> dict[str, float | None]:
         with model_errors(self.path, function):
-            metrics = self._call(function, **given)
+            metrics = self.call(function, **given)
             check.check_metrics(metrics, finite)
         values = {name: float(value) for name, value in metrics.items()}
         return {name: v if math.isfinite(v) else None for name, v in values.items()}

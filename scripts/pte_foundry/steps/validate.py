@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
         handles = read_json(arguments.debug_handles)
         model = model_of(arguments)
-        samples = ["evaluation", "calibration"][: 1 + arguments.slice["calibrates"]]
+        samples = ["evaluation", "calibration"][: 1 + bool(arguments.slice.get("calibrates"))]
         synthetic = [function for function in samples if not model.has(function)]
         measured = validate(
             arguments.pte,
