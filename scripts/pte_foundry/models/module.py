@@ -124,12 +124,13 @@ class ModelModule(Functions):
         """
         if not self.has("dynamic_shapes"):
             return None
-        layout = self.layout
         with model_errors(self.path, "dynamic_shapes"):
             shapes = self.call("dynamic_shapes")
-            if shapes is None or layout.plain:
-                return shapes
-            return layout.shapes(self.build() if module is None else module, shapes)
+        if shapes is None or self.layout.plain:
+            return shapes
+        built = self.build() if module is None else module
+        with model_errors(self.path, "dynamic_shapes"):
+            return self.layout.shapes(built, shapes)
 
     def calibration(self, limit: int | None = None) -> list[Sample]:
         """Returns the calibration samples in their order, at most ``limit`` of them."""
