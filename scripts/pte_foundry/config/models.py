@@ -67,6 +67,7 @@ def origin_findings(entry: Any, path: KeyPath) -> Iterator[Finding]:
             allowed,
             fix,
         )
+        return
     origin = ORIGINS[named[0]] if named else None
     weights = entry.get("weights")
     random = isinstance(weights, dict) and "random" in weights
