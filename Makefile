@@ -1,4 +1,4 @@
-# make         builds the default configuration and ends with a table of builds
+# make         builds the default configuration, or CONFIG=FILE, and ends with a table of builds
 # make test    runs the whole test suite
 # make fuzz    runs 100,000 random .mlpackage and .pte files against the loaders and interpreters
 # make verify  checks all results against their checksums
@@ -12,6 +12,7 @@ SHELL := bash
 .PHONY: build test fuzz verify bench operators lock environment clean
 
 CORES ?= all
+export CONFIG ?=
 
 # Recipes run from the environment's own folder: another make can change the link .venv meanwhile.
 SEARCH := $(PATH)
@@ -25,10 +26,10 @@ environment:
 # FORCE=1 after a build that was killed on another host: its lock counts until a person says so.
 build: environment
 	@pte-foundry resume $(if $(FORCE),--force)
-	@pte-foundry check --structure config/config.yaml || { [[ $$? == 3 ]] && \
+	@pte-foundry check --structure "$${CONFIG:-config/config.yaml}" || { [[ $$? == 3 ]] && \
 	  { snakemake --logger foundry --logger-foundry-progress-only --cores $(CORES) structure \
-	    2> /dev/null || true; }; } # the next one tells what is wrong
-	@snakemake --logger foundry --cores $(CORES) # prints the table if a build fails
+	    $${CONFIG:+--configfile "$$CONFIG"} 2> /dev/null || true; }; } # the next one tells
+	@snakemake --logger foundry --cores $(CORES) $${CONFIG:+--configfile "$$CONFIG"}
 	@pte-foundry table
 
 test: environment

@@ -6,20 +6,17 @@
 #   results/manifest.json                                         what every artifact was made from
 #   results/gates.json                                            exists if no build fails
 #
-# The configuration is explained in config/README.md.
+# The configuration is explained in config/README.md. It is read in rules/common.smk, because one that
+# is named with --configfile need not be merged into config/config.yaml.
 from snakemake.utils import min_version
 
 min_version("9.27")
 
 
-# Not workflow.basedir: when this file is used as a module, that is the importing workflow's folder.
-configfile: workflow.current_basedir.join("config/config.yaml").get_path_or_uri(secret_free=True)
-
-
 report: "report/workflow.rst"
 
 
-container: "docker-daemon://pte-foundry:0.1.0"  # envs/Dockerfile; used with --sdm apptainer only
+container: "docker-daemon://pte-foundry:0.2.0"  # envs/Dockerfile; used with --sdm apptainer only
 
 
 onstart:
@@ -45,10 +42,10 @@ include: "rules/run.smk"
 rule all:
     default_target: True
     input:
-        "<results>/report/index.html",
-        "<results>/summary.json",
-        "<results>/manifest.json",
-        "<results>/gates.json",
+        "results/report/index.html",
+        "results/summary.json",
+        "results/manifest.json",
+        "results/gates.json",
         artifacts(),
 
 
@@ -56,4 +53,4 @@ rule structure:
     # What the checks of recipes against models need. `make` builds it first, so that a recipe that
     # does not fit its model is refused together with all other errors before anything is converted.
     input:
-        collect("<results>/export/{model}.json", model=MODELS),
+        collect("results/export/{model}.json", model=MODELS),

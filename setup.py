@@ -12,7 +12,7 @@ class BuildWithLocks(build_py):
     def run(self):
         super().run()
         if not self.editable_mode:
-            for lock in sorted(Path("envs").glob("*.lock")):
+            for lock in (*sorted(Path("envs").glob("*.lock")), Path("envs/models.in")):
                 self.mkpath(f"{self.build_lib}/pte_foundry/locks")
                 self.copy_file(str(lock), f"{self.build_lib}/pte_foundry/locks/{lock.name}")
 

@@ -20,10 +20,11 @@ import sys
 import tempfile
 import time
 import venv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from relocatable import add_clone, make_relocatable
+from extra import INSTALLED, ExtraError, chosen, extend, is_resolved, lock_of, resolve
+from relocatable import add_clone, make_relocatable, make_scripts_relocatable
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -49,10 +50,12 @@ class Lock:
 
     path: Path
     torch: str  # for messages
+    extra: Path | None = None  # the lock of packages beside those of `path`
 
     @property
     def environment(self) -> Path:
-        parts = str(LAYOUT), platform.python_version(), self.path.read_text("utf-8")
+        parts = [str(LAYOUT), platform.python_version(), self.path.read_text("utf-8")]
+        parts += [self.extra.read_text("utf-8")] if self.extra else []
         return FOLDER / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
     @property
@@ -150,6 +153,28 @@ def create(lock: Lock) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def add_extra(base: Lock, extra: Path) -> Lock:
+    """Makes the environment of a lock and of extra requirements, from that of the lock."""
+    work = temporary_folder()
+    try:
+        text = base.path.read_text("utf-8")
+        if not is_resolved(extra, text):
+            resolve(base.environment / "bin" / "python", extra, text, work)
+        lock = replace(base, extra=lock_of(extra))
+        if not lock.ready:
+            extend(base.environment, environment := work / "environment")
+            pinned = Path(shutil.copy(lock.extra, environment / INSTALLED))
+            pip_install(environment / "bin" / "python", pinned)
+            make_scripts_relocatable(environment)
+            if lock.environment.exists():  # the Python that it was made with does not
+                lock.environment.rename(work / "broken")
+            environment.rename(lock.environment)
+            print(f"Added the packages of {lock.extra} to the environment", flush=True)
+        return lock
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def size(folder: Path) -> int:
     """What a folder takes on the disk, in bytes."""
     files = (Path(where, name) for where, _, names in os.walk(folder) for name in names)
@@ -205,19 +230,23 @@ def in_use(environment: Path) -> bool:
     return False
 
 
-def superfluous(current: Path) -> list[Path]:
+def superfluous(wanted: set[Path]) -> list[Path]:
     """What interrupted runs left, and environments that no process uses."""
     return [
         path
         for path in FOLDER.iterdir()
         if path.name.startswith(TEMPORARY)
-        or (re.fullmatch(r"[0-9a-f]{12}", path.name) and path != current and not in_use(path))
+        or (re.fullmatch(r"[0-9a-f]{12}", path.name) and path not in wanted and not in_use(path))
     ]
 
 
-def is_current(lock: Lock) -> bool:
+def is_current(base: Lock, extra: Path | None) -> bool:
+    if extra and not is_resolved(extra, base.path.read_text("utf-8")):
+        return False
+    lock = replace(base, extra=lock_of(extra)) if extra else base
     target = str(lock.environment.relative_to(ROOT))
-    return lock.ready and LINK.is_symlink() and os.readlink(LINK) == target
+    linked = lock.ready and LINK.is_symlink() and os.readlink(LINK) == target
+    return linked and not superfluous({base.environment, lock.environment})
 
 
 def check_folder(root: Path) -> None:
@@ -232,17 +261,14 @@ def check_folder(root: Path) -> None:
 def main() -> None:
     """Makes `.venv` a link to an environment with the packages of the current lock."""
     check_folder(ROOT)
-    lock = choose()
-    current = is_current(lock)
-    if current and not superfluous(lock.environment):
+    lock, extra = choose(), chosen(HERE, FOLDER)
+    if is_current(lock, extra):
         return
     FOLDER.mkdir(exist_ok=True)
     with open(FOLDER / ".lock", "w") as installer:
         try:
             fcntl.flock(installer, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if current:
-                return
             print("Waiting for another make, which is creating the environment", flush=True)
             fcntl.flock(installer, fcntl.LOCK_EX)
             lock = choose()
@@ -254,8 +280,10 @@ def main() -> None:
             lock = CUDA
             if not lock.ready:
                 create_and_report(lock)
-        point_link_at(lock.environment)
-        for path in superfluous(lock.environment):
+        made = add_extra(lock, extra) if extra else lock
+        point_link_at(made.environment)
+        # That of the lock alone shares its files with the other one, and is where the next starts.
+        for path in superfluous({lock.environment, made.environment}):
             # Renamed first, so that no half-removed folder has the name of an environment.
             doomed = FOLDER / f"{TEMPORARY}{path.name.removeprefix(TEMPORARY)}"
             path.rename(doomed)
@@ -265,7 +293,7 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (InstallError, OSError) as error:
+    except (InstallError, ExtraError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -31,6 +31,20 @@ ACTIVATE_FISH = "set -gx VIRTUAL_ENV (dirname (dirname (realpath (status filenam
 
 def make_relocatable(environment: Path) -> None:
     """Removes the environment's own path from its scripts and settings."""
+    make_scripts_relocatable(environment)
+    for name, line, replacement in (
+        ("bin/activate", r"^VIRTUAL_ENV=.*\n", ACTIVATE),
+        ("bin/activate.fish", r"^set -gx VIRTUAL_ENV .*\n", ACTIVATE_FISH),
+        ("pyvenv.cfg", r"^command = .*\n", ""),
+    ):
+        file = environment / name
+        before, *after = re.split(line, file.read_text("utf-8"), maxsplit=1, flags=re.MULTILINE)
+        file.write_text(replacement.join([before, *after]), "utf-8")
+    (environment / "bin/activate.csh").unlink()  # csh cannot tell where a script is
+
+
+def make_scripts_relocatable(environment: Path) -> None:
+    """Removes the environment's own path from the scripts that pip has written."""
     binaries = environment / "bin"
     python = re.escape(os.fsencode(binaries / "python")) + rb"[\d.]*"
     short = rb"#!" + python + rb"\n"
@@ -41,15 +55,6 @@ def make_relocatable(environment: Path) -> None:
             content = script.read_bytes()
             if found := written.match(content):
                 script.write_bytes(SHEBANG + content[found.end() :])
-    for name, line, replacement in (
-        ("bin/activate", r"^VIRTUAL_ENV=.*\n", ACTIVATE),
-        ("bin/activate.fish", r"^set -gx VIRTUAL_ENV .*\n", ACTIVATE_FISH),
-        ("pyvenv.cfg", r"^command = .*\n", ""),
-    ):
-        file = environment / name
-        before, *after = re.split(line, file.read_text("utf-8"), maxsplit=1, flags=re.MULTILINE)
-        file.write_text(replacement.join([before, *after]), "utf-8")
-    (binaries / "activate.csh").unlink()  # csh cannot tell where a script is
 
 
 def add_clone(environment: Path) -> None:

@@ -34,11 +34,13 @@ from pte_foundry.upstream.snakemake_execution import (
 )
 from pte_foundry.upstream.snakemake_failed_records import keep_records_of_failed_jobs
 from pte_foundry.upstream.snakemake_messages import describe_changes, shorten_messages
+from pte_foundry.upstream.snakemake_modules import placing
 from pte_foundry.upstream.snakemake_outcome import forget, outcome
 from pte_foundry.upstream.snakemake_output_cache import copy_and_check
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
 from pte_foundry.upstream.snakemake_slurm_status import keep_asking
 from pte_foundry.upstream.versions import assert_pinned
+from pte_foundry.version import made_by, shown
 from pte_foundry.workflow import changes
 from pte_foundry.workflow.build_options import keep_options
 from pte_foundry.workflow.failures import FailedRun
@@ -66,13 +68,26 @@ if by_path:
     others = filter(None, [os.environ.get("PYTHONPATH")])
     os.environ.update(PYTHONPATH=os.pathsep.join([str(SCRIPTS), *others]))
 
-ROOT = Path(workflow.basedir).resolve()  # what paths in the config are relative to
+# Paths in the config are relative to its file. What is in no file is from here, or from the folder
+# of the workflow that uses these rules as a module.
+CLONE = SCRIPTS.resolve().parent if SCRIPTS.is_dir() else Path.cwd()
+HERE = [Path.cwd(), Path(workflow.basedir).resolve()]
 LOCK = lock_file()
 BEGAN = time.time()
 
+
+def default_config():
+    """The config that another one extends. Of rules that were fetched alone, it is fetched too."""
+    file = CLONE / "config/config.yaml"
+    return file if SCRIPTS.is_dir() else Path(workflow.source_path("../config/config.yaml"))
+
+
 with refusals():
     assert_pinned()
-    CONFIG = Config.parse(config, [Path(file).absolute() for file in workflow.configfiles], ROOT)
+    placed = placing(workflow)  # a module may have a prefix
+    RESULTS = Path(placed("results/x")).parent
+    files = [Path(file).absolute() for file in workflow.configfiles]
+    CONFIG = Config.parse(config, files, CLONE, default_config, HERE)
 
 keep_records_of_failed_jobs()
 keep_asking()
@@ -100,14 +115,16 @@ def start_build(workflow):
     changes.keep(JOBS.code_contents)
     if given := given_configuration(workflow):
         keep_options(Path.cwd(), *given)
+        print(f"Building with {shown(made_by())}", file=sys.stderr, flush=True)
     if schedules_local_jobs(workflow):
         remove_rate_limiter(workflow)
         if jobs_share_environment(workflow):
-            start_fork_servers(Path("logs/fork_server"))
+            start_fork_servers(Path(placed("logs/fork_server")))
 
 
 def tell_failures(workflow):
     """Runs once after a run in which a job failed: the summary, the page and a table come anyway."""
-    if failed := outcome(workflow):
-        for path in FailedRun(CONFIG, failed, BEGAN, MESSAGES.killed).conclude():
+    stages = {getattr(rules, name).rule.name: name for name in STAGES if hasattr(rules, name)}
+    if failed := outcome(workflow, stages):
+        for path in FailedRun(CONFIG, failed, BEGAN, MESSAGES.killed, RESULTS.parent).conclude():
             forget(workflow, path)

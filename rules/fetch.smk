@@ -41,7 +41,7 @@ rule fetch:
     params:
         code=code("fetch"),
         slice=slice_of("fetch", "model", "name"),
-        root=relative(ROOT),
+        root=source_folder,
     message:
         "Fetching {wildcards.name} of {wildcards.model}"
     shell:

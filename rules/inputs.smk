@@ -35,6 +35,12 @@ def relative(path):
     return named(os.path.relpath(path))
 
 
+def source(path):
+    """A file of the project or the library as an input: on this disk, also if the results are in a
+    storage."""
+    return local(relative(path))
+
+
 def named(path):
     """A path that rules can name."""
     with refusals():
@@ -45,7 +51,7 @@ def code_files(stage):
     """The file of a stage's command and the lock file, as visible inputs. All other files that the
     command imports are in its `code`: as inputs of every job, some 60 files each, they took most of
     Snakemake's planning time. `ancient`, because touching a file is not a change."""
-    return ancient([relative(entry(stage)), relative(LOCK)])
+    return ancient([source(entry(stage)), source(LOCK)])
 
 
 def code(stage):
@@ -89,7 +95,7 @@ def data_of(model):
 
 
 def module_of(model):
-    return relative(CONFIG.models[model].file(ROOT))
+    return source(CONFIG.module_file(model))
 
 
 def module_file(wildcards):
@@ -98,9 +104,14 @@ def module_file(wildcards):
 
 
 def imported_files():
-    """The modules of all models, and what they import in the project."""
-    found = {file for m in MODELS for file in JOBS.imports(m).files.values()}
-    return sorted(relative(file) for file in found if path_from(ROOT, file))
+    """The modules of all models, and what they import in their projects."""
+    found = {
+        file
+        for model in MODELS
+        for file in JOBS.imports(model).files.values()
+        if path_from(CONFIG.project(model), file)
+    }
+    return list(map(source, sorted(found)))
 
 
 def digest_of_imports(wildcards):
@@ -111,10 +122,11 @@ def paths_of(wildcards):
     """Paths of a model's module, weights and data: what its commands read, and the manifest. Those
     of the module are as seen from the project, so that they are equal in every folder."""
     model = wildcards.model
-    file = CONFIG.models[model].module
+    own = CONFIG.models[model].module
+    inside = own and path_from(CONFIG.project(model), CONFIG.module_file(model))
     return encoded(
         {
-            "module": file and (path_from(ROOT, ROOT / file) or file),
+            "module": inside or own,
             "weights": weights_of(model),
             "data": data_of(model),
         }
@@ -142,10 +154,19 @@ def sources_of_models():
 
 def local_source(wildcards):
     """A source on this disk is an input like any other; one in a package or on the web is not."""
-    source = CONFIG.models[wildcards.model].source(wildcards.name)
-    if source.kind == "folder":
-        return sorted(relative(file) for file in files_of(ROOT / source.folder).values())
-    return [relative(ROOT / source.file)] if source.kind == "file" else []
+    model, name = wildcards.model, wildcards.name
+    given = CONFIG.source(model, name)
+    path = getattr(given, given.path_key or "", None)
+    if path is None:
+        return []
+    path = CONFIG.source_folder(model, name) / path
+    files = files_of(path).values() if given.kind == "folder" else [path]
+    return list(map(source, sorted(files)))
+
+
+def source_folder(wildcards):
+    """What the path of a source is relative to."""
+    return relative(CONFIG.source_folder(wildcards.model, wildcards.name))
 
 
 def calibration(wildcards):

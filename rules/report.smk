@@ -54,7 +54,7 @@ rule manifest:
         models=collect("results/model/{model}.json", model=MODELS),
         sources=sources_of_models(),
         modules=imported_files(),
-        lock=relative(LOCK),
+        lock=source(LOCK),
         code=code_files("manifest"),
     output:
         "results/manifest.json",
@@ -68,13 +68,13 @@ rule manifest:
     params:
         code=code("manifest"),
         slice=manifest_slice,
-        root=relative(ROOT),
+        roots=[relative(CONFIG.project(model)) for model in MODELS],
     message:
         "Writing the manifest"
     shell:
         "python -P -m pte_foundry.steps.manifest"
         " --slice {params.slice:q} --plans {input.plans:q}"
-        " --models {input.models:q} --lock {input.lock:q} --root {params.root:q}"
+        " --models {input.models:q} --roots {params.roots:q} --lock {input.lock:q}"
         " --output {output:q}"
         " --log {log:q}"
 

@@ -8,7 +8,7 @@ from pte_foundry.workflow.memory import needed, nested, weights_mb
 
 
 def start_fork_servers(logs, **options):
-    libraries = (JOBS.imports(model).libraries for model in CONFIG.models)
+    libraries = (JOBS.imports(model).libraries for model in MODELS)
     fork_server.start(libraries, logs, **options)
 
 
@@ -16,7 +16,7 @@ def start_group():
     """Runs on a node, before the first job of a group. One server for all that its jobs load: what
     the group has been given is enough for it and one job."""
     start_fork_servers(
-        Path("logs/fork_server", f"{os.uname().nodename}-{os.getpid()}"), shared=True
+        Path(placed("logs/fork_server"), f"{os.uname().nodename}-{os.getpid()}"), shared=True
     )
 
 
@@ -31,7 +31,7 @@ def runtime(stage):
     """Minutes for a model of this size; more when a job is tried again. A group asks for the sum."""
 
     def of(wildcards, attempt):
-        size = weights_mb(map(Path, files_of_size(stage, wildcards)))
+        size = weights_mb(files_of_size(stage, wildcards))
         return round(STAGES[stage].minutes + size / 10) * attempt
 
     return of
@@ -45,8 +45,7 @@ def memory(stage):
     """
 
     def of(wildcards, attempt):
-        files = map(Path, files_of_size(stage, wildcards))
-        step = needed(case(stage, wildcards), weights_mb(files))
+        step = needed(case(stage, wildcards), weights_mb(files_of_size(stage, wildcards)))
         around = nested(len(CONFIG.builds)) if executes_elsewhere(workflow) else 0
         return (step + around) * attempt
 
@@ -68,12 +67,13 @@ def files_of_size(stage, wildcards):
     """Files that show how large a model is: best the program, whose weights are always fp32."""
     if not hasattr(wildcards, "model"):
         return
+    model, files = wildcards.model, []
     if stage == "pte":
-        yield lowered(wildcards)
-    yield f"results/export/{wildcards.model}.pt2"
-    yield weights_of(wildcards.model)
-    source = CONFIG.models[wildcards.model].weights
-    if source.kind == "file":
-        yield ROOT / source.file
-    elif source.kind == "package" and hasattr(source, "file"):
+        files.append(lowered(wildcards))
+    files += [f"results/export/{model}.pt2", weights_of(model)]
+    yield from (Path(placed(file)) for file in files)
+    source = CONFIG.models[model].weights
+    if source.kind == "package" and hasattr(source, "file"):
         yield packaged_file(source.package, source.file)
+    elif source.path_key:
+        yield CONFIG.source_folder(model, "weights") / getattr(source, source.path_key)

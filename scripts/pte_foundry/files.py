@@ -211,6 +211,29 @@ def check(path: Path, expected: str) -> None:
         raise DamagedError(path, f"checksum mismatch: its sha256 is {found}, expected {expected}")
 
 
+def base_of(path: Path, name: str) -> Path:
+    """Returns the folder that the paths of results start from, by where one of them lies.
+
+    That is the current folder, or with a storage provider the folder of its local copies.
+
+    Args:
+        path: the file.
+        name: its path among the results, such as ``results/summary.json``.
+    """
+    parts = Path(name).parts
+    return Path(*path.parts[: -len(parts)]) if path.parts[-len(parts) :] == parts else Path()
+
+
+def seen_from(base: Path, path: Path) -> str:
+    """Returns the path of a result as it is among the results that start from ``base``."""
+    return (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
+
+
+def base_of_artifact(path: Path) -> Path:
+    """Returns the folder that ``results/pte/<model>/<recipe>/<target>.pte`` starts from."""
+    return base_of(path, "/".join(["results/pte", *path.parts[-3:]]))
+
+
 def unreadable(error: Exception) -> str:
     """Returns in words why a file could not be read: a folder in its place, a failing disk …"""
     if isinstance(error, FileNotFoundError):

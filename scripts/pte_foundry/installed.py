@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from pte_foundry.files import sha256
-from pte_foundry.lock import lock_file, locked_versions, normalized
+from pte_foundry.lock import data_packages, lock_file, locked_versions, normalized
 
 _SITES = ("site-packages", "dist-packages")
 _METADATA = re.compile(r"([A-Za-z0-9._]+)-([^-]+)\.dist-info")
@@ -159,7 +159,8 @@ def differences(lock: Path, folders: Iterable[str] | None = None) -> dict[str, s
     for name, version in locked_versions(lock).items():
         installed = known.get(name)
         if installed is None:
-            found[name] = "is not installed"
+            if name not in data_packages(lock):
+                found[name] = "is not installed"
         elif not same_version(installed.version, version):
             found[name] = installed.version
         elif origin := installed.folder_of_origin:

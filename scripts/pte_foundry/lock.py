@@ -18,6 +18,14 @@ def lock_file() -> Path:
     return folder / f"requirements{'-macos' if sys.platform == 'darwin' else ''}.lock"
 
 
+def extra_lock() -> Path:
+    """Returns the lock of the packages that `make environment EXTRA=FILE` has added, if any.
+
+    They are no part of :func:`lock_file`: who imports them depends on their files, others do not.
+    """
+    return Path(sys.prefix) / "extra.lock"
+
+
 @cache
 def locked_versions(lock: Path) -> dict[str, str]:
     """Returns the version of every package in a lock file, by its normalised name (PEP 503)."""
@@ -28,3 +36,14 @@ def locked_versions(lock: Path) -> dict[str, str]:
 def normalized(name: str) -> str:
     """Returns the normalised name of a package (PEP 503): ``ruamel-yaml`` of ``ruamel.yaml``."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@cache
+def data_packages(lock: Path) -> frozenset[str]:
+    """Returns the normalised names of the packages of a lock that only hold weights: models.in.
+
+    Only builds of their models need them, and the check of a config tells if one is missing.
+    """
+    requirements = lock.with_name("models.in")
+    text = requirements.read_text(encoding="utf-8") if requirements.is_file() else ""
+    return frozenset(map(normalized, re.findall(r"^([\w.-]+)", text, re.MULTILINE)))

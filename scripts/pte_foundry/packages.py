@@ -34,7 +34,7 @@ def packaged_file(package: str, file: str) -> Path:
         files = _files(package)
     except metadata.PackageNotFoundError:
         known = {name for d in metadata.distributions() if (name := d.metadata["Name"])}
-        fix = "add it to envs/models.in, then run `make lock` and `make`"
+        fix = "add it to envs/extra.in and run `make environment`"
         fix = did_you_mean(package, known, fix)
         raise PackagedFileError(f"the package {package} is not installed", fix) from None
     matches = [file] if file in files else [path for path in files if path.endswith(f"/{file}")]

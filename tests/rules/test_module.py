@@ -1,18 +1,19 @@
-"""Protects use as a Snakemake module, from a repository that knows nothing of this one.
+"""Protects use from another repository: as a Snakemake module, and by ``-s CLONE/Snakefile``.
 
-The other repository has traps: a package `scripts`, and in its folder files named like packages
-that our commands or a model import.
+The other repository has handlers, a model of two files, and traps: a package `scripts`, and in its
+folder files named like packages that our commands or a model import.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.project import Project
+from tests.project import ROOT, Project
 
 pytestmark = pytest.mark.slow
 
@@ -20,11 +21,12 @@ MODEL = '''\
 """A private model."""
 import evaluate_metrics_of_a_model  # found on the user's own PYTHONPATH
 import torch
+from layers import Block  # beside it
 from torch import nn
 
 
 def network():
-    return nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4))
+    return nn.Sequential(Block(16), nn.Linear(16, 4))
 
 
 def train():
@@ -48,6 +50,19 @@ def evaluation():
     generator = torch.Generator().manual_seed(1)
     return [(torch.randn(1, 16, generator=generator),) for _ in range(4)], None
 '''
+LAYERS = """\
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.inner = nn.Linear(n, n)
+
+    def forward(self, x):
+        return x + torch.relu(self.inner(x))
+"""
 CONFIG = """\
 models:
   secret: {module: models/secret.py, weights: {train: true}}
@@ -58,47 +73,57 @@ targets:
 builds:
   - {models: [secret], recipes: [fp16], targets: [ios18]}
 """
-SNAKEFILE = """\
-configfile: "mine.yaml"
+# As the README has it, but that the configuration is a part of that of the team.
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LOCAL = '"../pte-foundry/Snakefile"'
+(USED,) = re.findall(r"\n(module foundry:\n[^`]*)```", README)
+SNAKEFILE = f"""\
+configfile: "ours.yaml"
 
 
-module foundry:
-    snakefile:
-        %s
-    config:
-        config
-
-
-use rule * from foundry as foundry_*
-
+{USED.replace("config: config", 'config: config["foundry"]')}
 
 rule publish:
     default_target: True
     input:
-        "results/validation/secret/fp16/ios18/host.json",
-        pte="results/pte/secret/fp16/ios18.pte",
+        "foundry/results/pte/secret/fp16/ios18.pte",
     output:
         "published/secret.pte",
     shell:
-        "cp {input.pte} {output}"
+        "cp {{input}} {{output}}"
+
+
+onstart:
+    print("the team's handler: starts")
+
+
+onerror:
+    print("the team's handler: failed")
 """
 # Where Snakemake keeps the repositories that it has fetched rules from.
 GIT_CACHE = "snakemake/snakemake/source-cache/snakemake-git-cache"
 TRAP = "raise RuntimeError('a file of the user shadows a package')\n"
+VALIDATION = "results/validation/secret/fp16/ios18/host.json"
+PTE = "results/pte/secret/fp16/ios18.pte"
 
 
-@pytest.fixture
-def clone(tmp_path) -> Project:
-    (tmp_path / "pte-foundry").mkdir()
-    return Project(tmp_path / "pte-foundry")
+SCRIPTS = ROOT / "scripts"  # stands for an installed library
+
+
+def copy_of_the_project(folder: Path) -> Project:
+    folder.mkdir()
+    return Project(folder)
 
 
 def team(folder: Path, snakefile: str) -> Path:
     """A repository that uses the project as a module; `snakefile` says where from."""
+    nested = "published: published\nfoundry:\n" + "".join(f"  {x}\n" for x in CONFIG.splitlines())
     files = {
-        "Snakefile": SNAKEFILE % snakefile,
+        "Snakefile": SNAKEFILE.replace(LOCAL, snakefile),
+        "ours.yaml": nested,
         "mine.yaml": CONFIG,
         "models/secret.py": MODEL,
+        "models/layers.py": LAYERS,
         "scripts/__init__.py": TRAP,
         "evaluate.py": TRAP,
         "json.py": TRAP,
@@ -116,38 +141,100 @@ def snakemake(folder: Path, *targets: str, **variables: str) -> subprocess.Compl
     return subprocess.run(
         [sys.executable, "-P", "-m", "snakemake", "--cores", "2", *targets],
         cwd=folder,
-        env=os.environ | {"PATH": path, "PYTHONPATH": str(folder / "shared")} | variables,
+        env=os.environ | {"PATH": path, "PYTHONPATH": f"{folder / 'shared'}:{SCRIPTS}"} | variables,
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-def assert_built(folder: Path, **variables: str) -> None:
-    done = snakemake(folder, **variables)
-    logs = "".join(log.read_text() for log in folder.glob("logs/**/*.log"))
+def assert_ended_well(done: subprocess.CompletedProcess, folder: Path) -> None:
+    logs = "".join(log.read_text() for log in folder.rglob("logs/**/*.log"))
     assert done.returncode == 0, done.stdout + done.stderr + logs
-    assert (folder / "published/secret.pte").stat().st_size > 1000
-    report = folder / "results/validation/secret/fp16/ios18/host.json"
-    assert json.loads(report.read_text())["status"] == "pass"
-    assert (folder / "benchmarks/lower/secret/fp16").is_dir()
 
 
-def test_a_module_of_a_local_clone_runs_with_the_clone_s_library(clone, tmp_path):
-    """Whatever library is installed: here another clone's, of which this one is an edited copy."""
+@pytest.fixture(scope="module")
+def neighbour(tmp_path_factory) -> Path:
+    """A team's repository beside an edited clone, after its first build of everything."""
+    folder = tmp_path_factory.mktemp("team")
+    clone = copy_of_the_project(folder / "pte-foundry")
     for file in ("formats/canonical_pte.py", "config/config.py"):
         source = f"scripts/pte_foundry/{file}"
         clone.write(source, clone.read(source) + f"\nprint('the clone: {file}')\n")
-    folder = team(tmp_path / "team", '"../pte-foundry/Snakefile"')
-    assert_built(folder)
-    (log,) = folder.glob("logs/lower/**/*.log")
+    made = team(folder / "team", LOCAL)
+    done = snakemake(made, "publish", "foundry_all")
+    assert_ended_well(done, made)
+    (made / "output.txt").write_text(done.stdout)
+    return made
+
+
+def test_a_module_builds_with_the_clone_s_library_below_its_prefix(neighbour):
+    """Whatever library is installed: here another clone's, of which this one is an edited copy."""
+    (log,) = neighbour.glob("foundry/logs/pte/**/*.log")
     assert "the clone: formats/canonical_pte.py" in log.read_text()
-    everything = snakemake(folder, "foundry_all")
-    assert everything.returncode == 0, everything.stderr
-    assert "the clone: config/config.py" in everything.stdout
-    assert (folder / "results/report/index.html").is_file()
-    again = snakemake(folder, "foundry_all")
+    output = (neighbour / "output.txt").read_text()
+    assert "the clone: config/config.py" in output
+    report = json.loads((neighbour / f"foundry/{VALIDATION}").read_text())
+    assert (report["status"], report["artifact"]["path"]) == ("pass", PTE)
+    assert (neighbour / "published/secret.pte").stat().st_size > 1000
+    assert (neighbour / "foundry/benchmarks/lower/secret/fp16").is_dir()
+    assert (neighbour / "foundry/results/report/index.html").is_file()
+    manifest = json.loads((neighbour / "foundry/results/manifest.json").read_text())
+    files = {file["path"] for file in manifest["models"]["secret"]["files"].values()}
+    assert {"models/secret.py", "models/layers.py", "results/train/secret.safetensors"} < files
+    assert not {"results", "logs", "benchmarks"} & {path.name for path in neighbour.iterdir()}
+    assert not (neighbour.parent / "pte-foundry/results").exists()
+
+
+def test_a_module_starts_fork_servers_and_runs_the_team_s_handlers_too(neighbour):
+    assert "the team's handler: starts" in (neighbour / "output.txt").read_text()
+    assert list(neighbour.glob("foundry/logs/fork_server*"))
+
+
+def test_a_module_plans_nothing_anew_and_a_helper_s_edit_everything(neighbour):
+    again = snakemake(neighbour, "foundry_all")
     assert "Nothing to be done" in again.stdout + again.stderr
+    layers = neighbour / "models/layers.py"
+    layers.write_text(LAYERS.replace("relu", "tanh"))
+    planned = snakemake(neighbour, "foundry_all", "--dry-run", "--quiet", "rules")
+    layers.write_text(LAYERS)
+    assert "foundry_export" in planned.stdout + planned.stderr
+
+
+def test_a_module_refuses_what_is_asked_for_by_path_and_cannot_be_built(neighbour):
+    wrong = snakemake(neighbour, f"foundry/{PTE}".replace("ios18", "ios19"))
+    assert "did you mean ios18?" in wrong.stdout + wrong.stderr
+    config = neighbour / "ours.yaml"
+    sound = config.read_text()
+    config.write_text(sound.replace("iOS18", "iOS99"))
+    wrong = snakemake(neighbour, "--dry-run")
+    config.write_text(sound)
+    assert "ours.yaml:8: targets.ios18.minimum_os" in wrong.stdout + wrong.stderr
+
+
+def test_a_module_tells_failures_in_a_table_and_the_summary(neighbour):
+    model = neighbour / "models/secret.py"
+    model.write_text(
+        MODEL.replace("def build(weights):", "def build(weights):\n    return 1 / 0\n")
+    )
+    failed = snakemake(neighbour, "foundry_all", "--keep-going")
+    model.write_text(MODEL)
+    assert failed.returncode != 0
+    text = failed.stdout + failed.stderr
+    assert "FAIL secret: export failed: models/secret.py:18: build() raised ZeroDivision" in text
+    assert "the team's handler: failed" in text
+    (build,) = json.loads((neighbour / "foundry/results/summary.json").read_text())["builds"]
+    assert (build["status"], build["error"]["stage"]) == ("fail", "export")
+
+
+def test_the_clone_s_snakefile_builds_the_same_bytes_in_the_team_s_folder(neighbour):
+    """Also without a module: its profile is found, and paths are relative to the config."""
+    done = snakemake(
+        neighbour, "--snakefile", "../pte-foundry/Snakefile", "--configfile", "mine.yaml", "--", PTE
+    )
+    assert_ended_well(done, neighbour)
+    assert (neighbour / PTE).read_bytes() == (neighbour / "published/secret.pte").read_bytes()
+    assert not (neighbour.parent / "pte-foundry/results").exists()
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -157,25 +244,31 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture
-def hub(clone, tmp_path) -> tuple[Path, dict[str, str]]:
+def hub(tmp_path) -> tuple[Path, dict[str, str]]:
     """A repository that takes the rules from github(...), and variables that make that work here.
 
     github(...) fetches rules and no packages. Its cache is filled without a network.
     """
-    git(clone.folder, "init", "-q", "-b", "main")
-    git(clone.folder, "add", "--force", "Snakefile", "rules", "config", "report")
-    git(clone.folder, "commit", "-q", "-m", "one")
+    clone = copy_of_the_project(tmp_path / "pte-foundry").folder
+    git(clone, "init", "-q", "-b", "main")
+    git(clone, "add", "--force", "Snakefile", "rules", "config", "report")
+    git(clone, "commit", "-q", "-m", "one")
     bare = tmp_path / f"cache/{GIT_CACHE}/github.com/acme/pte-foundry"
     bare.parent.mkdir(parents=True)
-    git(clone.folder, "clone", "-q", "--bare", str(clone.folder), str(bare))
-    commit = git(clone.folder, "rev-parse", "HEAD")
+    git(clone, "clone", "-q", "--bare", str(clone), str(bare))
+    commit = git(clone, "rev-parse", "HEAD")
     where = f'github("acme/pte-foundry", path="Snakefile", commit="{commit}")'
     return team(tmp_path / "team", where), {"XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
 def test_a_module_of_github_runs_with_the_installed_library(hub):
+    """And fetches the config that another one extends."""
     folder, variables = hub
-    assert_built(folder, **variables)
+    config = folder / "ours.yaml"
+    config.write_text(config.read_text().replace("  models:", "  extends: default\n  models:"))
+    done = snakemake(folder, "foundry/results/export/secret.pt2", **variables)
+    assert_ended_well(done, folder)
+    assert (folder / "foundry/results/export/secret.pt2").stat().st_size > 1000
 
 
 def test_a_module_of_github_without_the_library_says_how_to_install_it(hub, tmp_path):
@@ -186,4 +279,4 @@ def test_a_module_of_github_without_the_library_says_how_to_install_it(hub, tmp_
     done = snakemake(folder, **variables, PYTHONPATH=f"{tmp_path}:{folder / 'shared'}")
     assert done.returncode != 0
     assert "pte_foundry is not installed in this environment" in done.stdout + done.stderr
-    assert not (folder / "results").exists()
+    assert not (folder / "foundry").exists()

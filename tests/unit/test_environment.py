@@ -25,12 +25,13 @@ def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def make_wheel(folder: Path, name: str, version: str, code: str) -> Path:
+def make_wheel(folder: Path, name: str, version: str, code: str, needs: str = "") -> Path:
     """A wheel of one module, with a command of the same name that calls its ``main``."""
     information = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": code,
-        f"{information}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{information}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        + f"Requires-Dist: {needs}\n" * bool(needs),
         f"{information}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{information}/entry_points.txt": f"[console_scripts]\n{name} = {name}:main\n",
     }
@@ -69,10 +70,11 @@ class Packages:
             self.add("index", "demo", version, f"VERSION = {version!r}\n") for version in "12"
         ]
         self.nvidia = self.add("index", "nvidia", "1")
+        self.spice = self.add("index", "spice", "1", needs="demo")
 
-    def add(self, index: str, name: str, version: str, code: str = "") -> Path:
+    def add(self, index: str, name: str, version: str, code: str = "", needs: str = "") -> Path:
         code += "import sys\ndef main(): print(sys.executable)\n"
-        wheel = make_wheel(self.folder / index / name, name, version, code)
+        wheel = make_wheel(self.folder / index / name, name, version, code, needs)
         links = (
             f'<a href="{w.name}#sha256={sha256(w)}">{w.name}</a>'
             for w in wheel.parent.glob("*.whl")
@@ -95,7 +97,7 @@ class Clone:
     def write(self) -> "Clone":
         (self.folder / "envs").mkdir(parents=True)
         shutil.copy(ROOT / "Makefile", self.folder)
-        for file in ("python.sh", "create.py", "relocatable.py", "startup.py"):
+        for file in ("python.sh", "create.py", "extra.py", "relocatable.py", "startup.py"):
             shutil.copy(ROOT / "envs" / file, self.folder / "envs")
         self.lock(1)
         package = self.folder / "scripts" / "pte_foundry"
@@ -223,6 +225,72 @@ def test_no_script_or_setting_contains_the_path_of_the_environment(first):
     files = [*clone.venv.glob("bin/*"), clone.venv / "pyvenv.cfg", *clone.venv.rglob("*.pth")]
     own = os.fsencode(clone.folder)
     assert not [file for file in files if not file.is_symlink() and own in file.read_bytes()]
+
+
+class TestExtra:
+    """Packages beside those of the lock."""
+
+    def assert_has_spice(self, clone: Clone) -> None:
+        folder = clone.folder / os.readlink(clone.venv)
+        assert clone.run(".venv/bin/spice") == str(folder / "bin" / "python")
+        assert clone.run(".venv/bin/demo") == str(folder / "bin" / "python")
+        assert clone.version() == "1"
+        assert "spice==1 " in (folder / "extra.lock").read_text()
+
+    def test_they_are_resolved_once_and_pinned_and_the_rest_stays(self, made, tmp_path):
+        before = os.readlink(made.venv)
+        extra = made.folder / "envs" / "extra.in"
+        extra.write_text("spice  # for a model\n")
+        assert "Resolving" in made.make()
+        self.assert_has_spice(made)
+        lock = (made.folder / "envs" / "extra.lock").read_text()
+        assert f"spice==1 \\\n    --hash=sha256:{sha256(made.packages.spice)}\n" in lock
+        assert "demo" not in lock, "the lock has it"
+        assert made.make() == ""
+        extra.write_text("# a comment\nspice\n")
+        assert made.make() == "", "other words, the same requirements"
+        # Files are shared with the environment of the lock, but for the one that is locked.
+        shared = "lib/python3.11/site-packages/demo.py"
+        assert (made.venv / shared).samefile(made.folder / before / shared)
+        assert not (made.venv / "pyvenv.cfg").samefile(made.folder / before / "pyvenv.cfg")
+        committed = made.copy(tmp_path / "of a colleague")
+        shutil.rmtree(committed.folder / ".venvs")
+        committed.venv.unlink()
+        assert "Resolving" not in committed.make(), "with the committed lock"
+        self.assert_has_spice(committed)
+        extra.unlink()
+        assert made.make(PIP_INDEX_URL="file:///nowhere") == ""
+        assert os.readlink(made.venv) == before
+
+    def test_a_file_elsewhere_counts_until_it_is_forgotten(self, made, tmp_path):
+        before = os.readlink(made.venv)
+        ours = tmp_path / "team's repository" / "requirements.in"
+        ours.parent.mkdir()
+        ours.write_text("spice\n")
+        made.make(EXTRA=str(ours))
+        self.assert_has_spice(made)
+        assert ours.with_suffix(".lock").is_file()
+        assert made.make() == ""
+        self.assert_has_spice(made)
+        ours.rename(ours.with_suffix(".old"))
+        assert "there is no such file" in made.make(fails=True)
+        assert made.make(EXTRA="") == ""
+        assert os.readlink(made.venv) == before
+
+    def test_what_the_lock_forbids_is_refused_and_changes_nothing(self, made):
+        before = os.readlink(made.venv)
+        (made.folder / "envs" / "extra.in").write_text("demo==2\n")
+        assert "cannot be resolved against the lock" in made.make(fails=True)
+        assert not (made.folder / "envs" / "extra.lock").exists()
+        assert os.readlink(made.venv) == before
+        assert made.version() == "1"
+
+    def test_another_lock_resolves_them_anew(self, made):
+        (made.folder / "envs" / "extra.in").write_text("spice\n")
+        made.make()
+        made.lock(2)
+        assert "Resolving" in made.make()
+        assert made.version() == "2"
 
 
 def test_a_moved_clone_keeps_its_environment(made, tmp_path):

@@ -50,7 +50,7 @@ def test_an_exact_path_wins_over_the_end_of_another(package, file, found, tmp_pa
         ("foundry-demo", "x.bin", "write the whole path: a/x.bin, b/x.bin"),
         ("foundry-demo", "eights.bin", "did you mean one/weights.bin"),
         ("foundry-demo", "../METADATA", "has no file"),
-        ("zzzz-qqqq", "x.bin", "envs/models.in, then run `make lock`"),
+        ("zzzz-qqqq", "x.bin", "envs/extra.in and run `make environment`"),
         ("foundry-dmeo", "x.bin", "did you mean foundry-demo?"),
     ],
 )

@@ -28,7 +28,8 @@ def test_pip_installs_the_library_with_its_command_and_locks(tmp_path):
     }
     plugin = Path("pte_foundry/progress")
     wanted = {f.relative_to(plugin) if f.is_relative_to(plugin) else f for f in sources}
-    wanted |= {Path("pte_foundry/locks") / lock.name for lock in (ROOT / "envs").glob("*.lock")}
+    locks = [*(ROOT / "envs").glob("*.lock"), ROOT / "envs/models.in"]
+    wanted |= {Path("pte_foundry/locks") / lock.name for lock in locks}
     assert {f for f in wanted if not (installed / f).is_file()} == set()
     assert (installed / "bin" / "pte-foundry").is_file()
 

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from pte_foundry.config.config import load
+from pte_foundry.config.config import Config, load
 from pte_foundry.errors import ConfigError
 from pte_foundry.workflow.jobs import Jobs
 
@@ -51,13 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print error (a text or null), builds, and unknown_structure (models) as JSON",
+        help="print error (a text or null), files (the lowest first), builds, and "
+        "unknown_structure (models) as JSON",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     root = arguments.root.resolve()
-    found = {"error": None, "builds": [], "unknown_structure": []}
+    found = {"error": None, "files": [], "builds": [], "unknown_structure": []}
     try:
         config = load([file.resolve() for file in arguments.files], root)
         jobs = Jobs(config)
@@ -73,9 +74,17 @@ def run(arguments: argparse.Namespace) -> int:
     builds = [{name: getattr(build, name) for name in names} for build in config.builds]
     unknown = sorted(set(config.built_models) - known.keys())
     if arguments.json:
-        print(json.dumps(found | {"builds": builds, "unknown_structure": unknown}, indent=1))
+        files = [file.shown for file in config.layers.files]
+        made = {"files": files, "builds": builds, "unknown_structure": unknown}
+        print(json.dumps(found | made, indent=1))
     else:
-        print(f"ok: {len(builds)} build{'s' * (len(builds) != 1)}")
+        print(f"ok: {len(builds)} build{'s' * (len(builds) != 1)}{_over(config)}")
         if arguments.structure and unknown:
             print(f"structure not known yet: {', '.join(unknown)} (snakemake structure finds it)")
     return UNKNOWN if arguments.structure and unknown else 0
+
+
+def _over(config: Config) -> str:
+    """What the last config file is laid over."""
+    *below, last = [file.shown for file in config.layers.files]
+    return f" ({last} over {', '.join(reversed(below))})" if below else ""

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pte_foundry.config.check_builds import combinations
+from pte_foundry.config.check_models import files_of
 from pte_foundry.config.gates import COMMON_METRICS, Gate, Gates
 from pte_foundry.config.interface import interface_of
+from pte_foundry.config.layers import Layers
 from pte_foundry.config.parse import Parsed
 from pte_foundry.findings import Finding, KeyPath, did_you_mean, listed
 
@@ -13,10 +15,11 @@ _Measured = dict[str, frozenset[str] | None]
 """The task metrics of each model; ``None``: its source does not show them."""
 
 
-def check_gates(parsed: Parsed, root: Path) -> Iterator[Finding]:
+def check_gates(parsed: Parsed, layers: Layers) -> Iterator[Finding]:
     """Find gates on metrics that no model of theirs measures, or that only some measure."""
     measured = {
-        name: _task_metrics(model.files(root)) for name, model in parsed.document.models.items()
+        name: _task_metrics(files_of(layers, name, model))
+        for name, model in parsed.document.models.items()
     }
     used = _models_by_gate(parsed)
     for place, gates in _places(parsed):

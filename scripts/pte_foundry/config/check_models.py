@@ -3,14 +3,18 @@
 import importlib.util
 import keyword
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from pte_foundry.config.check_builds import combinations
 from pte_foundry.config.interface import FUNCTIONS, interface_of
-from pte_foundry.config.models import ORIGINS, SNAPSHOT, Model
+from pte_foundry.config.layers import Layers
+from pte_foundry.config.models import ORIGINS, SNAPSHOT, Model, origin_file
 from pte_foundry.config.parse import Parsed
-from pte_foundry.findings import Finding, did_you_mean, listed
+from pte_foundry.config.sources import Source
+from pte_foundry.findings import Finding, KeyPath, did_you_mean, listed
 from pte_foundry.models.imports import follow
 
 _ALWAYS = ("build", "example_inputs")
@@ -21,28 +25,85 @@ _PURPOSE = {
 }
 
 
-def check_models(parsed: Parsed, root: Path) -> Iterator[Finding]:
-    """Check the module, the sources and the options of every model."""
+def check_models(
+    parsed: Parsed, layers: Layers, only: Collection[str] | None = None
+) -> Iterator[Finding]:
+    """Check the module, the sources and the options of models.
+
+    Args:
+        parsed: the configuration.
+        layers: its files.
+        only: names of models; None: those that are built.
+    """
+    built = {
+        one.model for at, entry in parsed.builds.items() for one in combinations(parsed, at, entry)
+    }
     for name, model in parsed.document.models.items():
+        if name not in (built if only is None else only):
+            continue
         path = ("models", name)
+        file, project = module_of(layers, name, model)
         yield from _check_options(path, model)
-        yield from _check_module(path, model, root, [*_ALWAYS, *model.weights.made_by])
+        files, needed = files_of(layers, name, model), [*_ALWAYS, *model.weights.made_by]
+        yield from _check_module(path, model, files, needed)
         if model.module:
-            yield from _check_imports(path, model, root)
+            declared = declared_imports(layers, name, model)
+            yield from _check_imports(path, model, file, project, declared)
         yield from _check_origin(path, model)
-        sources = {("weights",): model.weights}
-        sources |= {("data", key): source for key, source in model.data.items()}
-        held = model.program or model.hf  # it is among them, and the config has it elsewhere
-        for below, source in sources.items():
-            below = (model.origin,) if source is held else below
-            yield from source.findings((*path, *below), root)
+        for key, source in (("weights", model.weights), *model.data.items()):
+            where = source_key(name, key, model)
+            yield from source.findings(where, folder_of_source(layers, where, source))
 
 
-def _check_module(path: tuple, model: Model, root: Path, needed: list[str]) -> Iterator[Finding]:
-    key, file = (*path, "module"), model.file(root)
+def module_of(layers: Layers, name: str, model: Model) -> tuple[Path, Path]:
+    """Return the file of a model's module, the library's own if it has none, and the project's
+    folder."""
+    if model.module is None:
+        return origin_file(model.origin), layers.root
+    key = ("models", name, "module")
+    return layers.folder(key, model.module) / model.module, layers.project(key, model.module)
+
+
+def files_of(layers: Layers, name: str, model: Model) -> list[Path]:
+    """Return all Python files that have functions of a model; the first one decides."""
+    own = [module_of(layers, name, model)[0]] if model.module else []
+    return [*own, *([origin_file(model.origin)] if model.origin else [])]
+
+
+def source_key(name: str, source: str, model: Model) -> KeyPath:
+    """Return the key path of a model's weights, or of one of its data files."""
+    held = model.program or model.hf  # it is one of them, and the config has it elsewhere
+    if held is not None and model.source(source) is held:
+        return ("models", name, model.origin)
+    return ("models", name, *(("weights",) if source == "weights" else ("data", source)))
+
+
+def folder_of_source(layers: Layers, key: KeyPath, source: Source) -> Path:
+    """Return the folder that the path of a source is relative to."""
+    path = getattr(source, source.path_key or "", None)
+    return layers.root if path is None else layers.folder((*key, source.path_key), path)
+
+
+def declared_imports(layers: Layers, name: str, model: Model) -> list[str] | None:
+    """Return a model's ``imports``, with paths relative to its project's folder."""
+    if model.imports is None:
+        return None
+    key, (_, project) = ("models", name, "imports"), module_of(layers, name, model)
+    return [
+        os.path.relpath(layers.folder(key, each) / each, project) + "/" * each.endswith("/")
+        if ("/" in each or each.endswith(".py")) and not os.path.isabs(each)
+        else each
+        for each in model.imports
+    ]
+
+
+def _check_module(
+    path: tuple, model: Model, files: list[Path], needed: list[str]
+) -> Iterator[Finding]:
+    key, file = (*path, "module"), files[0]
     allowed = f"a Python file that defines {listed(needed)}"
     try:
-        interface = interface_of(model.files(root))
+        interface = interface_of(files)
     except OSError as error:
         fix = _near_files(file)
         yield Finding(key, f"the file cannot be read: {error.strerror}", allowed, fix, model.module)
@@ -78,7 +139,7 @@ def _check_origin(path: tuple, model: Model) -> Iterator[Finding]:
     origin = ORIGINS[model.origin]
     if origin.package and importlib.util.find_spec(origin.package) is None:
         problem = f"the package {origin.package} is not installed"
-        fix = "add it to envs/models.in, then run `make lock` and `make`"
+        fix = "add it to envs/extra.in and run `make environment`"
         yield Finding((*path, model.origin), problem, "an installed package", fix)
     for name in model.data if model.module is None else ():
         if name not in (*origin.data, SNAPSHOT):
@@ -87,9 +148,11 @@ def _check_origin(path: tuple, model: Model) -> Iterator[Finding]:
             yield Finding((*path, "data", name), problem, listed(origin.data), fix)
 
 
-def _check_imports(path: tuple, model: Model, root: Path) -> Iterator[Finding]:
+def _check_imports(
+    path: tuple, model: Model, file: Path, project: Path, declared: list[str] | None
+) -> Iterator[Finding]:
     """Find imports that nothing can follow without running the code, and wrong declarations."""
-    imports = follow(root / model.module, root, model.imports)
+    imports = follow(file, project, declared)
     for problem in imports.problems:
         allowed = "imports by names that are written down, so that changes of their files are seen"
         fix = (
@@ -99,13 +162,15 @@ def _check_imports(path: tuple, model: Model, root: Path) -> Iterator[Finding]:
         yield Finding((*path, "module"), problem, allowed, fix, model.module)
     for name in imports.missing:
         problem, allowed = "there is no such module, file or folder", "MODULE.NAME or FOLDER/FILE"
-        fix = "check the name; paths have a / or end in .py, and are relative to the project"
+        fix = "check the name; paths have a / or end in .py, and are relative to the config file"
         yield Finding((*path, "imports"), problem, allowed, fix, name)
 
 
 def _near_files(file: Path) -> str:
     siblings = sorted(p.name for p in file.parent.glob("*.py")) if file.parent.is_dir() else []
-    return did_you_mean(file.name, siblings, "check the path; it is relative to the project")
+    return did_you_mean(
+        file.name, siblings, f"check the path; there is no {os.path.normpath(file)}"
+    )
 
 
 def _check_options(path: tuple, model: Model) -> Iterator[Finding]:

@@ -3,24 +3,33 @@
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from pte_foundry.config import yamlfiles
 from pte_foundry.config.base import Strict
 from pte_foundry.config.check_builds import Combination, check_builds, combinations
 from pte_foundry.config.check_gates import check_gates
-from pte_foundry.config.check_models import check_models
+from pte_foundry.config.check_models import (
+    check_models,
+    declared_imports,
+    files_of,
+    folder_of_source,
+    module_of,
+    source_key,
+)
 from pte_foundry.config.check_names import check_names
 from pte_foundry.config.check_targets import check_targets
 from pte_foundry.config.defaults import default_gates
 from pte_foundry.config.gates import Gate, merged_gates
 from pte_foundry.config.interface import Interface, interface_of
+from pte_foundry.config.layers import Layers, clone_of, layered
 from pte_foundry.config.models import Model
 from pte_foundry.config.parse import Parsed, parse
 from pte_foundry.config.recipes.base import BaseRecipe
+from pte_foundry.config.sources import Source
 from pte_foundry.config.targets import Target
+from pte_foundry.config.yamlfiles import merged, read
 from pte_foundry.findings import Finding, raise_for
 from pte_foundry.lowering.enumerated_shapes import shape_findings
 from pte_foundry.quantize import schemes
@@ -46,23 +55,32 @@ class Config:
     devices: Mapping[str, Strict]
     builds: tuple[Build, ...]
     divergence: bool
-    root: Path
-    located: Callable[[Finding], Finding] = field(repr=False, compare=False)
+    layers: Layers = field(repr=False, compare=False)
+    parsed: Parsed = field(repr=False, compare=False)
 
     @classmethod
-    def parse(cls, data: Any, files: Iterable[Path], root: Path) -> "Config":
+    def parse(
+        cls,
+        data: Any,
+        files: Iterable[Path],
+        root: Path,
+        default: Callable[[], Path] | None = None,
+        others: Sequence[Path] = (),
+    ) -> "Config":
         """Check a configuration that Snakemake has merged.
 
         Args:
-            data: the merged configuration.
+            data: the merged configuration, without what it extends.
             files: the config files it was merged from, in order; findings name them.
-            root: the project's folder, which paths in the config are relative to.
+            root: the clone.
+            default: returns the path of the default config; None: it is that of the clone.
+            others: folders that paths are relative to which are in none of the files.
 
         Raises:
             ConfigError: with every finding.
         """
-        read = [yamlfiles.read(Path(file), Path(root)) for file in files]
-        parsed, findings = check(data, read, Path(root))
+        layers = layered(data, files, Path(root), default, others)
+        parsed, findings = check(layers)
         raise_for(findings)
         builds = tuple(
             Build(one.model, one.recipe, one.target, _gates(parsed, one))
@@ -70,7 +88,6 @@ class Config:
             for one in combinations(parsed, index, entry)
         )
         document = parsed.document
-        located = partial(yamlfiles.located, data=data, files=read)
         return cls(
             document.models,
             document.recipes,
@@ -78,9 +95,18 @@ class Config:
             document.devices,
             builds,
             document.divergence,
-            Path(root),
-            located,
+            layers,
+            parsed,
         )
+
+    def check_models(self, models: Iterable[str]) -> None:
+        """Check models that are not built: their files, packages and options.
+
+        Raises:
+            ConfigError: with every finding.
+        """
+        found = check_models(self.parsed, self.layers, set(models) - {*self.built_models})
+        raise_for(map(self.layers.located, found))
 
     def check_structure(
         self,
@@ -113,7 +139,7 @@ class Config:
             if all(model in modules for model in models):
                 tables = {model: modules[model] for model in sorted(models)}
                 found += self.recipes[recipe].unmatched_findings(recipe, tables)
-        raise_for(map(self.located, found))
+        raise_for(map(self.layers.located, found))
 
     def models_of(self, recipe: str) -> list[str]:
         """Return the models that are built with a recipe, sorted."""
@@ -134,7 +160,7 @@ class Config:
             if shapes and model in inputs:
                 path = ("targets", target, "enumerated_shapes")
                 findings += shape_findings(path, shapes, inputs[model], model)
-        raise_for(map(self.located, findings))
+        raise_for(map(self.layers.located, findings))
 
     @cached_property
     def built_models(self) -> list[str]:
@@ -154,13 +180,38 @@ class Config:
             found.setdefault(build.model, {}).setdefault(build.recipe, []).append(build.target)
         return found
 
+    def module_file(self, model: str) -> Path:
+        """Return the file of a model's module."""
+        return self._modules[model][0]
+
+    def project(self, model: str) -> Path:
+        """Return the project's folder of a model, in which its module finds modules."""
+        return self._modules[model][1]
+
     @cached_property
-    def _interfaces(self) -> dict[str, Interface]:
-        return {name: interface_of(m.files(self.root)) for name, m in self.models.items()}
+    def _modules(self) -> dict[str, tuple[Path, Path]]:
+        return {name: module_of(self.layers, name, model) for name, model in self.models.items()}
+
+    def source(self, model: str, name: str) -> Source:
+        """Return the source of a model's weights or of one of its data files."""
+        return self.models[model].source(name)
+
+    def source_folder(self, model: str, name: str) -> Path:
+        """Return the folder that the path of a source is relative to; see :meth:`source`."""
+        key = source_key(model, name, self.models[model])
+        return folder_of_source(self.layers, key, self.source(model, name))
+
+    def declared_imports(self, model: str) -> list[str] | None:
+        """Return the model's ``imports``, with paths relative to its project's folder."""
+        return declared_imports(self.layers, model, self.models[model])
+
+    @cached_property
+    def _interface(self) -> Callable[[str], Interface]:
+        return cache(lambda model: interface_of(files_of(self.layers, model, self.models[model])))
 
     def options(self, model: str, functions: Sequence[str]) -> dict[str, Any]:
         """Return the options of a model that any of these functions of its module takes."""
-        taken = self._interfaces[model].options_of(functions)
+        taken = self._interface(model).options_of(functions)
         options = self.models[model].options
         return {key: value for key, value in options.items() if taken is None or key in taken}
 
@@ -169,39 +220,41 @@ class Config:
         return self.recipes[name].slice()
 
 
-def check(
-    data: Any, files: list[yamlfiles.ConfigFile], root: Path, platform: str = sys.platform
-) -> tuple[Parsed, list[Finding]]:
+def check(layers: Layers, platform: str = sys.platform) -> tuple[Parsed, list[Finding]]:
     """Run every check; the findings have their file and line.
 
+    Models without a build are checked by themselves only: their files and packages need not exist.
+
     Args:
-        data: the merged configuration.
-        files: the config files it was merged from, in order.
-        root: the project's folder.
+        layers: the configuration.
         platform: a value of ``sys.platform``.
     """
-    parsed = parse(data)
-    findings = [finding for file in files for finding in file.findings]
-    findings += parsed.findings
+    parsed = parse(layers.data)
+    findings = [finding for file in layers.files for finding in file.findings]
+    findings += [*layers.findings, *parsed.findings]
     findings += check_names(parsed)
-    findings += check_models(parsed, root)
+    findings += check_models(parsed, layers)
     for name, recipe in parsed.document.recipes.items():
         findings += recipe.findings(("recipes", name))
     findings += check_targets(parsed, platform)
     findings += check_builds(parsed)
-    findings += check_gates(parsed, root)
-    return parsed, [yamlfiles.located(finding, data, files) for finding in findings]
+    findings += check_gates(parsed, layers)
+    return parsed, [layers.located(finding) for finding in findings]
 
 
 def load(files: Iterable[Path], root: Path) -> Config:
     """Read, merge and check config files as ``snakemake --configfile`` would.
 
+    Args:
+        files: the files, a later one over the earlier ones.
+        root: the folder that their paths are relative to; also the clone, if it is one.
+
     Raises:
         ConfigError: with every finding.
     """
-    paths = list(files)
-    data = yamlfiles.merged(yamlfiles.read(Path(path), Path(root)).data for path in paths)
-    return Config.parse(data, paths, root)
+    paths = [Path(root) / path for path in files]
+    data = merged(read(path, Path(root)).data for path in paths)
+    return Config.parse(data, paths, clone_of(Path(root)), others=[Path(root)])
 
 
 def _gates(parsed: Parsed, one: Combination) -> dict[str, Gate]:

@@ -69,6 +69,14 @@ def _validated_somewhere(value: Any) -> Any:
 class Document(Strict):
     """Configuration of pte-foundry."""
 
+    extends: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Another config, over which this one is laid: `default`, or the path of a "
+        "file. Mappings are merged key by key, and anything else, such as the list of `builds`, "
+        "is replaced. Without this key a config with models, recipes, targets and builds stands "
+        "alone, and one that lacks any of them extends the default config.",
+    )
     models: dict[Name, Model] = Field(min_length=1, description="Networks to build, by name.")
     recipes: dict[Name, Recipe] = Field(min_length=1, description="Compression recipes, by name.")
     targets: dict[Name, Target] = Field(min_length=1, description="Deployment targets, by name.")

@@ -93,9 +93,9 @@ class Model(Strict):
     module: str | None = Field(
         default=None,
         min_length=1,
-        description="Path of the Python file that defines the model, relative to the project "
-        "(the folder of the Snakefile) or absolute. Beside another origin (`hf`, `timm`, "
-        "`program`), its functions replace those of the origin.",
+        description="Path of the Python file that defines the model, relative to the config "
+        "file or absolute. Beside another origin (`hf`, `timm`, `program`), its functions replace "
+        "those of the origin.",
     )
     program: FileSources | None = Field(
         default=None,
@@ -133,8 +133,8 @@ class Model(Strict):
         default=None,
         description="What the module imports in ways that its text does not show, such as "
         "`importlib.import_module(name)`: names of modules and packages, and paths with a `/` of "
-        "files and folders, relative to the project. All other imports are followed without it, "
-        "and a change of what they lead to rebuilds the model. Without the key, imports that "
+        "files and folders, relative to the config file. All other imports are followed without "
+        "it, and a change of what they lead to rebuilds the model. Without the key, imports that "
         "cannot be followed are errors; `[]` declares that they lead to locked packages only.",
     )
 
@@ -152,15 +152,6 @@ class Model(Strict):
     def origin(self) -> str | None:
         """The key of ``ORIGINS``, if the model has one."""
         return next((name for name in ORIGINS if getattr(self, name) is not None), None)
-
-    def file(self, root: Path) -> Path:
-        """Return the Python file that defines the model, the library's own if there is no other."""
-        return root / self.module if self.module else origin_file(self.origin)
-
-    def files(self, root: Path) -> list[Path]:
-        """Return all Python files that have functions of the model; the first one decides."""
-        own = [root / self.module] if self.module else []
-        return [*own, *([origin_file(self.origin)] if self.origin else [])]
 
     def source(self, name: str) -> Source:
         """Return the source of the weights, or of a data file, by name."""

@@ -12,10 +12,15 @@ from pte_foundry.config.document import Document
 _INTRODUCTION = """\
 # The configuration
 
-`config.yaml` is the default build; `full.yaml` extends it. Snakemake merges config files:
-`snakemake --configfile config/full.yaml` reads `config.yaml` first, then merges `full.yaml` into
-it, mapping by mapping; a list (such as `builds`) replaces the earlier one. `--config` sets single
-values.
+`config.yaml` is the default build, and `full.yaml` extends it: `extends: default` lays a config
+over the default one, `extends: FILE` over another one. Mappings are merged key by key; a list, such
+as `builds`, replaces the one below. A config with models, recipes, targets and builds stands alone.
+One that lacks any of them extends the default config without saying so; `extends: null` prevents
+that. `snakemake --configfile A B` lays B over A, and `--config` sets single values.
+
+Paths are relative to the file that gives them. A file in a folder `config` can also name paths from
+the folder above, which is then the project in which models find modules, and every config those of
+this clone.
 
 All of it is checked before any work starts. All errors are reported at once, each with file, line,
 key, value, the allowed values and the fix. To check without building:

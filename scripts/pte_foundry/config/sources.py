@@ -88,6 +88,8 @@ class Source(Strict):
     """Where a weights or data file comes from. A kind of source is a subclass."""
 
     kind: ClassVar[str]
+    path_key: ClassVar[str | None] = None
+    """The key whose value is a path on this machine."""
     made_by: ClassVar[tuple[str, ...]] = ()
     """Functions of the model's module with which the rule `train` makes the file; if there are
     none, the rule `fetch` gets it."""
@@ -101,7 +103,7 @@ class Source(Strict):
 
         Args:
             path: key path of the source.
-            root: the project's folder.
+            root: the folder that the source's path is relative to.
         """
         yield from ()
 
@@ -114,9 +116,10 @@ class FileSource(Source):
     """A file on this machine."""
 
     kind: ClassVar[str] = "file"
+    path_key: ClassVar[str | None] = "file"
 
     file: str = Field(
-        min_length=1, description="Path of the file, relative to the project or absolute."
+        min_length=1, description="Path of the file, relative to the config file or absolute."
     )
     sha256: Sha256
 
@@ -128,7 +131,7 @@ class FileSource(Source):
     def findings(self, path: KeyPath, root: Path) -> Iterator[Finding]:
         """Find that the file does not exist."""
         if not (root / self.file).is_file():
-            fix = "check the path; it is relative to the project"
+            fix = f"check the path; there is no {root / self.file}"
             key = (*path, "file")
             yield Finding(key, "there is no such file", "an existing file", fix, self.file)
 
@@ -210,10 +213,11 @@ class FolderSource(Source):
     """A folder on this machine, which is packed into one file."""
 
     kind: ClassVar[str] = "folder"
+    path_key: ClassVar[str | None] = "folder"
     filename: ClassVar[str] = "folder.zip"
 
     folder: str = Field(
-        min_length=1, description="Path of the folder, relative to the project or absolute."
+        min_length=1, description="Path of the folder, relative to the config file or absolute."
     )
 
     def contents(self, root: Path) -> str | None:
@@ -223,7 +227,7 @@ class FolderSource(Source):
     def findings(self, path: KeyPath, root: Path) -> Iterator[Finding]:
         """Find that the folder does not exist."""
         if not (root / self.folder).is_dir():
-            fix = "check the path; it is relative to the project"
+            fix = f"check the path; there is no {root / self.folder}"
             key = (*path, "folder")
             yield Finding(key, "there is no such folder", "an existing folder", fix, self.folder)
 

@@ -1,6 +1,6 @@
 """Reading of config files as Snakemake reads them, with line numbers and duplicate keys."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,30 @@ COMMAND_LINE = "command line (--config)"
 class ConfigFile:
     """One config file: its content, the line of every key, and the errors in its YAML.
 
-    ``shown`` is its path for messages: relative to the project's folder if it is inside.
+    ``shown`` is its path for messages: as :func:`read` shows it.
     """
 
     shown: str
+    path: Path
     data: dict[str, Any] = field(default_factory=dict)
     lines: dict[KeyPath, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
+    @property
+    def folder(self) -> Path:
+        """The folder that it is in."""
+        return self.path.parent
 
-def read(path: Path, root: Path) -> ConfigFile:
-    """Read a YAML (or JSON) config file; problems become findings, not exceptions."""
-    absolute = root / path
-    file = ConfigFile(_shown(absolute, root))
+
+def read(path: Path, *roots: Path) -> ConfigFile:
+    """Read a YAML (or JSON) config file; problems become findings, not exceptions.
+
+    Args:
+        path: the file, which may be relative to the first root.
+        roots: folders from which it is shown in messages.
+    """
+    absolute = roots[0] / path
+    file = ConfigFile(_shown(absolute, roots), absolute)
     try:
         text = absolute.read_text(encoding="utf-8")
         # Snakemake uses FullLoader too, so `on` means the same to both.
@@ -59,11 +70,15 @@ def read(path: Path, root: Path) -> ConfigFile:
     return file
 
 
-def _shown(path: Path, root: Path) -> str:
-    """Return the path relative to ``root`` if it is inside, also where one has symbolic links."""
-    for file, folder in ((path, root), (path.resolve(), root.resolve())):
-        if file.is_relative_to(folder):
-            return str(file.relative_to(folder))
+def _shown(path: Path, roots: Sequence[Path]) -> str:
+    """Return the path relative to the first of these folders or the current one that it is in.
+
+    Also where one has symbolic links.
+    """
+    for folder in (*roots, Path.cwd()):
+        for file, above in ((path, folder), (path.resolve(), folder.resolve())):
+            if file.is_relative_to(above):
+                return str(file.relative_to(above))
     return str(path)
 
 
@@ -139,16 +154,23 @@ def located(finding: Finding, data: Any, files: Iterable[ConfigFile]) -> Finding
     """Add the file and line to a finding; ``data`` is the merged content of the files."""
     if finding.where:
         return finding
-    newest_first = list(files)[::-1]
+    files = list(files)
     for length in range(len(finding.path), 0, -1):
         path = finding.path[:length]
-        value = value_at(data, path)
-        for file in newest_first:
-            if path in file.lines and _same(value_at(file.data, path), value):
-                return replace(finding, where=f"{file.shown}:{file.lines[path]}")
-        if value is not ABSENT and newest_first:
+        if file := origin(path, data, files):
+            return replace(finding, where=f"{file.shown}:{file.lines[path]}")
+        if value_at(data, path) is not ABSENT and files:
             return replace(finding, where=COMMAND_LINE)
-    return replace(finding, where=newest_first[0].shown if newest_first else "")
+    return replace(finding, where=files[-1].shown if files else "")
+
+
+def origin(path: KeyPath, data: Any, files: Sequence[ConfigFile]) -> ConfigFile | None:
+    """Return the file that gives the value at a key path; None: no file does."""
+    value = value_at(data, path)
+    for file in reversed(files):
+        if path in file.lines and _same(value_at(file.data, path), value):
+            return file
+    return None
 
 
 def value_at(data: Any, path: KeyPath) -> Any:

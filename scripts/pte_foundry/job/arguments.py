@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pte_foundry.errors import DamagedError, ModelError
-from pte_foundry.files import check, read_json
+from pte_foundry.files import base_of, check, read_json
 from pte_foundry.models.imports import Imports, follow, project_of
 from pte_foundry.slice_argument import decoded
 
@@ -60,8 +60,9 @@ def model_of(arguments: argparse.Namespace, *, trained: bool = True) -> ModelMod
     imports = follow(arguments.module, root, entry["declared_imports"])
     check_imports(imports, entry["imports"])
     pins = entry["sha256"]
-    data = {name: Path(path) for name, path in entry["data"].items()}
-    weights = Path(entry["weights"]) if trained else None
+    base = base_of(arguments.model, f"results/model/{arguments.model.name}")
+    data = {name: base / path for name, path in entry["data"].items()}
+    weights = base / entry["weights"] if trained else None
     for name, path in data.items():
         if name in pins:
             check(path, pins[name])

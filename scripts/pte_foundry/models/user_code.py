@@ -90,7 +90,7 @@ def _is_of_a_framework(file: str) -> bool:
 
 def _install(error: ModuleNotFoundError) -> str:
     name = (error.name or "").partition(".")[0]
-    return f"add the package that has {name} to envs/models.in, then run `make lock` and `make`"
+    return f"add the package that has {name} to envs/extra.in and run `make environment`"
 
 
 def source_line(meta: Mapping[str, Any]) -> str:

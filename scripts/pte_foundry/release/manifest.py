@@ -9,6 +9,7 @@ from typing import Any
 from pte_foundry.canonical_json import digest
 from pte_foundry.files import check_noted, sha256
 from pte_foundry.installed import differences
+from pte_foundry.version import made_by
 
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "numpy", "snakemake")
 """Packages whose versions the manifest names; the lock file's digest covers all of them."""
@@ -19,7 +20,8 @@ def manifest(
     models: Mapping[str, Mapping[str, Any]],
     code: Mapping[str, str],
     lock: Path,
-    root: Path,
+    roots: Mapping[str, Path],
+    base: Path = Path(),
 ) -> dict[str, Any]:
     """Returns the manifest of all artifacts, which must exist.
 
@@ -30,15 +32,17 @@ def manifest(
         code: stage to the digest of its code, for stages that can change an artifact, and
             ``convert/<scheme>`` to that of each scheme.
         lock: the environment's lock file.
-        root: the project's folder, which the paths of source files start from.
+        roots: model name to the project's folder, which the paths of its source files start from.
+        base: the folder that the paths of results start from.
 
     Returns:
-        ``format``, ``environment``, ``code``, ``models``, ``recipes``, ``targets`` and, by path,
-        ``artifacts`` with their size in ``bytes``, ``sha256`` and ``inputs``: one digest of
-        everything an artifact is built from. Artifacts with equal ``inputs`` must have equal bytes.
-        The ``files`` of a model are its module, what that imports in the project, weights and data;
-        ``imports`` has fingerprints of what it imports from elsewhere, the packages included that
-        the lock does not pin. ``unlocked`` names what is not installed as the lock has it.
+        ``format``, ``made_by``, ``environment``, ``code``, ``models``, ``recipes``, ``targets``
+        and, by path, ``artifacts`` with their size in ``bytes``, ``sha256`` and ``inputs``: one
+        digest of everything an artifact is built from. Artifacts with equal ``inputs`` must have
+        equal bytes. The ``files`` of a model are its module, what that imports in the project,
+        weights and data; ``imports`` has fingerprints of what it imports from elsewhere, the
+        packages included that the lock does not pin. ``unlocked`` names what is not installed as
+        the lock has it.
 
     Raises:
         DamagedError: an artifact's digest differs from the one written with it.
@@ -52,7 +56,8 @@ def manifest(
     made = {"models": {}, "recipes": {}, "targets": {}, "artifacts": {}}
     for plan in plans:
         name = plan["model"]
-        files, imports = _files(models[name], root), models[name]["listed"]["elsewhere"]
+        files = _files(models[name], roots[name], base)
+        imports = models[name]["listed"]["elsewhere"]
         made["models"][name] = {
             **{key: plan[key] for key in ("weights", "data", "options")},
             "files": files,
@@ -64,7 +69,8 @@ def manifest(
             scheme = plan["recipes"][recipe]["scheme"]
             used = {key: value for key, value in code.items() if _belongs(key, scheme)}
             for target in targets:
-                path = Path(f"results/pte/{name}/{recipe}/{target}.pte")
+                shown = f"results/pte/{name}/{recipe}/{target}.pte"
+                path = base / shown
                 inputs = {
                     "environment": environment,
                     "code": used,
@@ -76,7 +82,7 @@ def manifest(
                     "recipe": plan["recipes"][recipe],
                     "target": plan["targets"][target],
                 }
-                made["artifacts"][path.as_posix()] = {
+                made["artifacts"][shown] = {
                     "model": name,
                     "recipe": recipe,
                     "target": target,
@@ -84,14 +90,17 @@ def manifest(
                     "bytes": path.stat().st_size,
                     "inputs": digest(inputs),
                 }
-    return {"format": 1, "environment": environment, "code": code, **made}
+    # Tells whom to ask and what to check out. It is no input: another version with the same code
+    # makes the same bytes, and a commit that changes no code makes nothing again.
+    about = {"format": 1, "made_by": dict(made_by())}
+    return {**about, "environment": environment, "code": code, **made}
 
 
 def _belongs(key: str, scheme: str) -> bool:
     return "/" not in key or key == f"convert/{scheme}"
 
 
-def _files(model: Mapping[str, Any], root: Path) -> dict[str, dict[str, str]]:
+def _files(model: Mapping[str, Any], root: Path, base: Path) -> dict[str, dict[str, str]]:
     """The files of a model by their role, with the paths of sources as seen from the project."""
     sources = {f"imports.{name}": path for name, path in model["listed"]["project"].items()}
     if model["module"]:
@@ -101,7 +110,7 @@ def _files(model: Mapping[str, Any], root: Path) -> dict[str, dict[str, str]]:
     results = {f"data.{name}": path for name, path in model["data"].items()}
     results["weights"] = model["weights"]
     paths = {role: (path, root / path) for role, path in sources.items()}
-    paths |= {role: (path, Path(path)) for role, path in results.items()}
+    paths |= {role: (path, base / path) for role, path in results.items()}
     return {
         role: {"path": shown, "sha256": sha256(path)}
         for role, (shown, path) in sorted(paths.items())

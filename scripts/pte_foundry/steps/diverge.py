@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pte_foundry.files import check_noted, read_json, write_json
+from pte_foundry.files import base_of_artifact, check_noted, read_json, seen_from, write_json
 from pte_foundry.job import command
 
 
@@ -30,7 +30,8 @@ def main(argv: list[str] | None = None) -> int:
             read_json(arguments.debug_handles)["operators"],
             Samples.load(arguments.reference).inputs[:SAMPLES],
         )
-        artifact = {"path": arguments.pte.as_posix(), "sha256": digest}
+        path = seen_from(base_of_artifact(arguments.pte), arguments.pte)
+        artifact = {"path": path, "sha256": digest}
         write_json(arguments.output, report | {"artifact": artifact})
 
     return command.run(arguments, step, fork=command.EXECUTING)

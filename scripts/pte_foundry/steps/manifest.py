@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pte_foundry.files import read_json, write_json
+from pte_foundry.files import base_of, read_json, write_json
 from pte_foundry.job import command
 from pte_foundry.job.arguments import add_slice
 from pte_foundry.release.manifest import manifest
@@ -18,7 +18,9 @@ def main(argv: list[str] | None = None) -> int:
         "--models", type=Path, nargs="+", required=True, help="results/model/<model>.json of each"
     )
     parser.add_argument("--lock", type=Path, required=True, help="the environment's lock file")
-    parser.add_argument("--root", type=Path, required=True, help="the project's folder")
+    parser.add_argument(
+        "--roots", type=Path, nargs="+", required=True, help="the project's folder of each model"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the manifest, .json")
     arguments = parser.parse_args(argv)
 
@@ -26,7 +28,9 @@ def main(argv: list[str] | None = None) -> int:
         plans = [read_json(path) for path in arguments.plans]
         models = {path.stem: read_json(path) for path in arguments.models}
         code = arguments.slice["code"]
-        made = manifest(plans, models, code, arguments.lock, arguments.root)
+        base = base_of(arguments.output, "results/manifest.json")
+        roots = dict(zip(models, arguments.roots, strict=True))
+        made = manifest(plans, models, code, arguments.lock, roots, base)
         write_json(arguments.output, made, durable=True)
 
     return command.run(arguments, step)

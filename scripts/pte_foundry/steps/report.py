@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pte_foundry.files import read_json, replacing
+from pte_foundry.files import base_of, read_json, replacing
 from pte_foundry.job import command
 from pte_foundry.job.arguments import add_slice
 from pte_foundry.report.page import render
@@ -10,12 +10,12 @@ from pte_foundry.report.schema import Summary
 from pte_foundry.validate.divergence_schema import DivergenceReport
 
 
-def divergence_of(summary: Summary) -> dict[str, DivergenceReport]:
-    """Reads the divergence reports of all builds; returns them by the paths of the artifacts."""
+def divergence_of(summary: Summary, base: Path) -> dict[str, DivergenceReport]:
+    """Reads the divergence reports below ``base``; returns them by the paths of the artifacts."""
     reports = {}
     for build in summary["builds"]:
         model, recipe, target = (build["build"][part] for part in ("model", "recipe", "target"))
-        path = Path(f"results/divergence/{model}/{recipe}/{target}.json")
+        path = base / f"results/divergence/{model}/{recipe}/{target}.json"
         reports[build["paths"]["pte"]] = read_json(path)
     return reports
 
@@ -31,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     def step() -> None:
         manifest = read_json(arguments.manifest)
         summary = read_json(arguments.summary)
-        divergence = divergence_of(summary) if arguments.slice["divergence"] else None
+        base = base_of(arguments.output, "results/report/index.html")
+        divergence = divergence_of(summary, base) if arguments.slice["divergence"] else None
         page = render(summary, manifest, divergence)
         with replacing(arguments.output, durable=True) as temporary:
             temporary.write_text(page, encoding="utf-8")

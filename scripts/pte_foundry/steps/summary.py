@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pte_foundry.files import read_json, write_json
+from pte_foundry.files import base_of, read_json, write_json
 from pte_foundry.job import command
 from pte_foundry.job.arguments import add_slice
 from pte_foundry.report.summary import report_paths, summarize
@@ -21,7 +21,8 @@ def main(argv: list[str] | None = None) -> int:
         plans = map(read_json, arguments.plans)
         builds = {plan["model"]: plan["builds"] for plan in plans}
         paths = report_paths(builds, arguments.slice["devices"])
-        made = summarize({path: read_json(Path(path)) for path in paths})
+        base = base_of(arguments.output, "results/summary.json")
+        made = summarize({path: read_json(base / path) for path in paths})
         write_json(arguments.output, made, durable=True)
 
     return command.run(arguments, step)

@@ -6,7 +6,7 @@ Writes a report whatever the artifact does, and succeeds if it has written one.
 import platform
 from pathlib import Path
 
-from pte_foundry.files import check_noted, read_json, write_json
+from pte_foundry.files import base_of_artifact, check_noted, read_json, seen_from, write_json
 from pte_foundry.job import command
 from pte_foundry.job.arguments import add_model, model_of
 
@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.validate.gates import judge_measurement
         from pte_foundry.validate.report import validate
 
+        base = base_of_artifact(arguments.pte)
         handles = read_json(arguments.debug_handles)
         model = model_of(arguments)
         samples = ["evaluation", "calibration"][: 1 + bool(arguments.slice.get("calibrates"))]
@@ -47,11 +48,12 @@ def main(argv: list[str] | None = None) -> int:
             Samples.load(arguments.reference),
             Samples.load(arguments.quantized),
             handles["operators"],
-            arguments.log.as_posix() if arguments.log else "",
+            seen_from(base, arguments.log) if arguments.log else "",
             handles.get("beyond_fp16"),
         )
         gates, status = judge_measurement(measured, arguments.slice["gates"])
         device = arguments.slice["device"]
+        measured["artifact"]["path"] = seen_from(base, arguments.pte)
         report = measured | {
             "build": {
                 "model": arguments.model.stem,

@@ -56,6 +56,8 @@ executorch_source_partitions (executorch 1.5.1, torch 2.13.0)
     Tells the calls of one module apart. Annotations depend on memory addresses otherwise.
 executorch_to_edge (executorch 1.5.1)
     Skips a decomposition that would change nothing. A quarter of an edge program's time.
+snakemake_configfile (snakemake 9.27.1)
+    A hint if a target is taken for a config file.
 snakemake_execution (snakemake 9.27.1)
     Where the jobs of a run are executed, and with which configuration.
 snakemake_failed_records (snakemake 9.27.1)
@@ -64,6 +66,8 @@ snakemake_locks (snakemake 9.27.1)
     Removes the locks of a killed Snakemake without reading the configuration.
 snakemake_messages (snakemake 9.27.1)
     Names the changed file in a job's reason, and tells a failed step in four lines.
+snakemake_modules (snakemake 9.27.1)
+    Where the files of a Snakemake module are, and its handlers, which Snakemake ignores.
 snakemake_nested (snakemake 9.27.1)
     Runs the jobs of a group in turn, as the group's memory has been asked for.
 snakemake_outcome (snakemake 9.27.1)

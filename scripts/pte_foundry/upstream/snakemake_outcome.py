@@ -47,7 +47,7 @@ class Outcome:
     unmade: frozenset[str]
 
 
-def outcome(workflow: Any) -> Outcome | None:
+def outcome(workflow: Any, stages: Mapping[str, str] | None = None) -> Outcome | None:
     """Returns what a run has not done; to be called from ``onerror``.
 
     Returns None in a process that executes one job of another, and if no job failed, as after
@@ -55,6 +55,8 @@ def outcome(workflow: Any) -> Outcome | None:
 
     Args:
         workflow: the ``workflow`` of a Snakefile.
+        stages: the names that count of rules, in a module others than they have there, and what to
+            call them. None: all, as they are.
     """
     if not require(workflow, "is_main_process", patch=__name__):
         return None
@@ -72,11 +74,13 @@ def outcome(workflow: Any) -> Outcome | None:
         waiting = {later for job in missing for later in _waiting(job, depending) - {job}}
         failed += missing - waiting
     failed = [job for job in failed if not finished(job)]
+    if stages is not None:
+        failed = [job for job in failed if job.rule.name in stages]
     if not failed:
         return None
     told = [
         FailedJob(
-            job.rule.name,
+            (stages or {}).get(job.rule.name, job.rule.name),
             dict(job.wildcards_dict),
             str(next(iter(job.log), "")),
             frozenset(str(file) for one in _waiting(job, depending) for file in one.output),

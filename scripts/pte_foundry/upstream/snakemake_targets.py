@@ -8,6 +8,7 @@ Remove when: a Snakefile can learn the targets, or a rule can explain why it doe
 
 import inspect
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from pte_foundry.upstream.versions import require
@@ -19,6 +20,7 @@ def before_planning(
     workflow: Any,
     check: Callable[[list[str]], None] | None = None,
     begin: Callable[[], None] | None = None,
+    read: Callable[[], None] | None = None,
 ) -> None:
     """Calls functions before a run is planned, in the process that schedules its jobs.
 
@@ -27,10 +29,15 @@ def before_planning(
         check: called with the targets of the run, files and names of rules; raises if one is wrong.
         begin: called if the run locks its files: not for a dry run, and not with ``--nolock``;
             raises if it must not begin.
+        read: called once, when all of the workflow has been read.
     """
     prepare = require(workflow, "_prepare_dag", _PARAMETERS, patch=__name__)
+    done: list[None] = []
 
+    @wraps(prepare)
     def checked(*arguments: Any, **named: Any) -> Any:
+        if read and not done:
+            done.append(read())
         given = inspect.signature(prepare).bind(*arguments, **named).arguments
         if begin and not (given["lock_warn_only"] or given.get("nolock")):
             begin()

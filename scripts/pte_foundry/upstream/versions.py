@@ -11,7 +11,7 @@ from typing import Any
 
 from pte_foundry.errors import FoundryError
 from pte_foundry.installed import differences
-from pte_foundry.lock import lock_file, locked_versions
+from pte_foundry.lock import extra_lock, lock_file, locked_versions
 
 # What is patched or reached into here, and what else writes an artifact's bytes: numpy finds the
 # tables of a codebook, protobuf encodes the Core ML program.
@@ -45,8 +45,9 @@ def assert_pinned() -> None:
 
     Every package of the lock counts, not only those that are known to write bytes: nobody can tell
     which of 170 packages torch, transformers or a model's file import for what, and digests of code
-    hold the lock's versions. Labels such as ``+cpu`` of torch do not count. Nothing is compared if
-    there is no lock file, as in a library that was installed without one. Takes 10 ms.
+    hold the lock's versions. So does every one that was added to the environment with a lock of its
+    own. Labels such as ``+cpu`` of torch do not count. Nothing is compared if there is no lock
+    file, as in a library that was installed without one. Takes 10 ms.
 
     With ``FOUNDRY_LOCK=off`` only :data:`PINNED` counts. Digests of code then hold the installed
     versions as well.
@@ -58,6 +59,8 @@ def assert_pinned() -> None:
     if not lock.is_file():
         return
     found, locked = differences(lock), locked_versions(lock)
+    if (extra := extra_lock()).is_file():
+        found, locked = {**differences(extra), **found}, locked_versions(extra) | locked
     patched = found.keys() & set(PINNED)
     if os.environ.get(LOCK_VARIABLE) == OFF:
         found = {name: there for name, there in found.items() if name in patched}

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pte_foundry.errors import DamagedError
-from pte_foundry.files import read_json, replacing, write_json
+from pte_foundry.files import read_json, replacing, seen_from, write_json
 from pte_foundry.report.failures import failure_of
 from pte_foundry.report.summary import FailedBuild, report_path, summarize
 from pte_foundry.validate.check import problems
@@ -80,6 +81,7 @@ class FailedRun:
         outcome: what the run has not done.
         since: when it began, in seconds since 1970.
         killed: what killed a step, by its log, as far as known.
+        base: the folder that the paths of results start from, in a module with a prefix.
         written: the files that :meth:`write` has written.
     """
 
@@ -87,6 +89,7 @@ class FailedRun:
     outcome: Outcome
     since: float
     killed: Mapping[str, str]
+    base: Path = Path()
     written: list[str] = field(default_factory=list)
 
     def conclude(self) -> list[str]:
@@ -105,12 +108,12 @@ class FailedRun:
             console.width = _UNBOUNDED
         console.print()
         told = self.outcome.failed
-        if {SUMMARY, PAGE, GATES} & self.outcome.unmade:
+        if {SUMMARY, PAGE, GATES} & self._unmade:
             try:
                 summary = self.write()
-                page = Path(PAGE)
+                page = self.base / PAGE
                 table.render(summary, console, page if page.exists() else None)
-                told = [job for job in told if not _in_table(job)]
+                told = [job for job in told if not self._in_table(job)]
             except OSError as error:
                 console.print(f"{_UNWRITTEN}: {error}")
             except Exception:
@@ -140,17 +143,17 @@ class FailedRun:
         A manifest that the run had to write and did not is deleted: it would list artifacts that do
         not exist or have other contents.
         """
-        unmade = self.outcome.unmade
+        unmade = self._unmade
         if MANIFEST in unmade:
-            Path(MANIFEST).unlink(missing_ok=True)
+            (self.base / MANIFEST).unlink(missing_ok=True)
         if SUMMARY in unmade:
             summary = self.summary()
-            write_json(Path(SUMMARY), summary)
+            write_json(self.base / SUMMARY, summary)
             self._date(SUMMARY)
         else:
-            summary = read_json(Path(SUMMARY))
+            summary = read_json(self.base / SUMMARY)
         if PAGE in unmade:
-            with replacing(Path(PAGE)) as temporary:
+            with replacing(self.base / PAGE) as temporary:
                 temporary.write_text(self._page(summary), encoding="utf-8")
             self._date(PAGE)
         return summary
@@ -164,16 +167,16 @@ class FailedRun:
         cause: dict[str, BuildError] = {}
         for job in sorted(self.outcome.failed, key=lambda job: _ORDER.get(job.rule, len(_ORDER))):
             error = self.error_of(job)
-            for file in job.stops:
+            for file in self._named(job.stops):
                 cause.setdefault(file, error)
         reports: dict[str, Any] = {}
         failed: list[FailedBuild] = []
         for build in self.config.builds:
             for path in self._reports_of(build):
                 error = cause.get(path)
-                if error is None and path in self.outcome.unmade:
+                if error is None and path in self._unmade:
                     error = {"stage": "validate", "message": STOPPED, "log": ""}
-                error = error or _read(path, reports)
+                error = error or self._read(path, reports)
                 if error is not None:
                     failed.append(self._failed(build, error))
         return summarize(reports, failed)
@@ -195,39 +198,46 @@ class FailedRun:
 
         manifest = None
         with suppress(DamagedError):
-            manifest = read_json(Path(MANIFEST))
+            manifest = read_json(self.base / MANIFEST)
         divergence = dict(self._divergence(summary)) if self.config.divergence else None
         return render(summary, manifest, divergence)
 
     def _divergence(self, summary: Summary) -> Iterator[tuple[str, Any]]:
         for build in summary["builds"]:
             path = "results/divergence/{model}/{recipe}/{target}.json".format(**build["build"])
-            if path not in self.outcome.unmade:
+            if path not in self._unmade:
                 with suppress(DamagedError):
-                    yield build["paths"]["pte"], read_json(Path(path))
+                    yield build["paths"]["pte"], read_json(self.base / path)
 
     def _date(self, file: str) -> None:
         """Dates a file before all that it is made from, so that the next run makes it again."""
         inputs = [path for build in self.config.builds for path in self._reports_of(build)]
         inputs += [f"results/plan/{model}.json" for model in self.config.built_models]
-        dates = [path.stat().st_mtime for path in map(Path, [*inputs, file]) if path.exists()]
-        date = min(dates) - 10
-        os.utime(file, (date, date))
-        self.written.append(file)
+        places = [self.base / path for path in (*inputs, file)]
+        date = min(path.stat().st_mtime for path in places if path.exists()) - 10
+        os.utime(self.base / file, (date, date))
+        self.written.append(str(self.base / file))
 
+    def _read(self, path: str, reports: dict[str, Any]) -> BuildError | None:
+        """Reads a report into ``reports``, or returns what is wrong with it."""
+        try:
+            report = read_json(self.base / path)
+        except DamagedError as error:
+            return {"stage": "validate", "message": str(error), "log": ""}
+        if found := problems(report):
+            return {"stage": "validate", "message": f"{path}: {'; '.join(found)}", "log": ""}
+        reports[path] = report
+        return None
 
-def _read(path: str, reports: dict[str, Any]) -> BuildError | None:
-    """Reads a report into ``reports``, or returns what is wrong with it."""
-    try:
-        report = read_json(Path(path))
-    except DamagedError as error:
-        return {"stage": "validate", "message": str(error), "log": ""}
-    if found := problems(report):
-        return {"stage": "validate", "message": f"{path}: {'; '.join(found)}", "log": ""}
-    reports[path] = report
-    return None
+    def _in_table(self, job: FailedJob) -> bool:
+        """Whether the table tells of a job: it stops builds, or it is the check of their gates."""
+        stops = self._named(job.stops)
+        return job.rule == "gates" or any(file.startswith(REPORTS) for file in stops)
 
+    @cached_property
+    def _unmade(self) -> frozenset[str]:
+        return self._named(self.outcome.unmade)
 
-def _in_table(job: FailedJob) -> bool:
-    """Whether the table tells of a job: it stops builds, or it is the check of their gates."""
-    return job.rule == "gates" or any(file.startswith(REPORTS) for file in job.stops)
+    def _named(self, files: Iterable[str]) -> frozenset[str]:
+        """The paths of files among the results, without what a module's prefix puts before them."""
+        return frozenset(seen_from(self.base, Path(file)) for file in files)

@@ -63,8 +63,9 @@ class Jobs:
 
     def _imports(self, model: str) -> Imports:
         """Returns what a model's module imports."""
-        entry = self.config.models[model]
-        return follow(entry.file(self.config.root), self.config.root, entry.imports)
+        config = self.config
+        declared = config.declared_imports(model)
+        return follow(config.module_file(model), config.project(model), declared)
 
     def _imports_digest(self, model: str) -> str:
         """Returns the digest of a model's module and of what it imports."""

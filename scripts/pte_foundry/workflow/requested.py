@@ -26,7 +26,10 @@ _WILDCARD = re.compile(r"\{(\w+)[^{}]*\}")
 
 
 def check_requested(
-    jobs: Jobs, paths: Iterable[str], products: Mapping[str, Collection[str]]
+    jobs: Jobs,
+    paths: Iterable[str],
+    products: Mapping[str, Collection[str]],
+    results: Path = Path("results"),
 ) -> None:
     """Refuses files that the configuration cannot give.
 
@@ -35,6 +38,7 @@ def check_requested(
         paths: what is asked for, relative to the current folder or absolute; other files and names
             of rules are ignored.
         products: rule name to the patterns of its output files, as in a rule.
+        results: the folder of results.
 
     Raises:
         ConfigError: with every finding.
@@ -43,6 +47,7 @@ def check_requested(
         (rule, re.compile(_relaxed(pattern))) for rule, some in products.items() for pattern in some
     ]
     findings: dict[str, list[str]] = {}
+    models: set[str] = set()
     pairs: dict[tuple[str, str], None] = {}
     for path in sorted(map(_normalized, paths)):
         for rule, pattern in patterns:
@@ -50,6 +55,8 @@ def check_requested(
                 names = match.groupdict()
                 if problems := list(_problems(jobs, rule, names)):
                     findings[path] = problems
+                elif "model" in names:
+                    models.add(names["model"])
                 if {"model", "recipe"} <= names.keys():
                     pairs[names["model"], names["recipe"]] = None
                 break
@@ -57,8 +64,9 @@ def check_requested(
         count = "1 file" if len(findings) == 1 else f"{len(findings)} files"
         texts = ["\n".join([path, *problems]) for path, problems in findings.items()]
         raise ConfigError("\n".join([f"Cannot make {count} asked for by path:", *texts]))
+    jobs.config.check_models(models)
     models = dict.fromkeys(model for model, _ in pairs)
-    jobs.config.check_structure(jobs.known_modules(Path("results"), models), pairs)
+    jobs.config.check_structure(jobs.known_modules(results, models), pairs)
 
 
 def _normalized(path: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -17,8 +18,9 @@ from pte_foundry.upstream.snakemake_locks import locks, remove_locks
 from pte_foundry.workflow.build_lock import BuildLock, BusyError
 
 STEPS = "pte_foundry.steps"
-WRITTEN = ("results", "benchmarks", ".snakemake/pte_foundry")
-"""Folders that pte_foundry.files writes into."""
+OWN = ".snakemake/pte_foundry"
+WRITTEN = ("results", "benchmarks")
+"""Folders that pte_foundry.files writes into, with the one above."""
 
 
 def is_snakemake(command: list[str]) -> bool:
@@ -55,7 +57,13 @@ def working_here(folder: Path) -> tuple[list[psutil.Process], list[psutil.Proces
     return snakemakes, steps
 
 
-def begin(folder: Path, *, builds: bool = True, force: bool = False) -> BuildLock:
+def begin(
+    folder: Path,
+    *,
+    builds: bool = True,
+    force: bool = False,
+    written: Iterable[str | Path] = WRITTEN,
+) -> BuildLock:
     """Takes the lock of a folder and cleans up after a build there that was killed.
 
     Waits for steps whose Snakemake is gone, removes its locks, and deletes half-written files: only
@@ -65,6 +73,7 @@ def begin(folder: Path, *, builds: bool = True, force: bool = False) -> BuildLoc
         folder: the folder.
         builds: false if nothing is built afterwards.
         force: also if the last build was on another host and may still run.
+        written: folders of results in it.
 
     Raises:
         BusyError: a build is running in the folder, or may be.
@@ -77,7 +86,7 @@ def begin(folder: Path, *, builds: bool = True, force: bool = False) -> BuildLoc
             lock.release()
             raise
         remove_locks(folder)
-    for place in WRITTEN:
+    for place in (*written, OWN):
         for parent, _, names in os.walk(folder / place):
             for path in (Path(parent, name) for name in names):
                 if is_abandoned(path):

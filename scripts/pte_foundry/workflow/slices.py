@@ -17,7 +17,6 @@ from pte_foundry.errors import ConfigError
 
 if TYPE_CHECKING:
     from pte_foundry.config.config import Config
-    from pte_foundry.config.sources import Source
 
 
 def key(readable: str, part: Mapping[str, Any]) -> str:
@@ -41,7 +40,7 @@ def model(config: Config, model: str) -> dict[str, Any]:
     if not entry.weights.made_by:
         fetched["weights"] = entry.weights
     pins = {name: pin for name, one in fetched.items() if (pin := getattr(one, "sha256", None))}
-    found = {"sha256": pins, "declared_imports": entry.imports}
+    found = {"sha256": pins, "declared_imports": config.declared_imports(model)}
     if entry.weights.kind == "random":
         found["seed"] = entry.weights.random
     if entry.origin is not None:
@@ -50,12 +49,9 @@ def model(config: Config, model: str) -> dict[str, Any]:
 
 
 def fetch(config: Config, model: str, name: str) -> dict[str, Any]:
-    return _source(config, config.models[model].source(name))
-
-
-def _source(config: Config, source: Source) -> dict[str, Any]:
     """A source, with a digest of what no pin determines."""
-    contents = source.contents(config.root)
+    source = config.source(model, name)
+    contents = source.contents(config.source_folder(model, name))
     return plain(source) | ({} if contents is None else {"contents": contents})
 
 
@@ -128,8 +124,8 @@ def sources(config: Config, model: str) -> dict[str, Any]:
     """Where a model's weights and data come from, and all of its options."""
     entry = config.models[model]
     return {
-        "weights": _source(config, entry.weights),
-        "data": {name: _source(config, source) for name, source in entry.data.items()},
+        "weights": fetch(config, model, "weights"),
+        "data": {name: fetch(config, model, name) for name in entry.data},
         "options": entry.options | ({"architecture": entry.timm} if entry.timm else {}),
     }
 

@@ -58,7 +58,8 @@ def test_a_config_without_errors_is_ok_until_its_structure_is_asked_for(call, pr
     assert (code, "structure not known yet: net" in out) == (3, True)
     code, out, _ = call("check", "--structure", "--json")
     build = {"model": "net", "recipe": "plain", "target": "phone"}
-    assert json.loads(out) == {"error": None, "builds": [build], "unknown_structure": ["net"]}
+    expected = {"error": None, "files": ["config/config.yaml"]}
+    assert json.loads(out) == expected | {"builds": [build], "unknown_structure": ["net"]}
     assert code == 3
 
 

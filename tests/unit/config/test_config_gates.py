@@ -8,6 +8,7 @@ import pytest
 from pte_foundry.config import gates
 from pte_foundry.config.config import check, load
 from pte_foundry.config.defaults import default_gates
+from pte_foundry.config.layers import layered
 from pte_foundry.config.recipes.none import NoneRecipe
 from pte_foundry.config.targets import Target
 from pte_foundry.config.task_metrics import task_metrics
@@ -35,7 +36,7 @@ def findings(root, *, top=(), recipe=(), builds=None):
     data["models"]["sorter"] = data["models"]["net"] | {"module": "sorter.py"}
     data["gates"], data["recipes"]["plain"]["gates"] = dict(top), dict(recipe)
     data["builds"] = builds or data["builds"]
-    return [str(finding) for finding in check(data, [], root)[1]]
+    return [str(finding) for finding in check(layered(data, [], root))[1]]
 
 
 def entry(*models, recipes=("plain",), **given):

@@ -12,6 +12,7 @@ from typing import Literal
 import pytest
 from pte_foundry.config.base import Name, Strict, by_key
 from pte_foundry.config.config import Config, check
+from pte_foundry.config.layers import layered
 from pte_foundry.config.translate import findings_of
 from pte_foundry.errors import ConfigError
 from pydantic import Field, ValidationError
@@ -66,7 +67,7 @@ def with_change(path: str, value):
 
 
 def found(data, root, platform="linux"):
-    return [str(finding) for finding in check(data, [], root, platform)[1]]
+    return [str(finding) for finding in check(layered(data, [], root), platform)[1]]
 
 
 def codebook(**fields):

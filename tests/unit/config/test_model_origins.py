@@ -5,6 +5,7 @@ import re
 
 import pytest
 from pte_foundry.config.config import Config, check
+from pte_foundry.config.layers import layered
 from pte_foundry.workflow import slices
 from pte_foundry.workflow.jobs import Jobs
 
@@ -38,7 +39,7 @@ def document(model):
 
 
 def found(model, root):
-    return [str(finding) for finding in check(document(model), [], root)[1]]
+    return [str(finding) for finding in check(layered(document(model), [], root))[1]]
 
 
 SOUND = {

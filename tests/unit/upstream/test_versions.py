@@ -125,6 +125,31 @@ def test_a_locked_package_from_a_folder_differs_whatever_its_version(lock, envir
     assert_pinned()
 
 
+def test_packages_that_were_added_count_by_a_lock_of_their_own(
+    lock, environment, tmp_path, monkeypatch
+):
+    lock("torch==1.0.0\n")
+    environment("torch==1.0.0", "timm==1.0.30")
+    monkeypatch.setattr(versions, "extra_lock", lambda: tmp_path / "extra.lock")
+    assert_pinned()
+    (tmp_path / "extra.lock").write_text("timm==1.0.31 --hash=sha256:x\n")
+    assert_pinned.cache_clear()
+    with pytest.raises(UpstreamError, match=r"timm 1\.0\.30 \(locked: 1\.0\.31\)"):
+        assert_pinned()
+
+
+def test_packages_of_weights_may_be_missing_and_must_not_differ(lock, environment):
+    """Only builds of their models need them, and the check of a config tells it."""
+    path = lock("torch==1.0.0\nsome-weights==1.0\n")
+    path.with_name("models.in").write_text("# weights\nSome.Weights==1.0\n")
+    environment("torch==1.0.0")
+    assert_pinned()
+    environment("some_weights==2.0")
+    assert_pinned.cache_clear()
+    with pytest.raises(UpstreamError, match=r"some-weights 2\.0"):
+        assert_pinned()
+
+
 def test_the_lock_is_named_as_seen_from_the_project(lock, environment, tmp_path, monkeypatch):
     lock("torch==1.0.0\n")
     environment()

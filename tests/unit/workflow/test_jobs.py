@@ -52,8 +52,8 @@ def test_the_benchmark_s_configurations_are_valid_and_as_large_as_they_say(confi
 def test_what_is_planned_could_be_built(configs, tmp_path):
     """The model keeps the contract of models, and every recipe fits it."""
     config = configs[10_000]
-    data = {"samples": config.root / "config/models/samples.csv"}
-    module = config.root / config.models["perceptron_3"].module
+    data = {"samples": config.project("perceptron_3") / "config/models/samples.csv"}
+    module = config.module_file("perceptron_3")
     weights = tmp_path / "weights.safetensors"
     save_file(ModelModule.load(module, None, data, {"steps": 3}).train(), weights)
     model = ModelModule.load(module, weights, data, {"steps": 3})

@@ -18,8 +18,17 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 try:
     from pte_foundry.terminal import make_console
+    from pte_foundry.upstream.snakemake_configfile import explain_config_files
 except ModuleNotFoundError:  # the rules tell how to install it
     make_console = Console
+else:
+    # Snakemake imports all plugins when it starts, before it reads config files.
+    explain_config_files()
+
+
+def _is_all(rule: str) -> bool:
+    """Whether it is the rule of all targets, in a module ``NAME_all``, or Snakemake's total."""
+    return rule in ("total", "all") or rule.endswith("_all")
 
 
 @dataclass(frozen=True)
@@ -114,13 +123,13 @@ class LogHandler(LogHandlerBase):
     def _handle(self, record: logging.LogRecord) -> None:
         event = getattr(record, "event", None)
         if event == LogEvent.RUN_INFO:
-            jobs = {rule: n for rule, n in record.stats.items() if rule not in ("total", "all")}
+            jobs = {rule: n for rule, n in record.stats.items() if not _is_all(rule)}
             self.pace = Pace(jobs, time.monotonic())
         elif event == LogEvent.JOB_INFO:
             message = record.rule_msg or record.rule_name
             log = ", ".join(map(str, record.log))
             self.jobs[record.jobid] = Job(record.rule_name, message, log, time.monotonic())
-            if self.common_settings.dryrun and record.rule_name != "all":
+            if self.common_settings.dryrun and not _is_all(record.rule_name):
                 self.console.print(f"would run: {escape(message)}", soft_wrap=True)
                 self.console.print(f"  reason: {escape(record.reason)}", soft_wrap=True)
         elif event == LogEvent.JOB_FINISHED:
@@ -149,7 +158,7 @@ class LogHandler(LogHandlerBase):
 
     def _finished(self, jobid: int) -> None:
         job = self.jobs.pop(jobid, None)
-        if job is None or self.pace is None or job.rule == "all":
+        if job is None or self.pace is None or _is_all(job.rule):
             return
         seconds = time.monotonic() - job.started
         self.pace.finish(job.rule, seconds)
@@ -164,7 +173,7 @@ class LogHandler(LogHandlerBase):
     def _show(self) -> None:
         if not self.console.is_terminal or self.common_settings.dryrun:
             return
-        running = [job.message for job in self.jobs.values() if job.rule != "all"]
+        running = [job.message for job in self.jobs.values() if not _is_all(job.rule)]
         if running:
             text = escape(" · ".join(running))
             if self.status is None:
