@@ -4,6 +4,7 @@
 from functools import cache
 
 from pte_foundry.models.imports import path_from
+from pte_foundry.models.snapshots import files_of
 from pte_foundry.slice_argument import encoded
 from pte_foundry.upstream.snakemake_storage import source
 from pte_foundry.workflow.code import entry
@@ -83,7 +84,7 @@ def fetched(model, name, source):
 
 def weights_of(model):
     weights = CONFIG.models[model].weights
-    if weights.kind == "train":
+    if weights.made_by:
         return f"results/train/{model}.safetensors"
     return fetched(model, "weights", weights)
 
@@ -121,10 +122,11 @@ def paths_of(wildcards):
     """Paths of a model's module, weights and data: what its commands read, and the manifest. Those
     of the module are as seen from the project, so that they are equal in every folder."""
     model = wildcards.model
-    inside = path_from(CONFIG.project(model), CONFIG.module_file(model))
+    own = CONFIG.models[model].module
+    inside = own and path_from(CONFIG.project(model), CONFIG.module_file(model))
     return encoded(
         {
-            "module": inside or CONFIG.models[model].module,
+            "module": inside or own,
             "weights": weights_of(model),
             "data": data_of(model),
         }
@@ -154,8 +156,12 @@ def local_source(wildcards):
     """A source on this disk is an input like any other; one in a package or on the web is not."""
     model, name = wildcards.model, wildcards.name
     given = CONFIG.source(model, name)
-    file = getattr(given, given.path_key or "", None)
-    return [source_file(CONFIG.source_folder(model, name) / file)] if file else []
+    path = getattr(given, given.path_key or "", None)
+    if path is None:
+        return []
+    path = CONFIG.source_folder(model, name) / path
+    files = files_of(path).values() if given.kind == "folder" else [path]
+    return list(map(source_file, sorted(files)))
 
 
 def source_folder(wildcards):

@@ -84,7 +84,7 @@ def files_of_size(stage, wildcards):
     files += [f"results/export/{model}.pt2", weights_of(model)]
     yield from (Path(placed(file)) for file in files)
     source = CONFIG.models[model].weights
-    if source.kind == "package":
+    if source.kind == "package" and hasattr(source, "file"):
         yield packaged_file(source.package, source.file)
     elif source.path_key:
         yield CONFIG.source_folder(model, "weights") / getattr(source, source.path_key)

@@ -47,6 +47,27 @@ def packaged_file(package: str, file: str) -> Path:
     return Path(files[matches[0]].locate())
 
 
+def packaged_folder(package: str, folder: str) -> Path:
+    """Return the path of a folder of an installed package, like :func:`packaged_file`.
+
+    Raises:
+        PackagedFileError: the package is not installed, or has no file in such a folder.
+    """
+    try:
+        files = _files(package)
+    except metadata.PackageNotFoundError:
+        packaged_file(package, folder)  # tells that it is not installed
+        raise
+    inside = f"{folder.strip('/')}/"
+    found = next((path for path in files if path.startswith(inside)), None)
+    if found is None:
+        folders = sorted({Path(path).parent.as_posix() for path in files})
+        fix = did_you_mean(folder, folders, f"see `pip show --files {package}`")
+        raise PackagedFileError(f"the package {package} has no folder {folder}", fix)
+    depth = found[len(inside) :].count("/")
+    return Path(files[found].locate()).parents[depth]
+
+
 @cache
 def _files(package: str) -> dict[str, metadata.PackagePath]:
     return {entry.as_posix(): entry for entry in metadata.distribution(package).files or []}

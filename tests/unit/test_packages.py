@@ -1,7 +1,7 @@
 """Files of installed packages: the check of a config and the fetch of a file must agree."""
 
 import pytest
-from pte_foundry.config.models import PackageSource
+from pte_foundry.config.sources import PackageSource
 from pte_foundry.errors import ModelError
 from pte_foundry.files import sha256
 from pte_foundry.models.fetch import fetch

@@ -76,6 +76,8 @@ def _print_pte(
         "delegated": f"{described['delegated_fraction']:.0%} of the operators",
         "kernels": kernels or "none",
     }
+    for method, names in described["output_names"].items():
+        facts[f"outputs of {method}"] = ", ".join(map(printable, names))
     print_facts(console, facts)
     for delegate, model in zip(described["delegates"], models, strict=True):
         console.print()

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pte_foundry.config.check_builds import combinations
-from pte_foundry.config.check_models import module_of
+from pte_foundry.config.check_models import files_of
 from pte_foundry.config.gates import COMMON_METRICS, Gate, Gates
-from pte_foundry.config.interface import read_interface
+from pte_foundry.config.interface import interface_of
 from pte_foundry.config.layers import Layers
 from pte_foundry.config.parse import Parsed
 from pte_foundry.findings import Finding, KeyPath, did_you_mean, listed
@@ -18,7 +18,7 @@ _Measured = dict[str, frozenset[str] | None]
 def check_gates(parsed: Parsed, layers: Layers) -> Iterator[Finding]:
     """Find gates on metrics that no model of theirs measures, or that only some measure."""
     measured = {
-        name: _task_metrics(module_of(layers, name, model)[0])
+        name: _task_metrics(files_of(layers, name, model))
         for name, model in parsed.document.models.items()
     }
     used = _models_by_gate(parsed)
@@ -82,8 +82,8 @@ def _may_measure(metrics: frozenset[str] | None, metric: str) -> bool:
     return metrics is None or metric in metrics
 
 
-def _task_metrics(module: Path) -> frozenset[str] | None:
+def _task_metrics(files: list[Path]) -> frozenset[str] | None:
     try:
-        return read_interface(module).metrics
+        return interface_of(files).metrics
     except (OSError, SyntaxError, ValueError):
         return None  # a finding of check_models

@@ -1,5 +1,6 @@
 """Checks of the models: their Python files, which are parsed but not run, and their sources."""
 
+import importlib.util
 import keyword
 import math
 import os
@@ -8,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from pte_foundry.config.check_builds import combinations
-from pte_foundry.config.interface import FUNCTIONS, read_interface
+from pte_foundry.config.interface import FUNCTIONS, interface_of
 from pte_foundry.config.layers import Layers
-from pte_foundry.config.models import Model, Source
+from pte_foundry.config.models import ORIGINS, SNAPSHOT, Model, origin_file
 from pte_foundry.config.parse import Parsed
+from pte_foundry.config.sources import Source
 from pte_foundry.findings import Finding, KeyPath, did_you_mean, listed
 from pte_foundry.models.imports import follow
 
-_ALWAYS = ("build", "example_inputs", "evaluation")
+_ALWAYS = ("build", "example_inputs")
 _PURPOSE = {
     "build": "returns the network",
     "example_inputs": "returns the inputs to export with",
-    "evaluation": "returns the samples to validate with",
-    "calibration": "returns the samples that PT2E recipes calibrate with",
     "train": "returns the weights, for `weights: {train: true}`",
 }
 
@@ -44,22 +44,38 @@ def check_models(
         path = ("models", name)
         file, project = module_of(layers, name, model)
         yield from _check_options(path, model)
-        yield from _check_module(path, model, file, _needed(parsed, name, model))
-        yield from _check_imports(path, model, file, project, declared_imports(layers, name, model))
+        files, needed = files_of(layers, name, model), [*_ALWAYS, *model.weights.made_by]
+        yield from _check_module(path, model, files, needed)
+        if model.module:
+            declared = declared_imports(layers, name, model)
+            yield from _check_imports(path, model, file, project, declared)
+        yield from _check_origin(path, model)
         for key, source in (("weights", model.weights), *model.data.items()):
-            where = source_key(name, key)
+            where = source_key(name, key, model)
             yield from source.findings(where, folder_of_source(layers, where, source))
 
 
 def module_of(layers: Layers, name: str, model: Model) -> tuple[Path, Path]:
-    """Return the file of a model's module, and the project's folder."""
+    """Return the file of a model's module, the library's own if it has none, and the project's
+    folder."""
+    if model.module is None:
+        return origin_file(model.origin), layers.root
     key = ("models", name, "module")
     return layers.folder(key, model.module) / model.module, layers.project(key, model.module)
 
 
-def source_key(model: str, name: str) -> KeyPath:
+def files_of(layers: Layers, name: str, model: Model) -> list[Path]:
+    """Return all Python files that have functions of a model; the first one decides."""
+    own = [module_of(layers, name, model)[0]] if model.module else []
+    return [*own, *([origin_file(model.origin)] if model.origin else [])]
+
+
+def source_key(name: str, source: str, model: Model) -> KeyPath:
     """Return the key path of a model's weights, or of one of its data files."""
-    return ("models", model, *(("weights",) if name == "weights" else ("data", name)))
+    held = model.program or model.hf  # it is one of them, and the config has it elsewhere
+    if held is not None and model.source(source) is held:
+        return ("models", name, model.origin)
+    return ("models", name, *(("weights",) if source == "weights" else ("data", source)))
 
 
 def folder_of_source(layers: Layers, key: KeyPath, source: Source) -> Path:
@@ -81,23 +97,13 @@ def declared_imports(layers: Layers, name: str, model: Model) -> list[str] | Non
     ]
 
 
-def _needed(parsed: Parsed, name: str, model: Model) -> list[str]:
-    """Return the functions that the module must define for the model's builds."""
-    recipes = parsed.document.recipes
-    needed = [*_ALWAYS, *model.weights.functions]
-    for entry in parsed.builds.values():
-        if entry.models == "*" or name in entry.models:
-            wanted = recipes if entry.recipes == "*" else entry.recipes
-            for recipe in filter(None, map(recipes.get, wanted)):
-                needed += recipe.functions
-    return list(dict.fromkeys(needed))
-
-
-def _check_module(path: tuple, model: Model, file: Path, needed: list[str]) -> Iterator[Finding]:
-    key = (*path, "module")
+def _check_module(
+    path: tuple, model: Model, files: list[Path], needed: list[str]
+) -> Iterator[Finding]:
+    key, file = (*path, "module"), files[0]
     allowed = f"a Python file that defines {listed(needed)}"
     try:
-        interface = read_interface(file)
+        interface = interface_of(files)
     except OSError as error:
         fix = _near_files(file)
         yield Finding(key, f"the file cannot be read: {error.strerror}", allowed, fix, model.module)
@@ -124,6 +130,22 @@ def _check_module(path: tuple, model: Model, file: Path, needed: list[str]) -> I
             fix = did_you_mean(option, known, "remove it, or add the parameter")
             value = model.options[option]
             yield Finding((*path, "options", option), problem, listed(known), fix, value)
+
+
+def _check_origin(path: tuple, model: Model) -> Iterator[Finding]:
+    """Find what the library's own definition of a model cannot use, or does not find."""
+    if model.origin is None:
+        return
+    origin = ORIGINS[model.origin]
+    if origin.package and importlib.util.find_spec(origin.package) is None:
+        problem = f"the package {origin.package} is not installed"
+        fix = "add it to envs/extra.in and run `make environment`"
+        yield Finding((*path, model.origin), problem, "an installed package", fix)
+    for name in model.data if model.module is None else ():
+        if name not in (*origin.data, SNAPSHOT):
+            fix = did_you_mean(name, origin.data, "remove it, or read it in a `module`")
+            problem = f"a model of `{model.origin}` reads no such data file"
+            yield Finding((*path, "data", name), problem, listed(origin.data), fix)
 
 
 def _check_imports(

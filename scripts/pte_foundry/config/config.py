@@ -13,6 +13,7 @@ from pte_foundry.config.check_gates import check_gates
 from pte_foundry.config.check_models import (
     check_models,
     declared_imports,
+    files_of,
     folder_of_source,
     module_of,
     source_key,
@@ -21,11 +22,12 @@ from pte_foundry.config.check_names import check_names
 from pte_foundry.config.check_targets import check_targets
 from pte_foundry.config.defaults import default_gates
 from pte_foundry.config.gates import Gate, merged_gates
-from pte_foundry.config.interface import Interface, read_interface
+from pte_foundry.config.interface import Interface, interface_of
 from pte_foundry.config.layers import Layers, clone_of, layered
-from pte_foundry.config.models import Model, Source
+from pte_foundry.config.models import Model
 from pte_foundry.config.parse import Parsed, parse
 from pte_foundry.config.recipes.base import BaseRecipe
+from pte_foundry.config.sources import Source
 from pte_foundry.config.targets import Target
 from pte_foundry.config.yamlfiles import merged, read
 from pte_foundry.findings import Finding, raise_for
@@ -196,12 +198,12 @@ class Config:
 
     def source(self, model: str, name: str) -> Source:
         """Return the source of a model's weights or of one of its data files."""
-        entry = self.models[model]
-        return entry.weights if name == "weights" else entry.data[name]
+        return self.models[model].source(name)
 
     def source_folder(self, model: str, name: str) -> Path:
         """Return the folder that the path of a source is relative to; see :meth:`source`."""
-        return folder_of_source(self.layers, source_key(model, name), self.source(model, name))
+        key = source_key(model, name, self.models[model])
+        return folder_of_source(self.layers, key, self.source(model, name))
 
     def declared_imports(self, model: str) -> list[str] | None:
         """Return the model's ``imports``, with paths relative to its project's folder."""
@@ -209,7 +211,7 @@ class Config:
 
     @cached_property
     def _interface(self) -> Callable[[str], Interface]:
-        return cache(lambda model: read_interface(self.module_file(model)))
+        return cache(lambda model: interface_of(files_of(self.layers, model, self.models[model])))
 
     def options(self, model: str, functions: Sequence[str]) -> dict[str, Any]:
         """Return the options of a model that any of these functions of its module takes."""

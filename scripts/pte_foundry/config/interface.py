@@ -74,6 +74,24 @@ def read_interface(file: Path) -> Interface:
     return interface
 
 
+def interface_of(files: Iterable[Path]) -> Interface:
+    """Parse several files with functions of one model; a function of the first one counts.
+
+    Raises:
+        OSError: a file cannot be read.
+        SyntaxError: it is not Python.
+        ValueError: it contains null bytes.
+    """
+    found = Interface(metrics=frozenset())
+    for file in files:
+        one = read_interface(file)
+        found.functions = one.functions | found.functions
+        found.data |= one.data
+        unknown = found.metrics is None or one.metrics is None
+        found.metrics = None if unknown else found.metrics | one.metrics
+    return found
+
+
 def _data_read_by(function: ast.FunctionDef) -> Iterator[str]:
     """Yield the names of the data files that a function reads from its parameter ``data``.
 

@@ -1,229 +1,128 @@
-"""The ``models`` section: a module, its weights, its data and its options."""
+"""The ``models`` section: what a model is defined by, its weights, its data and its options.
 
-import re
+A model is defined by a Python file of the user (``module``), or by one of the library's own, which
+has the same functions (``models.sources``): one entry in :data:`ORIGINS` and one file a kind.
+"""
+
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import unquote, urlsplit
+from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
-from pte_foundry.config.base import Name, Strict, one_of, refusal
-from pte_foundry.findings import Finding, KeyPath
-from pte_foundry.packages import PackagedFileError, packaged_file
-
-
-def _digest(value: str) -> str:
-    if len(value) == 64 and set(value) <= set("0123456789abcdef"):
-        return value
-    raise refusal(
-        "this is not a sha256 digest",
-        "64 lower-case hexadecimal digits",
-        "use the first column of `sha256sum FILE`",
-    )
+from pte_foundry.config.base import Name, Strict
+from pte_foundry.config.sources import (
+    DataSource,
+    FileSources,
+    SnapshotSource,
+    Source,
+    WeightsSource,
+)
+from pte_foundry.findings import Finding, KeyPath, listed
+from pte_foundry.lock import LIBRARY
 
 
-def _web_address(value: str) -> str:
-    try:
-        address = urlsplit(value)
-        host = address.hostname
-    except ValueError:
-        host = None
-    if not host or address.scheme not in ("http", "https") or any(map(str.isspace, value)):
-        raise refusal(
-            "only web addresses can be downloaded",
-            "http://HOST/FILE or https://HOST/FILE",
-            "write a web address, or use `file:` for a file on this machine",
+class Origin(NamedTuple):
+    """A kind of model that needs no Python file.
+
+    Attributes:
+        weights: whether the config names them; otherwise the origin itself holds them.
+        random: whether they can be random.
+        data: names of data files that it takes.
+        package: that must be installed, and is not in the lock.
+    """
+
+    weights: bool
+    random: bool
+    data: tuple[str, ...] = ()
+    package: str | None = None
+
+
+ORIGINS = {
+    "program": Origin(weights=False, random=False),
+    "hf": Origin(weights=False, random=True, data=("images", "text")),
+    "timm": Origin(weights=True, random=True, data=("images",), package="timm"),
+}
+
+
+def origin_findings(entry: Any, path: KeyPath) -> Iterator[Finding]:
+    """Find models that nothing defines, or several things, and weights that nobody reads.
+
+    Args:
+        entry: an entry of ``models``, not validated.
+        path: its key path.
+    """
+    if not isinstance(entry, dict):
+        return
+    allowed = f"one of {', '.join(ORIGINS)}, or module"
+    named = [key for key in ORIGINS if entry.get(key) is not None]
+    for key in named[1:]:
+        problem = f"a model has one origin, and `{named[0]}` is there as well"
+        yield Finding((*path, key), problem, allowed, "remove one of them", entry[key])
+    if not named and entry.get("module") is None:
+        fix = f"add a Python file, or {', '.join(f'`{key}:`' for key in ORIGINS)}"
+        yield Finding(
+            (*path, "module"),
+            "the required key is missing: nothing defines the model",
+            allowed,
+            fix,
         )
-    if not re.fullmatch(r"[A-Za-z0-9_][^/]*", unquote(address.path).rsplit("/", 1)[-1]):
-        raise refusal(
-            "the address does not end in a file name",
-            "http://HOST/FILE or https://HOST/FILE",
-            "write the address of the file itself",
-        )
-    return value
-
-
-def _inside(value: str) -> str:
-    parts = value.split("/")
-    if value and not value.startswith("/") and ".." not in parts and "\\" not in value:
-        return value
-    raise refusal(
-        "the path leaves the package",
-        "a relative path with / and without ..",
-        "write the path as `pip show --files PACKAGE` lists it",
-    )
-
-
-Sha256 = Annotated[
-    str,
-    AfterValidator(_digest),
-    Field(
-        description="The file's sha256, 64 lower-case hexadecimal digits; checked before any use.",
-        json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
-    ),
-]
-
-
-class Source(Strict):
-    """Where a weights or data file comes from. A kind of source is a subclass."""
-
-    kind: ClassVar[str]
-    functions: ClassVar[tuple[str, ...]] = ()
-    """Functions that the source needs in the model's module, besides those that it always needs."""
-    path_key: ClassVar[str | None] = None
-    """The key whose value is a path on this machine."""
-
-    def findings(self, path: KeyPath, root: Path) -> Iterator[Finding]:
-        """Find what is missing on this machine.
-
-        Args:
-            path: key path of the source.
-            root: the folder that the source's path is relative to.
-        """
-        yield from ()
-
-
-def _last_part(path: str) -> str:
-    return unquote(path).rsplit("/", 1)[-1]
-
-
-class FileSource(Source):
-    """A file on this machine."""
-
-    kind: ClassVar[str] = "file"
-    path_key: ClassVar[str | None] = "file"
-
-    file: str = Field(
-        min_length=1, description="Path of the file, relative to the config file or absolute."
-    )
-    sha256: Sha256
-
-    @property
-    def filename(self) -> str:
-        """Name of the file in the results folder."""
-        return _last_part(self.file)
-
-    def findings(self, path: KeyPath, root: Path) -> Iterator[Finding]:
-        """Find that the file does not exist."""
-        if not (root / self.file).is_file():
-            fix = f"check the path; there is no {root / self.file}"
-            key = (*path, "file")
-            yield Finding(key, "there is no such file", "an existing file", fix, self.file)
-
-
-class UrlSource(Source):
-    """A file on the web, downloaded once."""
-
-    kind: ClassVar[str] = "url"
-
-    url: Annotated[str, AfterValidator(_web_address)] = Field(
-        description="Web address of the file, http or https.",
-        json_schema_extra={"pattern": "^https?://[^/\\s]+"},
-    )
-    sha256: Sha256
-
-    @property
-    def filename(self) -> str:
-        """Name of the file in the results folder."""
-        return _last_part(urlsplit(self.url).path)
-
-
-class PackageSource(Source):
-    """A file inside an installed Python package."""
-
-    kind: ClassVar[str] = "package"
-
-    package: str = Field(
-        min_length=1, description="Name of the distribution, as `pip list` shows it."
-    )
-    file: Annotated[str, AfterValidator(_inside)] = Field(
-        description="The file's path in the distribution's list of files "
-        "(`pip show --files PACKAGE`), or the end of that path if only one file has it."
-    )
-    sha256: Sha256
-
-    @property
-    def filename(self) -> str:
-        """Name of the file in the results folder."""
-        return _last_part(self.file)
-
-    def findings(self, path: KeyPath, root: Path) -> Iterator[Finding]:
-        """Find that the package is not installed or has no such file."""
-        try:
-            packaged_file(self.package, self.file)
-        except PackagedFileError as error:
-            value, allowed = f"{self.package}: {self.file}", "a file of an installed package"
-            yield Finding((*path, "file"), error.problem, allowed, error.fix, value)
-
-
-class TrainSource(Source):
-    """Weights that the module's `train()` makes, reproducibly."""
-
-    kind: ClassVar[str] = "train"
-    functions: ClassVar[tuple[str, ...]] = ("train",)
-
-    train: Literal[True] = Field(
-        description="Must be true: the module's `train()` makes the weights."
-    )
-    sha256: Sha256 | None = Field(
-        default=None, description="If set, the trained weights must have this sha256."
-    )
-
-
-_DATA: dict[str, type[Source]] = {"file": FileSource, "url": UrlSource, "package": PackageSource}
-SOURCES: dict[str, type[Source]] = {**_DATA, "train": TrainSource}
-"""Kinds of sources. Each has a key of its own name, and the last one whose key is there applies."""
-
-
-def _kind(value: Any) -> str:
-    keys = value if isinstance(value, dict) else ()
-    return next((kind for kind in reversed(SOURCES) if kind in keys), "file")
-
-
-def _sources(kinds: dict[str, type[Source]]) -> Any:
-    """Return the type of a source of one of these kinds; what is none is refused with examples."""
-    forms = {
-        "file": "{file: PATH, sha256: …}",
-        "url": "{url: ADDRESS, sha256: …}",
-        "package": "{package: NAME, file: PATH, sha256: …}",
-        "train": "{train: true}",
-    }
-    allowed = "; ".join(forms[kind] for kind in kinds)
-
-    def check(value: Any) -> Any:
-        if isinstance(value, dict | Source):
-            return value
-        fix = f"write one of the allowed forms, e.g. {forms['file']}"
-        if isinstance(value, str):
-            key = "url" if re.match("https?://", value) else "file"
-            fix = f"write {{{key}: {value}, sha256: …}}"
-            if "://" in value and key == "file":
-                fix = "write the file's https address as `url:`, or download it and use `file:`"
-        raise refusal("expected a mapping that names the source", allowed, fix)
-
-    return Annotated[one_of(kinds, _kind), BeforeValidator(check)]
-
-
-DataSource = _sources(_DATA)
-WeightsSource = _sources(SOURCES)
+        return
+    origin = ORIGINS[named[0]] if named else None
+    weights = entry.get("weights")
+    random = isinstance(weights, dict) and "random" in weights
+    if weights is None and (origin is None or origin.weights):
+        description = Model.model_fields["weights"].description.partition(". ")[0]
+        fix = f"add `weights:`: {description[0].lower()}{description[1:]}"
+        keys = listed(Model.model_fields)
+        yield Finding((*path, "weights"), "the required key is missing", f"keys: {keys}", fix)
+    elif weights is not None and origin is not None:
+        if not origin.weights and not (random and origin.random):
+            held = f"`{named[0]}` holds the weights"
+            allowed = "{random: SEED}, or no `weights`" if origin.random else "no `weights`"
+            yield Finding((*path, "weights"), held, allowed, "remove `weights`", weights)
+        elif isinstance(weights, dict) and "train" in weights and entry.get("module") is None:
+            problem = "there is no module whose `train()` makes the weights"
+            allowed = "a file, a web address, a file in a package, or {random: SEED}"
+            yield Finding((*path, "weights"), problem, allowed, "use one of these", weights)
 
 
 class Model(Strict):
-    """A network to build: one Python file, pinned weights and data."""
+    """A network to build: a Python file, a snapshot, a timm architecture or an exported program."""
 
-    module: str = Field(
+    module: str | None = Field(
+        default=None,
         min_length=1,
         description="Path of the Python file that defines the model, relative to the config "
-        "file or absolute.",
+        "file or absolute. Beside another origin (`hf`, `timm`, `program`), its functions replace "
+        "those of the origin.",
     )
-    weights: WeightsSource = Field(
+    program: FileSources | None = Field(
+        default=None,
+        description="An exported program, as `torch.export.save` writes it (.pt2). No Python code "
+        "of its author runs. Recipes that select modules do not apply to it.",
+    )
+    hf: SnapshotSource | None = Field(
+        default=None,
+        description="A model of Hugging Face transformers: a local snapshot, one in a package, or "
+        "a revision of a repository. Only safetensors are read, and no code of the repository. "
+        "Images (`data: {images: …}`, a folder or .zip of images) or a text file (`data: {text: "
+        "…}`) are its samples. Options: `part` (`encoder`), `sequence_length`, `class_name`.",
+    )
+    timm: str | None = Field(
+        default=None,
+        min_length=1,
+        description="An architecture of timm, which must be installed. `weights` is a checkpoint "
+        "(.safetensors). Options: `num_classes`. Data: `images`, as of `hf`.",
+    )
+    weights: WeightsSource | None = Field(
+        default=None,
         description="Source of the weights: a file, a web address, a file inside an installed "
-        "package, or `train: true`."
+        "package, `train: true`, or `random: SEED`. `hf` and `program` have weights of their own.",
     )
     data: dict[Name, DataSource] = Field(
         default={},
-        description="Further pinned files (samples, a tokenizer …), passed to the module by name.",
+        description="Further files (samples, a tokenizer …), passed to the module by name.",
     )
     options: dict[str, JsonValue] = Field(
         default={},
@@ -238,3 +137,31 @@ class Model(Strict):
         "it, and a change of what they lead to rebuilds the model. Without the key, imports that "
         "cannot be followed are errors; `[]` declares that they lead to locked packages only.",
     )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Weights and data as all models have them: what the origin holds is one of them."""
+        held = self.program or self.hf
+        if held is not None and self.weights is None:
+            self.__dict__["weights"] = held
+        elif self.hf is not None and held is not self.weights:
+            self.__dict__["data"] = {**self.data, SNAPSHOT: self.hf}
+        return self
+
+    @property
+    def origin(self) -> str | None:
+        """The key of ``ORIGINS``, if the model has one."""
+        return next((name for name in ORIGINS if getattr(self, name) is not None), None)
+
+    def source(self, name: str) -> Source:
+        """Return the source of the weights, or of a data file, by name."""
+        return self.weights if name == "weights" else self.data[name]
+
+
+SNAPSHOT = "snapshot"
+"""Name of the data file that a snapshot is, if its weights are not used."""
+
+
+def origin_file(origin: str) -> Path:
+    """Return the library's file with the functions of a kind of model."""
+    return LIBRARY / "models" / "sources" / f"{origin}_source.py"

@@ -7,6 +7,7 @@ from pydantic import ValidationError, create_model
 
 from pte_foundry.config.base import Strict
 from pte_foundry.config.document import BuildMatrix, Document
+from pte_foundry.config.models import origin_findings
 from pte_foundry.config.recipes.base import dynamic_requests
 from pte_foundry.config.translate import findings_of
 from pte_foundry.findings import Finding
@@ -46,12 +47,18 @@ def parse(data: Any) -> Parsed:
     """Validate a configuration, except for what depends on several of its entries."""
     sections = _mapping(data)
     builds = range(len(entries)) if isinstance(entries := sections.get("builds"), list) else ()
-    findings: list[Finding] = []
+    findings = [
+        finding
+        for name, model in _mapping(sections.get("models")).items()
+        for finding in origin_findings(model, ("models", str(name)))
+    ]
+    wrong: set[tuple] = {finding.path[:2] for finding in findings}
     try:
         document = Document.model_validate(data)
     except ValidationError as error:
-        findings = findings_of(error, Document)
-        wrong = {details["loc"][:2] for details in error.errors(include_url=False)}
+        findings += findings_of(error, Document)
+        wrong |= {details["loc"][:2] for details in error.errors(include_url=False)}
+    if wrong:
         builds = [at for at in builds if ("builds", at) not in wrong]
         try:
             document = _Remainder.model_validate(_without(sections, wrong))

@@ -31,7 +31,7 @@ Editors that support JSON Schema check and complete the files as you type, with 
 
 | section | contents |
 |---|---|
-| `models` | networks: a Python file each, with pinned weights and data |
+| `models` | networks: Python files, snapshots, timm architectures or exported programs |
 | `recipes` | compression: scheme and settings; nothing about devices |
 | `targets` | deployment targets: OS version, precision, compute units |
 | `builds` | which combinations to build |
@@ -67,8 +67,29 @@ Add an entry under `targets`, with the keys of [Target](#target), and its name t
 
 ## Add a model
 
-Write a Python file with the functions that `scripts/pte_foundry/models/module.py` documents, add an
-entry under `models`, with the keys of [Model](#model), and its name to an entry of `builds`.
+Add an entry under `models`, with the keys of [Model](#model), and its name to an entry of `builds`.
+A model is defined by one of these:
+
+| key | model | weights |
+|---|---|---|
+| `module` | a Python file, see below | a pinned file, `train: true`, or `random: SEED` |
+| `hf` | a snapshot of a transformers model, local or on the Hub | its own, or `random: SEED` |
+| `timm` | an architecture of timm | a pinned file, or `random: SEED` |
+| `program` | an exported program (`torch.export.save`) | its own |
+
+The functions of a Python file are documented in `scripts/pte_foundry/models/module.py`. The others
+need none; `timm` must be added to `envs/models.in`.
+
+    models:
+      vit:
+        hf: {repo: google/vit-base-patch16-224, revision: COMMIT}
+        data: {images: {folder: samples}}
+      untrained: {timm: efficientnet_b0, weights: {random: 0}}
+      sentences: {hf: {folder: all-MiniLM-L6-v2}, data: {text: {file: text.txt, sha256: …}}}
+
+Every second image or line of the data is for calibration, the others are for validation. A model
+without samples, a `module` without `calibration()` or `evaluation()` included, gets seeded ones
+around its example inputs; the table, the page and the reports name them as synthetic.
 """
 
 _WORDS = {"boolean": "`true`, `false`", "null": "`null`"}

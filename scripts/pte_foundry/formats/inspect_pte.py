@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -64,6 +65,7 @@ class Description:
             has none (multifunction models). Outside, each kernel call counts as one, except calls
             on shapes and scalars, and the copies that ExecuTorch adds to store the new values of
             its buffers. 1.0 for a program that calls nothing.
+        output_names: by method, the names of its outputs, if they have any.
     """
 
     bytes: int
@@ -71,6 +73,7 @@ class Description:
     delegates: tuple[DelegateDescription, ...]
     kernels: dict[str, int]
     delegated_fraction: float
+    output_names: dict[str, list[str]]
 
     @property
     def specification_version(self) -> int | None:
@@ -140,6 +143,7 @@ def describe(source: bytes | Path) -> Description:
         delegates=delegates,
         kernels=kernels,
         delegated_fraction=inside / total if total else 1.0,
+        output_names={p.name: n for p in file.program.execution_plan if (n := _output_names(p))},
     )
 
 
@@ -249,6 +253,19 @@ def _kernels(program: pte_schema.Program) -> dict[str, int]:
                     operator = plan.operators[call.op_index]
                     calls[".".join(filter(None, (operator.name, operator.overload)))] += 1
     return dict(sorted(calls.items()))
+
+
+def _output_names(plan: pte_schema.ExecutionPlan) -> list[str]:
+    """The keys of the dict that a method returns, from the structure that torch has written."""
+    container = plan.container_meta_type
+    try:
+        match json.loads(container.encoded_out_str if container else "null"):
+            case [_, {"type": "builtins.dict", "context": str(context)}]:
+                names = json.loads(context)
+                return names if all(isinstance(name, str) for name in names) else []
+    except (ValueError, TypeError, RecursionError):
+        pass
+    return []
 
 
 def _computes_nothing(kernel: str) -> bool:

@@ -56,7 +56,7 @@ def model_of(arguments: argparse.Namespace, *, trained: bool = True) -> ModelMod
     from pte_foundry.models.module import ModelModule
 
     entry = read_json(arguments.model)
-    root = project_of(arguments.module, entry["module"])
+    root = project_of(arguments.module, entry["module"]) if entry["module"] else None
     imports = follow(arguments.module, root, entry["declared_imports"])
     check_imports(imports, entry["imports"])
     pins = entry["sha256"]
@@ -64,15 +64,25 @@ def model_of(arguments: argparse.Namespace, *, trained: bool = True) -> ModelMod
     data = {name: base / path for name, path in entry["data"].items()}
     weights = base / entry["weights"] if trained else None
     for name, path in data.items():
-        check(path, pins[name])
+        if name in pins:
+            check(path, pins[name])
     if weights and "weights" in pins:
         check(weights, pins["weights"])
-    elif weights:
+    elif weights and weights.suffix == ".safetensors":
         from pte_foundry.models.tensors import load_tensors
 
         load_tensors(weights)  # trained here: the file has its own checksum
     options = arguments.slice["options"]
-    return ModelModule.load(arguments.module, weights, data, options, root, imports)
+    return ModelModule.load(
+        arguments.module,
+        weights,
+        data,
+        options,
+        root,
+        imports,
+        entry.get("seed"),
+        entry.get("origin"),
+    )
 
 
 def check_imports(found: Imports, planned: Mapping[str, str]) -> None:

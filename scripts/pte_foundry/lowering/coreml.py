@@ -23,8 +23,10 @@ from pte_foundry.lowering import outside, states
 from pte_foundry.lowering.edge_program import EdgeProgram
 from pte_foundry.lowering.enumerated_shapes import shape_findings
 from pte_foundry.lowering.explain import Operators, explained
+from pte_foundry.lowering.output_names import name_outputs
 from pte_foundry.lowering.repairs import repaired
 from pte_foundry.models.inputs import inputs_table
+from pte_foundry.models.layout import identifier
 from pte_foundry.upstream import executorch_caches, torch_caches
 from pte_foundry.upstream.coremltools_program_checks import checked_once
 from pte_foundry.upstream.executorch_partitioner import leaving_out
@@ -78,9 +80,12 @@ def lower(edge: EdgeProgram, target: dict) -> bytes:
         StateError: a buffer cannot be a Core ML state, or must not be one.
         MissingKernelError: an operator outside of the delegate cannot run on a device.
     """
-    if target["enumerated_shapes"]:
-        inputs, path = inputs_table(edge.program), ("enumerated_shapes",)
-        raise_for(shape_findings(path, target["enumerated_shapes"], inputs))
+    if shapes := target["enumerated_shapes"]:
+        # By the names that inputs have inside of programs: lower case, no dots.
+        shapes = {identifier(name).lower(): value for name, value in shapes.items()}
+        target = target | {"enumerated_shapes": shapes}
+        raise_for(shape_findings(("enumerated_shapes",), shapes, inputs_table(edge.program)))
+    name_outputs(edge.program)
     options = target["partitioner"]
     known = Operators(edge.program, edge.debug_handles)
     skip = None if options["lower_full_graph"] else options["skip_ops_for_coreml_delegation"]

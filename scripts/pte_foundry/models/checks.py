@@ -4,12 +4,14 @@ Each check raises ModelError with the problem and the fix; the loader prepends f
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pte_foundry.errors import ModelError
+from pte_foundry.models.layout import InputLayout, kind_of
 from pte_foundry.models.tensors import Sample
 
 INPUT_DTYPES = (torch.float32, torch.int32, torch.int64, torch.bool)
@@ -21,7 +23,7 @@ def check_model(model: Any) -> None:
     Buffers may hold infinities, as attention masks do.
     """
     if not isinstance(model, nn.Module):
-        raise ModelError(f"returned {_kind(model)}; return a torch.nn.Module")
+        raise ModelError(f"returned {kind_of(model)}; return a torch.nn.Module")
     training = [name or "the model" for name, part in model.named_modules() if part.training]
     if training:
         raise ModelError(f"left {training[0]} in training mode; end with `.eval()`")
@@ -34,7 +36,7 @@ def check_model(model: Any) -> None:
 def check_weights(state: Any) -> None:
     """Checks for a dict of at least one tensor, none with nan, floating point ones in fp32."""
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(f"returned {_kind(state)}; return a state dict of tensors")
+        raise ModelError(f"returned {kind_of(state)}; return a state dict of tensors")
     if not state:
         raise ModelError("gave no tensors; return the state dict of the trained model")
     _check_tensors(state)
@@ -53,40 +55,41 @@ def _check_tensors(state: dict[str, Tensor]) -> None:
             raise ModelError(f"gave {name} with nan; look at the weights")
 
 
-def check_sample(sample: Any, what: str = "the sample") -> None:
-    """Checks for a tuple of tensors without nan with dtypes among ``INPUT_DTYPES``."""
-    if not isinstance(sample, tuple) or not sample or not _are_tensors(sample):
-        fix = "give a tuple of tensors"
-        if isinstance(sample, tuple) and any(one is None for one in sample):
-            fix += (
-                "; leave optional inputs out at the end, or fix them in a module around the model"
-            )
-        raise ModelError(f"gave {what} as {_kind(sample)}; {fix}")
-    for position, tensor in enumerate(sample):
+def check_sample(sample: Sample, names: Sequence[str], what: str = "the sample") -> None:
+    """Checks for tensors without nan with dtypes among ``INPUT_DTYPES``."""
+    for name, tensor in zip(names, sample, strict=True):
         if tensor.dtype not in INPUT_DTYPES:
             allowed = ", ".join(str(dtype) for dtype in INPUT_DTYPES)
-            raise ModelError(
-                f"gave input {position} of {what} as {tensor.dtype}; allowed: {allowed}"
-            )
+            raise ModelError(f"gave input {name} of {what} as {tensor.dtype}; allowed: {allowed}")
         if _has_nan(tensor):
-            raise ModelError(f"gave input {position} of {what} with nan; remove it")
+            raise ModelError(f"gave input {name} of {what} with nan; remove it")
 
 
-def check_samples(samples: Any, example: Sample, dynamic: bool) -> None:
-    """Checks for a list of samples with the dtypes and shapes (dynamic: ranks) of ``example``."""
+def check_samples(
+    samples: Any, layout: InputLayout, example: Sample, dynamic: bool
+) -> list[Sample]:
+    """Checks for a list of samples with the dtypes and shapes (dynamic: ranks) of ``example``.
+
+    Returns:
+        Their tensors, in the order of the example's.
+    """
     if not isinstance(samples, list):
-        raise ModelError(f"gave its samples as {_kind(samples)}; give a list")
+        raise ModelError(f"gave its samples as {kind_of(samples)}; give a list")
     if not samples:
         raise ModelError("gave no samples; at least one is needed")
-    expected = _layout(example, dynamic)
+    expected = _shapes(example, dynamic)
+    found = []
     for index, sample in enumerate(samples):
-        check_sample(sample, f"sample {index}")
-        layout = _layout(sample, dynamic)
-        if layout != expected:
+        flat = layout.flat(sample, f"sample {index}")
+        check_sample(flat, layout.labels(flat), f"sample {index}")
+        shapes = _shapes(flat, dynamic)
+        if shapes != expected:
             raise ModelError(
-                f"gave sample {index} as {layout}, but example_inputs() is {expected}; "
+                f"gave sample {index} as {shapes}, but example_inputs() is {expected}; "
                 "give all samples its dtypes and shapes"
             )
+        found.append(flat)
+    return found
 
 
 def check_labels(labels: Any, samples: list[Sample]) -> None:
@@ -94,7 +97,9 @@ def check_labels(labels: Any, samples: list[Sample]) -> None:
     if labels is None:
         return
     if not isinstance(labels, Tensor) or not labels.dim():
-        raise ModelError(f"gave labels as {_kind(labels)}; give a tensor, one row for each sample")
+        raise ModelError(
+            f"gave labels as {kind_of(labels)}; give a tensor, one row for each sample"
+        )
     if len(labels) != len(samples):
         raise ModelError(
             f"gave {len(samples)} samples and {len(labels)} labels; give one label each"
@@ -104,43 +109,18 @@ def check_labels(labels: Any, samples: list[Sample]) -> None:
 def check_metrics(metrics: Any, finite: bool = True) -> None:
     """Checks for a dict of numbers by name, finite ones unless ``finite`` is false."""
     if not isinstance(metrics, dict) or not metrics:
-        raise ModelError(f"returned {_kind(metrics)}; return a dict of numbers by name")
+        raise ModelError(f"returned {kind_of(metrics)}; return a dict of numbers by name")
     for name, value in metrics.items():
         if not isinstance(name, str) or not isinstance(value, int | float):
-            raise ModelError(f"returned {name!r}: {_kind(value)}; return plain numbers")
+            raise ModelError(f"returned {name!r}: {kind_of(value)}; return plain numbers")
         if finite and not math.isfinite(value):
             raise ModelError(f"returned {name!r}: {value}; return a finite number")
-
-
-def check_output_kinds(outputs: Any) -> None:
-    """Checks for a tensor, or a tuple or list of at least one tensor; none is complex."""
-    plain = outputs if isinstance(outputs, tuple | list) else (outputs,)
-    if not plain or not _are_tensors(plain):
-        raise ModelError(f"returned {_kind(outputs)}; {_wrapper(outputs)}")
-    for position, output in enumerate(plain):
-        if output.is_complex():
-            raise ModelError(
-                f"returned output {position} as {output.dtype}, which Core ML does not have; "
-                "return torch.view_as_real(y), or its magnitude"
-            )
-
-
-def _wrapper(outputs: Any) -> str:
-    """How to make a tuple of tensors of what forward() returned."""
-    fix = "return a tensor or a tuple of tensors"
-    if isinstance(outputs, dict):
-        return f"{fix}; wrap the model in a module that ends with `return tuple(d.values())`"
-    if isinstance(outputs, tuple | list) and outputs:
-        return f"{fix}: flatten nested tuples, and leave out what is no tensor"
-    if outputs is None:
-        return f"{fix}; look for a missing `return`"
-    return f"{fix}; wrap the model in a module that returns the tensors of it, `(out.a, out.b)`"
 
 
 def check_output_names(names: Any, count: int) -> None:
     """Checks for a list of ``count`` different names."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ModelError(f"returned {_kind(names)}; return a list of names, one for each output")
+        raise ModelError(f"returned {kind_of(names)}; return a list of names, one for each output")
     if not all(map(str.strip, names)):
         raise ModelError("returned an empty name; name every output")
     if len(names) != count:
@@ -151,42 +131,22 @@ def check_output_names(names: Any, count: int) -> None:
         raise ModelError(f"returned {twice[0]!r} twice; give every output a name of its own")
 
 
-def check_outputs(outputs: Any) -> None:
-    """Checks for a tensor or a tuple of tensors without nan. Infinities may be masks."""
-    check_output_kinds(outputs)
-    outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
-    for position, output in enumerate(outputs):
+def check_outputs(outputs: Sample, names: Sequence[str]) -> None:
+    """Checks for tensors without nan. Infinities may be masks."""
+    for name, output in zip(names, outputs, strict=True):
         if _has_nan(output):
+            shown = name.removeprefix("output_")
             raise ModelError(
-                f"returned nan in output {position}; look at weights, masks and divisions"
+                f"returned nan in output {shown}; look at weights, masks and divisions"
             )
-
-
-def _are_tensors(values: Any) -> bool:
-    return all(isinstance(value, Tensor) for value in values)
 
 
 def _has_nan(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and bool(tensor.isnan().any())
 
 
-def _layout(sample: Sample, dynamic: bool) -> str:
+def _shapes(sample: Sample, dynamic: bool) -> str:
     """Dtypes and shapes as text; with dynamic shapes the ranks alone."""
     shapes = (["?"] * tensor.dim() if dynamic else list(tensor.shape) for tensor in sample)
     parts = (f"{tensor.dtype} {shape}" for tensor, shape in zip(sample, shapes, strict=True))
     return f"({', '.join(parts)})"
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, tuple | list | dict):
-        items = value.values() if isinstance(value, dict) else value
-        inside = sorted({_type(item) for item in items})
-        return f"a {type(value).__name__} of {', '.join(inside) or 'nothing'}"
-    return "None" if value is None else f"a {_type(value)}"
-
-
-def _type(value: Any) -> str:
-    """The name of a value's type; while a model is exported its tensors are of a subclass."""
-    return (
-        "None" if value is None else "Tensor" if isinstance(value, Tensor) else type(value).__name__
-    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from pte_foundry.errors import ModelError
-from pte_foundry.models import checks
+from pte_foundry.models.layout import identifier, unique
 from pte_foundry.models.refusals import check_program
 from pte_foundry.models.user_code import place_of
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
+    from pte_foundry.models.layout import InputLayout
     from pte_foundry.models.module import ModelModule
     from pte_foundry.models.tensors import Sample
 
@@ -36,22 +39,22 @@ def export(model: ModelModule, module: nn.Module) -> ExportedProgram:
     Raises:
         ModelError: the model cannot be exported, or its program cannot go into Core ML.
     """
-    import torch
-
     from pte_foundry.models.programs import forget_history
     from pte_foundry.upstream.torch_causal_masks import declared_masks
 
-    example, shapes = model.example_inputs(), model.dynamic_shapes()
+    example, shapes = model.example_inputs(), model.dynamic_shapes(module)
     # Parameters that require grad cannot be written to where ExecuTorch keeps a mutable buffer, and
     # nothing here computes gradients.
     module.requires_grad_(False)
     try:
-        _check_signature(module, example)
-        with _plain_outputs(module), declared_masks():
+        _check_signature(module, model.layout, example)
+        with _flat_inputs(module, model.layout), _plain_outputs(model, module), declared_masks():
             program = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
         check_program(program)
     except ModelError as error:
-        raise ModelError(f"{model.path}: {error}.") from error
+        text = str(error)
+        own = text.startswith(f"{model.path}:")
+        raise ModelError(text if own else f"{model.path}: {text}.") from error
     except (Exception, SystemExit) as error:
         model.run(module, tuple(tensor.clone() for tensor in example))  # tells of its own errors
         raise ModelError(_reason(model, error)) from error
@@ -59,43 +62,84 @@ def export(model: ModelModule, module: nn.Module) -> ExportedProgram:
     return program
 
 
-def _check_signature(module: nn.Module, example: Sample) -> None:
-    """Checks that forward() takes as many tensors, by position, as a sample has."""
+def _check_signature(module: nn.Module, layout: InputLayout, example: Sample) -> None:
+    """Checks that forward() takes a sample's inputs."""
     try:
         signature = inspect.signature(module.forward)
     except (TypeError, ValueError):  # not written in Python
         return
+    arguments, keywords = layout.arguments(example)
     try:
-        signature.bind(*example)
+        signature.bind(*arguments, **keywords)
     except TypeError as error:
-        count = f"{len(example)} tensor{'s' * (len(example) != 1)}"
+        given = f"{len(arguments)} tensor{'s' * (len(arguments) != 1)} given by position"
+        fix = "change the samples or the parameters (none after `*`: a dict gives them by keyword)"
+        if keywords:
+            given, fix = f"given as {', '.join(keywords)}", "change the keys or the parameters"
         raise ModelError(
-            f"forward{signature} does not take a sample of example_inputs(), {count} given by "
-            f"position: {error}; change the samples or the parameters (none after `*`)"
+            f"forward{signature} does not take a sample of example_inputs(), {given}: {error}; "
+            f"{fix}"
         ) from error
 
 
 @contextmanager
-def _plain_outputs(module: nn.Module) -> Iterator[None]:
-    """Within this context a module returns named tuples as plain ones, and nothing but tensors.
+def _flat_inputs(module: nn.Module, layout: InputLayout) -> Iterator[None]:
+    """Within this context a module takes the tensors of its sample by position.
 
-    torch.export would keep the structure of a dict or of nested tuples, or fail to write the class
-    of a named tuple to disk.
+    A program of tensors alone has inputs with names, and no structure that its callers must know.
+    """
+    if layout.plain:
+        yield
+        return
+    own = vars(module).get("forward")
+    module.forward = _taking_tensors(module, layout)
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
+
+
+def _taking_tensors(module: nn.Module, layout: InputLayout) -> Callable[..., Any]:
+    """Returns a function that calls forward() with the structure of a sample."""
+    forward = module.forward
+    names = [identifier(name) for name in layout.names(module)]
+
+    def flat(*tensors: Any) -> Any:
+        arguments, keywords = layout.arguments(tensors)
+        return forward(*arguments, **keywords)
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    flat.__signature__ = inspect.Signature([inspect.Parameter(n, kind) for n in unique(names)])
+    return flat
+
+
+@contextmanager
+def _plain_outputs(model: ModelModule, module: nn.Module) -> Iterator[None]:
+    """Within this context a module returns its tensors as a tuple, or in a dict by their names.
+
+    torch.export could not write the classes of its containers to disk.
     """
 
-    def plain(_module: nn.Module, _inputs: Any, outputs: Any) -> Any:
+    def plain(_module: nn.Module, _inputs: Any, returned: Any) -> Any:
         try:
-            checks.check_output_kinds(outputs)
+            outputs = model.outputs_of(returned)
         except ModelError as error:
             raise ModelError(f"forward() {error}") from error
-        named = isinstance(outputs, tuple) and type(outputs) is not tuple
-        return tuple(outputs) if named else None
+        return outputs if isinstance(outputs, dict) or not _is_plain(returned) else None
 
     hook = module.register_forward_hook(plain)
     try:
         yield
     finally:
         hook.remove()
+
+
+def _is_plain(returned: Any) -> bool:
+    """Whether an output is a tensor, or a tuple or list of tensors alone."""
+    sequence = type(returned) in (tuple, list)
+    return not sequence or all(isinstance(value, torch.Tensor) for value in returned)
 
 
 def _reason(model: ModelModule, error: Exception) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pte_foundry.errors import ModelError
 from pte_foundry.files import replacing, sha256
+from pte_foundry.models import snapshots
 from pte_foundry.models.download import download, mismatch
-from pte_foundry.packages import packaged_file
+from pte_foundry.packages import packaged_file, packaged_folder
 
 
 def fetch(source: dict, root: Path, output: Path) -> None:
@@ -18,7 +19,7 @@ def fetch(source: dict, root: Path, output: Path) -> None:
 
     Args:
         source: ``sha256``, and one of ``file`` (relative to ``root``), ``url``, or ``package`` and
-            ``file``.
+            ``file``; or ``folder``, with or without ``package``; or ``repo`` and ``revision``.
         root: the project's folder.
         output: the path to write.
 
@@ -28,6 +29,13 @@ def fetch(source: dict, root: Path, output: Path) -> None:
     """
     if "url" in source:
         download(source["url"], source["sha256"], output)
+        return
+    if "repo" in source:
+        snapshots.download(source["repo"], source["revision"], output)
+        return
+    if "folder" in source:
+        inside = packaged_folder(source["package"], source["folder"]) if "package" in source else ""
+        snapshots.pack(inside or root / source["folder"], output)
         return
     if "package" in source:
         name, path = f"{source['package']}:{source['file']}", packaged_file(**_packaged(source))

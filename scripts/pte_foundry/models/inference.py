@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.const_fold import split_const_subgraphs
 
+from pte_foundry.errors import ModelError
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.tensors import Samples, as_sample
 from pte_foundry.upstream.torch_operators import mutates
@@ -22,11 +23,19 @@ def reference(model: ModelModule) -> Samples:
     module = model.build()
     reset = resetter(module)
     inputs, labels = model.evaluation()
-    outputs = []
-    for sample in inputs:
+    outputs, names = [], None
+    for index, sample in enumerate(inputs):
         reset()
-        outputs.append(model.run(module, sample))
-    return Samples(inputs, outputs, labels)
+        found = model.run_named(module, sample)
+        keys = list(found) if isinstance(found, dict) else []
+        if names not in (None, keys):
+            raise ModelError(
+                f"{model.path}: forward() returned {keys or 'no names'} for sample {index}, but "
+                f"{names or 'no names'} before; return the same outputs for all samples"
+            )
+        names = keys
+        outputs.append(as_sample(found))
+    return Samples(inputs, outputs, labels, model.layout.names(module), names or [])
 
 
 def evaluate(program: ExportedProgram, reference: Samples) -> Samples:

@@ -1,24 +1,33 @@
 """The inputs of an exported program as a table, to check targets against."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 
+from pte_foundry.models.layout import identifier
+
 _UNBOUNDED = 2**31  # torch has symbols for infinity, and large numbers
 
 
-def inputs_table(program: ExportedProgram) -> list[dict[str, Any]]:
+def inputs_table(program: ExportedProgram, names: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Returns the tensors that a program takes as rows, in order.
+
+    Args:
+        program: the program.
+        names: of its inputs, with dots; by default those that the program itself has.
 
     Keys of a row: ``name``, ``dtype`` (such as ``float32``), ``shape``: a list of sizes; a dynamic
     size is ``[lowest, highest]``, in which None is no limit.
     """
-    names = set(program.graph_signature.user_inputs)
-    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.name in names}
+    inside = set(program.graph_signature.user_inputs)
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.name in inside}
+    # torch writes names in lower case.
+    known = {identifier(name).lower(): name for name in names}
     return [
         {
-            "name": name,
+            "name": known.get(name, name),
             "dtype": str(value.dtype).removeprefix("torch."),
             "shape": [_size(size, program) for size in value.shape],
         }

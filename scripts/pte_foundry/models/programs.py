@@ -12,7 +12,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from pte_foundry.errors import DamagedError
+from pte_foundry.errors import DamagedError, ProgramError
 from pte_foundry.files import replacing
 from pte_foundry.models.archive_checks import refuse_code
 from pte_foundry.models.checksums import DIGEST_SIZE
@@ -78,8 +78,29 @@ def load(path: Path) -> ExportedProgram:
                 graphs = [archive.read(name) for name in names]
     except (OSError, ValueError) as error:  # no file, or an empty one
         raise DamagedError(path, error) from error
+    _register(graphs)
+    refuse_code(path)
+    return torch.export.load(path)
+
+
+def read(path: Path) -> ExportedProgram:
+    """Reads a program that somebody else wrote with ``torch.export.save``.
+
+    Raises:
+        ProgramError: reading the file could run code, or it is no exported program.
+    """
+    replace_mkl_functions()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith("model.json")]
+            _register([archive.read(name) for name in names])
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ProgramError(f"{path} is not an exported program: {error}") from error
+    refuse_code(path)
+    return torch.export.load(path)
+
+
+def _register(graphs: list[bytes]) -> None:
     for name, register in REGISTERED_BY.items():
         if any(name in graph for graph in graphs):
             register()
-    refuse_code(path)
-    return torch.export.load(path)

@@ -1,8 +1,9 @@
 """Tensors on disk: trained weights, and samples with their outputs, as checksummed safetensors."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -73,15 +74,21 @@ class Samples:
         inputs: for each sample its inputs; may be empty if they are in another file.
         outputs: for each sample its outputs.
         labels: one row for each sample, or None.
+        input_names: of the inputs; empty if they are not known.
+        output_names: of the outputs; empty if they have none.
     """
 
     inputs: list[Sample]
     outputs: list[Sample]
     labels: torch.Tensor | None
+    input_names: list[str] = field(default_factory=list)
+    output_names: list[str] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file with the keys ``input.<sample>.<position>`` and so on."""
-        tensors = {} if self.labels is None else {"labels": self.labels}
+        names = json.dumps([self.input_names, self.output_names]).encode()
+        tensors = {"names": torch.frombuffer(bytearray(names), dtype=torch.uint8)}
+        tensors |= {} if self.labels is None else {"labels": self.labels}
         for kind, samples in (("input", self.inputs), ("output", self.outputs)):
             for index, sample in enumerate(samples):
                 for position, tensor in enumerate(sample):
@@ -95,6 +102,7 @@ class Samples:
         """Reads what :meth:`save` wrote. Raises DamagedError."""
         tensors = load_tensors(path)
         labels = tensors.pop("labels", None)
+        names = json.loads(bytes(tensors.pop("names").tolist()))
         found: dict[str, dict[int, dict[int, torch.Tensor]]] = {"input": {}, "output": {}}
         for key, tensor in tensors.items():
             kind, index, position = key.split(".")
@@ -106,7 +114,7 @@ class Samples:
             ]
             for kind in ("input", "output")
         )
-        return cls(inputs, outputs, labels)
+        return cls(inputs, outputs, labels, *names)
 
 
 def default_output_names(count: int) -> list[str]:
@@ -114,6 +122,10 @@ def default_output_names(count: int) -> list[str]:
     return [f"output_{position}" for position in range(count)]
 
 
-def as_sample(outputs: torch.Tensor | Sequence[torch.Tensor]) -> Sample:
-    """Returns a module's outputs as a tuple, also if it returned a single tensor."""
+def as_sample(
+    outputs: torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor],
+) -> Sample:
+    """Returns a program's outputs as a tuple, also if it returned a single tensor or a dict."""
+    if isinstance(outputs, Mapping):
+        return tuple(outputs.values())
     return (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs)

@@ -1,4 +1,4 @@
-"""Makes a model's weights with the model's own deterministic ``train()``."""
+"""Makes a model's weights: with its own deterministic ``train()``, or at random from a seed."""
 
 from pathlib import Path
 
@@ -20,7 +20,8 @@ def train(model: ModelModule, expected: str | None, output: Path) -> None:
         ModelError: training failed, or gave a file with another SHA-256; nothing is written.
     """
     with replacing(output, durable=True) as temporary:
-        save_tensors(model.train(), temporary)
+        made = model.train() if model.seed is None else model.initialize()
+        save_tensors(made, temporary)
         found = sha256(temporary)
         if expected is not None and found != expected:
             raise ModelError(

@@ -103,9 +103,10 @@ def _belongs(key: str, scheme: str) -> bool:
 def _files(model: Mapping[str, Any], root: Path, base: Path) -> dict[str, dict[str, str]]:
     """The files of a model by their role, with the paths of sources as seen from the project."""
     sources = {f"imports.{name}": path for name, path in model["listed"]["project"].items()}
-    sources["module"] = model["module"]
-    # The module is what it is, and not an import of itself.
-    sources.pop(f"imports.{Path(model['module']).name}", None)
+    if model["module"]:
+        sources["module"] = model["module"]
+        # The module is what it is, and not an import of itself.
+        sources.pop(f"imports.{Path(model['module']).name}", None)
     results = {f"data.{name}": path for name, path in model["data"].items()}
     results["weights"] = model["weights"]
     paths = {role: (path, root / path) for role, path in sources.items()}

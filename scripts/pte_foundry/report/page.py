@@ -65,6 +65,7 @@ def render(
         totals=summary["totals"],
         warnings=sum(warnings(build["hazards"]) for build in builds),
         engines=text.engines(builds),
+        synthetic=text.synthetic(builds),
         failures=failures(builds),
         missed=_missed(builds),
         choices=_choices(builds),

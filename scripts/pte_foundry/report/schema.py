@@ -13,6 +13,7 @@ from pte_foundry.validate.schema import (
     Device,
     GateVerdict,
     Hazard,
+    InputFacts,
     KnownIssue,
     LatencyMs,
     LaxerGate,
@@ -77,6 +78,9 @@ class SummaryRecord(TypedDict):
     artifact: Artifact | None
     samples: int | None
     metrics: Metrics
+    synthetic: NotRequired[list[str]]
+    """Which samples are synthetic, because the model defines none."""
+    inputs: NotRequired[list[InputFacts]]
     outputs: NotRequired[list[OutputMetrics]]
     stages: Stages
     hazards: list[Hazard]

@@ -54,7 +54,7 @@ def render(summary: Summary, console: Console, page: Path | None = None) -> None
     console.print(_totals(summary["totals"]))
     if issues := text.known_issues(builds):
         console.print(Text(issues, style="yellow"), soft_wrap=True)
-    for line in text.engines(builds):
+    for line in [*text.engines(builds), *text.synthetic(builds)]:
         console.print(Text(line, style="dim"), soft_wrap=True)
     if page:
         console.print(Text(f"page: {page}"), soft_wrap=True)

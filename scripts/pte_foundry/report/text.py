@@ -220,6 +220,12 @@ def engines(builds: Sequence[SummaryRecord]) -> list[str]:
     return list(lines.values())
 
 
+def synthetic(builds: Sequence[SummaryRecord]) -> list[str]:
+    """Returns a line that names the models without samples of their own, if there are any."""
+    models = sorted({build["build"]["model"] for build in builds if build.get("synthetic")})
+    return [f"Synthetic samples, not real data: {', '.join(models)}"] if models else []
+
+
 def _engine(device: DeviceResult) -> str:
     if device["engine"] == "mil-reference":
         return "mil-reference interpreter of the shipped bytes, not an Apple device"

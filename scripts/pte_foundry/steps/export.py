@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         table = {
             "digest": arguments.digest,
             "modules": modules_table(module, program),
-            "inputs": inputs_table(program),
+            "inputs": inputs_table(program, model.layout.names(module)),
         }
         programs.save(program, arguments.program)
         write_json(arguments.modules, table)

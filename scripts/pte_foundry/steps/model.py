@@ -23,12 +23,12 @@ def main(argv: list[str] | None = None) -> int:
 
     def step() -> None:
         model = arguments.slice | arguments.paths
-        root = project_of(arguments.module, model["module"])
+        root = project_of(arguments.module, model["module"]) if model["module"] else None
         imports = follow(arguments.module, root, model["declared_imports"])
         if imports.digest() != arguments.imports:
             raise ModelError(
-                f"{model['module']}, or what it imports, has changed since this build was planned. "
-                "Run it again: it then plans and builds with the new code."
+                f"{model['module'] or arguments.module}, or what it imports, has changed since "
+                "this build was planned. Run it again: it then plans and builds with the new code."
             )
         found = {"imports": imports.contents(), "listed": imports.listed(root)}
         write_json(arguments.output, model | found)

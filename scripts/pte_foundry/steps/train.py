@@ -1,4 +1,4 @@
-"""Trains a model with its own deterministic ``train()``."""
+"""Trains a model with its own ``train()``, or initializes it at random."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     def step() -> None:
         from pte_foundry.models.train import train
 
-        train(model_of(arguments, trained=False), arguments.slice["sha256"], arguments.output)
+        train(model_of(arguments, trained=False), arguments.slice.get("sha256"), arguments.output)
 
     return command.run(arguments, step, fork=command.BUILDING)
 

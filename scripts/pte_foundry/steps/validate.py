@@ -38,10 +38,13 @@ def main(argv: list[str] | None = None) -> int:
 
         base = base_of_artifact(arguments.pte)
         handles = read_json(arguments.debug_handles)
+        model = model_of(arguments)
+        samples = ["evaluation", "calibration"][: 1 + bool(arguments.slice.get("calibrates"))]
+        synthetic = [function for function in samples if not model.has(function)]
         measured = validate(
             arguments.pte,
             check_noted(arguments.pte, arguments.digest),
-            model_of(arguments),
+            model,
             Samples.load(arguments.reference),
             Samples.load(arguments.quantized),
             handles["operators"],
@@ -69,6 +72,7 @@ def main(argv: list[str] | None = None) -> int:
             "gates": gates,
             "status": status,
             **({"laxer_gates": weakened} if weakened else {}),
+            "synthetic": synthetic,
         }
         write_json(arguments.output, checked(report), durable=True)
 

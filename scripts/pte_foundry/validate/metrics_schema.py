@@ -50,7 +50,8 @@ class OutputMetrics(TypedDict):
     """
 
     name: str
-    """As ``output_names()`` of the model module returns it, else ``output_0`` and so on."""
+    """As ``output_names()`` of the model module returns it, else its keys joined by dots, else
+    ``output_0`` and so on."""
     sqnr_db: Number | None
     """Floating point: signal-to-quantization-noise ratio over all samples, in dB, within ±
     ``SQNR_CAP_DB``; null if the output has a nan, an infinity on one side only, or another shape

@@ -52,7 +52,7 @@ def compare_output(name: str, pairs: Sequence[Pair]) -> OutputMetrics:
     Returns:
         All metrics but ``top1_agreement``, which is null.
     """
-    facts = {"name": name, **_layout([ref for _, ref in pairs])}
+    facts = {"name": name, **_facts([ref for _, ref in pairs])}
     for sample, (out, ref) in enumerate(pairs):
         if out.shape != ref.shape:
             shapes = f"{list(out.shape)}, the reference's is {list(ref.shape)}"
@@ -207,16 +207,21 @@ def _largest_difference(ours: np.ndarray, theirs: np.ndarray) -> float | int | N
     return largest if math.isfinite(largest) else None
 
 
-def _layout(references: Sequence[torch.Tensor]) -> OutputMetrics:
+def _facts(references: Sequence[torch.Tensor]) -> OutputMetrics:
     """The facts about an output that do not depend on the other program."""
-    shapes = [tuple(ref.shape) for ref in references]
+    facts = layout_of(references)
+    return facts | {"constant": True} if single_value(references) is not None else facts
+
+
+def layout_of(tensors: Sequence[torch.Tensor]) -> OutputMetrics:
+    """Returns dtype and shape; null in place of a size that differs, or of all if the rank does."""
+    shapes = [tuple(tensor.shape) for tensor in tensors]
     same_rank = len({len(shape) for shape in shapes}) == 1
     sizes = [set(column) for column in zip(*shapes, strict=True)] if same_rank else []
-    facts = {
-        "dtype": str(references[0].dtype).removeprefix("torch."),
+    return {
+        "dtype": str(tensors[0].dtype).removeprefix("torch."),
         "shape": [size.pop() if len(size) == 1 else None for size in sizes] if same_rank else None,
     }
-    return facts | {"constant": True} if single_value(references) is not None else facts
 
 
 def single_value(tensors: Sequence[torch.Tensor]) -> float | int | None:

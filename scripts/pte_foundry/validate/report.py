@@ -29,8 +29,16 @@ from pte_foundry.validate.hazards import Hazards, constants_beyond_fp16, torch_s
 from pte_foundry.validate.metrics import Comparison, compare
 from pte_foundry.validate.metrics_schema import COMMON_METRICS, Metrics, OutputMetrics
 from pte_foundry.validate.output_hazards import FP16_STEP, FP32_STEP, output_hazards
+from pte_foundry.validate.output_metrics import layout_of
 from pte_foundry.validate.rounding import rounded
-from pte_foundry.validate.schema import Artifact, Failure, Hazard, KnownIssue, Measurement
+from pte_foundry.validate.schema import (
+    Artifact,
+    Failure,
+    Hazard,
+    InputFacts,
+    KnownIssue,
+    Measurement,
+)
 from pte_foundry.validate.task_metrics import TaskMetrics
 
 
@@ -127,8 +135,8 @@ def validate(
             returns a number for it that is not finite.
         OSError: the machine fails, not the artifact.
     """
-    names = model.output_names(len(reference.outputs[0]))
-    tasks = TaskMetrics(model, reference.outputs, reference.labels)
+    names = model.output_names(len(reference.outputs[0]), reference.output_names)
+    tasks = TaskMetrics(model, reference.outputs, reference.labels, names)
     failures: list[Failure] = []
 
     def failed(stage: str, error: Exception) -> None:
@@ -172,6 +180,7 @@ def validate(
     measured: Measurement = {
         "artifact": artifact,
         "samples": len(reference.inputs),
+        "inputs": inputs_of(reference),
         "metrics": rounded(total.metrics),
         "outputs": rounded(_with_stages(total.outputs, stages)),
         "stages": {name: rounded(stage.metrics) for name, stage in stages.items()},
@@ -203,6 +212,13 @@ def _artifact(pte: Path, sha256: str, program: Description | None = None) -> Art
         "states": list(program.states),
         "weight_bytes": program.weight_bytes,
     }
+
+
+def inputs_of(samples: Samples) -> list[InputFacts]:
+    """The inputs of a model, as its samples show them."""
+    names = samples.input_names or [f"input_{at}" for at in range(len(samples.inputs[0]))]
+    columns = zip(*samples.inputs, strict=True)
+    return [{"name": n, **layout_of(column)} for n, column in zip(names, columns, strict=True)]
 
 
 def _step(program: Description) -> float:

@@ -191,12 +191,23 @@ class TargetDetails(TypedDict, total=False):
     compute_units: str
 
 
+class InputFacts(TypedDict):
+    """An input of the model."""
+
+    name: str
+    """The parameter's of ``forward()``; below it, keys are joined by dots."""
+    dtype: str
+    shape: list[int | None] | None
+    """Null in place of a size that differs between samples."""
+
+
 class Measurement(TypedDict):
     """The part of a report that comes from executing the artifact."""
 
     artifact: Artifact
     samples: int
     """Number of evaluation samples."""
+    inputs: NotRequired[list[InputFacts]]
     metrics: Metrics
     """The artifact against the fp32 reference; all numbers are null if it could not be executed."""
     outputs: NotRequired[list[OutputMetrics]]
@@ -232,6 +243,9 @@ class ValidationReport(Measurement):
     """The metrics that depend on what failed are null, and have no gates."""
     laxer_gates: NotRequired[list[LaxerGate]]
     """Absent if all gates are as strict as the defaults."""
+    synthetic: NotRequired[list[Literal["evaluation", "calibration"]]]
+    """Which samples are synthetic (:mod:`pte_foundry.models.default_samples`), because the model
+    defines none."""
     scheme: NotRequired[str | None]
     """The recipe's compression scheme."""
     target_details: NotRequired[TargetDetails]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,6 +31,7 @@ class TaskMetrics:
         model: the model module.
         reference: the fp32 outputs.
         labels: one row for each sample, or none.
+        names: of the outputs.
 
     Raises:
         ModelError: ``score()`` fails on the reference, returns a number that is not finite, or one
@@ -38,14 +39,19 @@ class TaskMetrics:
     """
 
     def __init__(
-        self, model: ModelModule, reference: list[Sample], labels: torch.Tensor | None
+        self,
+        model: ModelModule,
+        reference: list[Sample],
+        labels: torch.Tensor | None,
+        names: Sequence[str] | None = None,
     ) -> None:
+        self._names = names
         self._model = model
         self._reference = reference
         self._labels = labels
         # By identity; the outputs are kept as well, so that an identity stays theirs.
         self._done: dict[tuple[int, ...], tuple[list[list[Sample]], _Result]] = {}
-        expected = _Result(model.score(reference, labels))
+        expected = _Result(model.score(reference, labels, names))
         self._check_names("score", expected.values)
         self._done[(id(reference),)] = [reference], expected
         self.names = [name for score in expected.values for name in (score, f"{score}_change")]
@@ -76,7 +82,9 @@ class TaskMetrics:
         key = (id(outputs),)
         if key not in self._done:
             try:  # the reference has been scored, so the outputs are at fault
-                result = _Result(self._model.score(outputs, self._labels, finite=False))
+                result = _Result(
+                    self._model.score(outputs, self._labels, self._names, finite=False)
+                )
             except ModelError as error:
                 expected = self._done[(id(self._reference),)][1].values
                 result = _Result(dict.fromkeys(expected), error)
@@ -88,9 +96,11 @@ class TaskMetrics:
         key = id(ours), id(theirs)
         if key not in self._done:
             try:
-                result = _Result(self._model.agreement(ours, theirs, finite=False))
+                result = _Result(self._model.agreement(ours, theirs, self._names, finite=False))
             except ModelError as error:
-                same = self._model.agreement(self._reference, self._reference, finite=False)
+                same = self._model.agreement(
+                    self._reference, self._reference, self._names, finite=False
+                )
                 result = _Result(dict.fromkeys(same), error)
             self._check_names("agreement", result.values)
             self._done[key] = [ours, theirs], result

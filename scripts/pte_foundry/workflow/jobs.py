@@ -15,6 +15,7 @@ from pte_foundry.config.config import Config
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import read_json
 from pte_foundry.lock import lock_file
+from pte_foundry.models import sources
 from pte_foundry.models.imports import Imports, follow
 from pte_foundry.quantize import schemes
 from pte_foundry.slice_argument import encoded
@@ -51,7 +52,10 @@ class Jobs:
             model: the model, for a stage that calls functions of its module.
             scheme: the recipe's scheme, for the stage that converts.
         """
-        files = closure(command_of(stage), *([schemes.name_of(scheme)] if scheme else []))
+        loaded = [schemes.name_of(scheme)] if scheme else []
+        if model is not None and (origin := self.config.models[model].origin):
+            loaded.append(sources.name_of(origin))
+        files = closure(command_of(stage), *loaded)
         found = contents(files, lock_file())
         if model is not None:
             found |= self._model_contents(model)

@@ -36,18 +36,28 @@ def nothing(config: Config, **names: str) -> dict[str, Any]:
 def model(config: Config, model: str) -> dict[str, Any]:
     """The model's pins and declared imports; the rule adds the paths, which it knows."""
     entry = config.models[model]
-    pins = {name: source.sha256 for name, source in entry.data.items()}
-    if entry.weights.kind != "train":
-        pins["weights"] = entry.weights.sha256
-    return {"sha256": pins, "declared_imports": config.declared_imports(model)}
+    fetched = dict(entry.data)
+    if not entry.weights.made_by:
+        fetched["weights"] = entry.weights
+    pins = {name: pin for name, one in fetched.items() if (pin := getattr(one, "sha256", None))}
+    found = {"sha256": pins, "declared_imports": config.declared_imports(model)}
+    if entry.weights.kind == "random":
+        found["seed"] = entry.weights.random
+    if entry.origin is not None:
+        found["origin"] = {"kind": entry.origin, "architecture": entry.timm}
+    return found
 
 
 def fetch(config: Config, model: str, name: str) -> dict[str, Any]:
-    return plain(config.source(model, name))
+    """A source, with a digest of what no pin determines."""
+    source = config.source(model, name)
+    contents = source.contents(config.source_folder(model, name))
+    return plain(source) | ({} if contents is None else {"contents": contents})
 
 
 def train(config: Config, model: str) -> dict[str, Any]:
-    return plain(config.models[model].weights)
+    weights = config.models[model].weights
+    return plain(weights) | {"options": config.options(model, weights.made_by)}
 
 
 def calibrate(config: Config, model: str, recipe: str) -> dict[str, Any]:
@@ -99,6 +109,7 @@ def validate(config: Config, model: str, recipe: str, target: str, device: str) 
         "gates": {metric: plain(gate) for metric, gate in build.gates.items()},
         "default_gates": {metric: plain(gate) for metric, gate in build.default_gates.items()},
         "scheme": config.recipes[recipe].scheme,
+        "calibrates": config.recipes[recipe].calibrates,
         "target": shown_settings(config, target),
         "device": plain(config.devices[device]),
     }
@@ -114,9 +125,9 @@ def sources(config: Config, model: str) -> dict[str, Any]:
     """Where a model's weights and data come from, and all of its options."""
     entry = config.models[model]
     return {
-        "weights": plain(entry.weights),
-        "data": {name: plain(source) for name, source in entry.data.items()},
-        "options": entry.options,
+        "weights": fetch(config, model, "weights"),
+        "data": {name: fetch(config, model, name) for name in entry.data},
+        "options": entry.options | ({"architecture": entry.timm} if entry.timm else {}),
     }
 
 

@@ -28,7 +28,7 @@ FLOOR = 500
 
 # Functions of a model module that several stages call.
 _SAMPLES = ("example_inputs", "dynamic_shapes")
-_BUILD = ("build", *_SAMPLES)
+_BUILD = ("build", *_SAMPLES, "output_names")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,6 @@ STAGES: dict[str, Stage] = {
         {"": Need(FLOOR)},
         minutes=60,
         feeds_bytes=True,
-        functions=("train",),
         priority=4,
     ),
     "export": Stage(

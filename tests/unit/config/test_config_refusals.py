@@ -522,7 +522,7 @@ def test_keys_that_are_hard_to_write_down_are_findings(project):
 def test_modules_are_read_without_running_them(project):
     (project / "net.py").write_text("raise SystemExit('run')\ndef build(weights): ...\n")
     findings = found(SOUND, project)
-    assert sum("defines no" in text for text in findings) == 3
+    assert sum("defines no" in text for text in findings) == 1
     (project / "net.py").write_text("def build(:\n")
     assert any("line 1" in text for text in found(SOUND, project))
     (project / "net.py").write_bytes(b"a = '\x00'")
@@ -536,11 +536,17 @@ def test_imported_functions_count(project):
     assert found(SOUND, project) == []
 
 
-def test_calibration_is_needed_by_pt2e_only(project):
-    (project / "net.py").write_text(MODULE.replace("def calibration", "def other"))
-    assert any("`calibration`" in text for text in found(SOUND, project))
-    data = with_change("builds/0/recipes", ["plain", "rows"])
-    assert found(data, project) == []
+def test_samples_are_optional(project):
+    module = MODULE.replace("def calibration", "def other").replace("def evaluation", "def more")
+    (project / "net.py").write_text(module)
+    assert found(SOUND, project) == []
+
+
+@pytest.mark.parametrize(("seed", "words"), [(7, ""), (True, "integer"), (-1, "0"), ("7", "int")])
+def test_random_weights_have_a_seed(seed, words, project):
+    findings = found(with_change("models/net/weights", {"random": seed}), project)
+    assert [text for text in findings if words not in text] == []
+    assert bool(findings) == bool(words)
 
 
 @pytest.mark.parametrize(

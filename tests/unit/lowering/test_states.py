@@ -9,6 +9,8 @@ from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
 from pte_foundry.lowering.states import StateError, check_taken_over
 from pte_foundry.models.export import export
+from pte_foundry.models.layout import InputLayout
+from pte_foundry.models.outputs import named_outputs
 from pte_foundry.pte import Pte
 from torch import nn
 
@@ -88,10 +90,13 @@ class _Model:
     path = "model.py"
     root = None
 
+    outputs_of = staticmethod(named_outputs)
+    layout = InputLayout((torch.zeros(1, 8),))
+
     def example_inputs(self):
         return (torch.zeros(1, 8),)
 
-    def dynamic_shapes(self):
+    def dynamic_shapes(self, module=None):
         return None
 
 

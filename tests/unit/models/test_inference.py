@@ -3,6 +3,8 @@
 import torch
 from pte_foundry.models.export import export
 from pte_foundry.models.inference import evaluate, reference
+from pte_foundry.models.layout import InputLayout
+from pte_foundry.models.outputs import named_outputs
 from pte_foundry.models.tensors import Samples
 from pte_foundry.quantize import pt2e
 from torch import nn
@@ -43,15 +45,18 @@ class Model:
     def example_inputs(self):
         return (torch.ones(1, 2),)
 
-    def dynamic_shapes(self):
+    def dynamic_shapes(self, module=None):
         return None
 
     def evaluation(self):
         return [(torch.ones(1, 2),), (torch.zeros(1, 2),), (torch.ones(1, 2),)], None
 
-    def run(self, module, sample):
+    def run_named(self, module, sample):
         with torch.no_grad():
             return (module(*sample).clone(),)
+
+    outputs_of = staticmethod(named_outputs)
+    layout = InputLayout((torch.ones(1, 2),))
 
 
 def test_the_order_of_samples_has_no_effect_on_the_reference():

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 
@@ -25,9 +25,6 @@ class BaseRecipe(Strict):
     A scheme that calibrates also has a field ``calibration_samples`` and a method ``calibration``,
     which returns what the stage ``calibrate`` reads of the recipe.
     """
-
-    functions: ClassVar[tuple[str, ...]] = ()
-    """Functions that the recipe needs in a model's module, besides those that every model has."""
 
     scheme: str = Field(description="The scheme.")
     gates: Gates = Field(

@@ -6,7 +6,7 @@ Core ML quantizer cannot express are refused.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -97,8 +97,6 @@ def _samples(value: int) -> int:
 
 class Pt2eRecipe(BaseRecipe):
     """8-bit quantization with PT2E and ExecuTorch's Core ML quantizer; needs iOS17 / macOS14."""
-
-    functions: ClassVar[tuple[str, ...]] = ("calibration",)
 
     scheme: Literal["pt2e"] = Field(description="8-bit quantization by PT2E (iOS17+ / macOS14+).")
     global_config: LinearQuantizer | None = Field(

@@ -1,0 +1,247 @@
+"""Names and order of a model's inputs and outputs, which may be nested in containers.
+
+Programs take and return flat lists of tensors, in the order in which ``torch.export`` flattens
+mappings (a ``ModelOutput`` is one), dataclasses, named tuples, tuples and lists. The keys on the
+way to a tensor, joined by dots, are its name: ``logits``, ``hidden.0``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pte_foundry.errors import ModelError
+from pte_foundry.models.tensors import Sample
+
+_FIXED = (type(None), bool)
+"""Inputs that are no tensors: the program is exported with their values."""
+
+
+def children(value: Any) -> list[tuple[Any, Any]] | None:
+    """Returns the keys and values of a container, in order; None for anything else."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(one.name, getattr(value, one.name)) for one in dataclasses.fields(value)]
+    if isinstance(value, tuple | list) and not isinstance(value, torch.Size):
+        return list(zip(fields_of(value) or range(len(value)), value, strict=True))
+    return None
+
+
+def fields_of(value: Any) -> Sequence[str]:
+    """Names of a named tuple, or of what torch.topk returns."""
+    fields = getattr(value, "__match_args__", ())
+    return fields if isinstance(value, tuple) and len(fields) == len(value) else ()
+
+
+def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields what is in nested containers, with its name."""
+    inside = children(value)
+    if inside is None:
+        yield name, value
+    for key, child in inside or ():
+        yield from leaves(child, f"{name}.{key}" if name else str(key))
+
+
+def identifier(name: str) -> str:
+    """Returns the name that a Core ML program has for a name with dots: ``hidden_0``."""
+    found = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return found if found.isidentifier() else f"_{found}"
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """Returns the names if all differ. Raises ModelError naming those that do not."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ModelError(f"has two tensors with the name {twice[0]!r}; rename a key")
+    return list(names)
+
+
+def described(name: str, value: Any) -> str:
+    """Describes a value that is no tensor: ``a float as loss.0``."""
+    shown = f"{type(value).__name__} as {name}" if name else type(value).__name__
+    return f"a {shown}"
+
+
+class Arguments(NamedTuple):
+    """A sample with positional and keyword inputs of forward()."""
+
+    positional: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+
+
+def _parts(sample: Any) -> dict[int | str, Any]:
+    """The inputs of a sample by position or keyword, in order."""
+    if isinstance(sample, Arguments):
+        return {**dict(enumerate(sample.positional)), **sample.keywords}
+    return dict(sample if isinstance(sample, Mapping) else enumerate(sample))
+
+
+class InputLayout:
+    """How samples are given to forward(): a tuple by position, a mapping by keyword, or both.
+
+    Args:
+        example: the sample of ``example_inputs()``.
+
+    Raises:
+        ModelError: it is no tuple or mapping with tensors.
+    """
+
+    def __init__(self, example: Any) -> None:
+        self._example = example
+        self._names = self._leaves(example, "the sample")
+        self.plain = isinstance(example, tuple) and all(isinstance(v, Tensor) for v in example)
+        """Whether a sample is a tuple of tensors, as programs take them."""
+
+    def flat(self, sample: Any, what: str = "the sample") -> Sample:
+        """Returns the tensors of a sample in the order of the example's.
+
+        Raises:
+            ModelError: it has other names than the example, or other values that are no tensors.
+        """
+        found = self._leaves(sample, what)
+        if found.keys() != self._names.keys() and not self.plain:
+            raise ModelError(
+                f"gave {what} with the inputs {_listed(found)}, but example_inputs() has "
+                f"{_listed(self._names)}; give all samples its structure"
+            )
+        order = found if self.plain else self._names
+        for name, value in self._names.items() if not self.plain else ():
+            same = isinstance(found[name], Tensor) or found[name] is value
+            if isinstance(found[name], Tensor) != isinstance(value, Tensor) or not same:
+                raise ModelError(
+                    f"gave {name} of {what} as {_shown(found[name])}, but example_inputs() has "
+                    f"{_shown(value)}; what is no tensor is fixed when the model is exported"
+                )
+        return tuple(found[name] for name in order if isinstance(found[name], Tensor))
+
+    def labels(self, flat: Sample) -> list[str]:
+        """Returns what messages call the tensors: their keys, or their positions."""
+        if self.plain:
+            return [str(position) for position in range(len(flat))]
+        return [name for name, value in self._names.items() if isinstance(value, Tensor)]
+
+    def arguments(self, flat: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Returns the positional and the keyword arguments of forward() for flat tensors."""
+        if self.plain:
+            return tuple(flat), {}
+        left = iter(flat)
+        made = {key: _rebuilt(value, left) for key, value in _parts(self._example).items()}
+        positional = tuple(value for key, value in made.items() if isinstance(key, int))
+        return positional, {key: value for key, value in made.items() if isinstance(key, str)}
+
+    def names(self, module: nn.Module) -> list[str]:
+        """Returns the names of the flat tensors, given the model: those of its parameters."""
+        top = self._by_parameter(module)
+        return unique([name for name, value in leaves(top) if isinstance(value, Tensor)])
+
+    def shapes(self, module: nn.Module, shapes: Any) -> Any:
+        """Returns ``dynamic_shapes`` for the flat tensors: as they are, or by position.
+
+        Raises:
+            ModelError: they name an input that does not exist.
+        """
+        if shapes is None or self.plain:
+            return shapes
+        top = self._by_parameter(module)
+        known = [name for name, value in leaves(top) if isinstance(value, Tensor)]
+        if isinstance(shapes, Mapping):
+            wrong = [key for key in shapes if key not in top and key not in known]
+            if wrong:
+                raise ModelError(
+                    f"names {wrong[0]!r}, which is no input; inputs: {', '.join(known)}"
+                )
+        else:
+            shapes = dict(zip(top, shapes, strict=False))
+        return tuple(_specs(top, shapes, shapes, ""))
+
+    def _leaves(self, sample: Any, what: str) -> dict[str, Any]:
+        fix = "give a tuple of tensors, or a dict of them by the parameters of forward()"
+        if not isinstance(sample, tuple | Mapping) or not sample:
+            raise ModelError(f"gave {what} as {kind_of(sample)}; {fix}")
+        found = list(leaves(_parts(sample)))
+        for name, value in found:
+            if not isinstance(value, (Tensor, *_FIXED)):
+                raise ModelError(
+                    f"gave {what} as {kind_of(sample)}: {described(name, value)}; {fix}; "
+                    "None, True and False are fixed when the model is exported"
+                )
+        if not any(isinstance(value, Tensor) for _, value in found):
+            raise ModelError(f"gave {what} as {kind_of(sample)}; {fix}")
+        unique([name for name, _ in found])
+        return dict(found)
+
+    def _by_parameter(self, module: nn.Module) -> dict[str, Any]:
+        """The arguments of forward() by the names of its parameters, in the sample's order."""
+        parts = _parts(self._example)
+        left = [value for key, value in parts.items() if isinstance(key, int)]
+        keywords = {key: value for key, value in parts.items() if isinstance(key, str)}
+        try:
+            parameters = list(inspect.signature(module.forward).parameters.values())
+        except (TypeError, ValueError):  # not written in Python
+            parameters = []
+        found: dict[str, Any] = {}
+        for parameter in parameters:
+            if parameter.kind is parameter.VAR_POSITIONAL and left:
+                found[parameter.name], left = tuple(left), []
+            elif left and parameter.kind is not parameter.KEYWORD_ONLY:
+                found[parameter.name] = left.pop(0)
+        return found | ({"args": tuple(left)} if left else {}) | keywords
+
+
+def _rebuilt(value: Any, left: Iterator[Tensor]) -> Any:
+    """A copy of a container with other tensors."""
+    if isinstance(value, Tensor):
+        return next(left)
+    inside = children(value)
+    if inside is None:
+        return value
+    made = {key: _rebuilt(child, left) for key, child in inside}
+    if isinstance(value, Mapping):
+        return made
+    if dataclasses.is_dataclass(value):
+        return dataclasses.replace(value, **made)
+    return type(value)(*made.values()) if fields_of(value) else type(value)(made.values())
+
+
+def _specs(value: Any, given: Any, all_given: Any, name: str) -> Iterator[Any]:
+    """Yields the dynamic sizes of each tensor in a container, in order."""
+    inside = children(value)
+    if inside is None:
+        if isinstance(value, Tensor):
+            named = all_given.get(name) if isinstance(all_given, Mapping) else None
+            yield given if given is not None else named
+        return
+    below = dict(children(given) or ())
+    for key, child in inside:
+        path = f"{name}.{key}" if name else str(key)
+        yield from _specs(child, below.get(key), all_given, path)
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    return ", ".join(names) or "nothing"
+
+
+def _shown(value: Any) -> str:
+    return "a tensor" if isinstance(value, Tensor) else repr(value)
+
+
+def kind_of(value: Any) -> str:
+    """Describes a value and what is in it for a message: ``a tuple of Tensor, int``."""
+    inside = children(value)
+    if inside is None:
+        return "None" if value is None else f"a {_type(value)}"
+    kinds = sorted({_type(child) for _, child in inside})
+    return f"a {type(value).__name__} of {', '.join(kinds) or 'nothing'}"
+
+
+def _type(value: Any) -> str:
+    # While a model is exported its tensors are of a subclass.
+    if value is None:
+        return "None"
+    return "Tensor" if isinstance(value, Tensor) else type(value).__name__
