@@ -26,7 +26,7 @@ environment:
 build: environment
 	@pte-foundry resume $(if $(FORCE),--force)
 	@pte-foundry check --structure config/config.yaml || { [[ $$? == 3 ]] && \
-	  { snakemake --logger foundry --logger-foundry-progress-only --cores $(CORES) structure \
+	  { snakemake --logger foundry --logger-foundry-progress-only --cores $(CORES) --until export \
 	    2> /dev/null || true; }; } # the next one tells what is wrong
 	@snakemake --logger foundry --cores $(CORES) # prints the table if a build fails
 	@pte-foundry table

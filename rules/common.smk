@@ -41,6 +41,7 @@ from pte_foundry.upstream.snakemake_slurm_status import keep_asking
 from pte_foundry.upstream.versions import assert_pinned
 from pte_foundry.workflow import changes
 from pte_foundry.workflow.build_options import keep_options
+from pte_foundry.workflow.failure_line import failure_line
 from pte_foundry.workflow.failures import FailedRun
 from pte_foundry.workflow.jobs import Jobs
 from pte_foundry.workflow.paths import check_folder
@@ -77,7 +78,7 @@ with refusals():
 keep_records_of_failed_jobs()
 keep_asking()
 copy_and_check()
-MESSAGES = shorten_messages(workflow)
+MESSAGES = shorten_messages(workflow, partial(failure_line, BEGAN))
 JOBS = Jobs(CONFIG)
 describe_changes(partial(changes.describe, JOBS.code_contents))
 MODELS = CONFIG.built_models

@@ -1,5 +1,7 @@
 # What a run does before its jobs are planned: it refuses what cannot work, and locks the folder.
+from pte_foundry.upstream.snakemake_plan import tell_plan
 from pte_foundry.upstream.snakemake_targets import before_planning
+from pte_foundry.workflow import expectation
 from pte_foundry.workflow.requested import check_requested
 from pte_foundry.workflow.resume import begin
 
@@ -24,7 +26,12 @@ def begin_build():
         begin(Path.cwd())
 
 
+def expected_seconds():
+    return expectation.Expectation(expectation.read(Path("benchmarks"))).seconds
+
+
 check_structure()
+tell_plan(workflow, expected_seconds)
 # In a module, the targets are those of another.
 own = Path(workflow.basedir) == SCRIPTS.parent
 before_planning(workflow, check_targets if own else None, begin_build)

@@ -70,6 +70,8 @@ snakemake_outcome (snakemake 9.27.1)
     Which jobs of a run failed, and what was not made because of that.
 snakemake_output_cache (snakemake 9.27.1)
     Gives checked copies from the cache between workflows. Links, and damaged files, otherwise.
+snakemake_plan (snakemake 9.27.1)
+    Tells loggers the planned jobs and what they wait for. No estimate of the time left otherwise.
 snakemake_rate_limiter (snakemake 9.27.1)
     Removes the limit of job starts per second. It takes a core after some hundred jobs.
 snakemake_slurm_status (snakemake 9.27.1, snakemake-executor-plugin-slurm 2.8.0)

@@ -13,7 +13,7 @@ Remove when: a reason shows which parameter changed, and a rule can give the tex
 import logging
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,9 @@ INTERRUPTED = "Interrupted. Run it again to continue."
 
 Describe = Callable[[set[str], set[str]], str]
 """Takes the representations (``repr``) of the parameters that were and that are."""
+
+Tell = Callable[[str, Mapping[str, str], str, Mapping[str, str]], str]
+"""Takes rule, wildcards and log of a failed job, and what killed steps, by their logs."""
 
 _CACHEABLE = "Workflow defines that rule "
 _OURS = " -m pte_foundry.steps."
@@ -78,28 +81,38 @@ def _some(files: list[str]) -> str:
 class ShortMessages(logging.Filter):
     """Shortens the reasons of jobs, and what a failed step has told by itself.
 
+    The record of a failed job gets ``failure``, one line about it, for our own logger.
+
+    Args:
+        tell: returns that line.
+
     Attributes:
         killed: what killed a step, by its log.
         interrupted: whether the user has pressed Ctrl-C. Then jobs end, and none has failed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Tell | None = None) -> None:
         super().__init__()
         self.interrupted = False
         self.killed: dict[str, str] = {}
-        self._messages: dict[int, str] = {}
+        self._tell = tell
+        self._jobs: dict[int, tuple[str, Mapping[str, str]]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         event = getattr(getattr(record, "event", None), "value", None)
         if self.interrupted:
             return self._only_interrupt(event, record)
         if event == "job_info":
-            self._messages[record.jobid] = record.rule_msg
+            wildcards = getattr(record, "wildcards", None) or {}
+            self._jobs[record.jobid] = record.rule_msg, dict(wildcards)
             record.reason = short_reason(record.reason)
         elif event == "job_error" and getattr(record, "indent", False) and not _told(record.log):
             return False  # of a group
         elif event == "job_error" and _OURS in (record.shellcmd or ""):
-            record.rule_msg = self._messages.get(record.jobid)
+            record.rule_msg, wildcards = self._jobs.get(record.jobid, (None, {}))
+            if self._tell:
+                log = next(map(str, record.log), "")
+                record.failure = self._tell(record.rule_name, wildcards, log, self.killed)
             record.shellcmd, record.input, record.output = None, [], []
         elif event == "error":
             return self._shorten(record)
@@ -136,14 +149,16 @@ class ShortMessages(logging.Filter):
             if log := _LOG.search(text):
                 self.killed[log[1]] = reason
             record.msg, record.args = f"error: the step was {reason}", None
+            record.of_failed_job = True
         return bool(reason)
 
 
-def shorten_messages(workflow: Any) -> ShortMessages:
+def shorten_messages(workflow: Any, tell: Tell | None = None) -> ShortMessages:
     """Installs a :class:`ShortMessages`, once per process; with ``--verbose`` it changes nothing.
 
     Args:
         workflow: the ``workflow`` of a Snakefile.
+        tell: returns a line about a failed job.
     """
     from snakemake import logging as messages
 
@@ -151,7 +166,7 @@ def shorten_messages(workflow: Any) -> ShortMessages:
     for installed in list(logger.filters):
         if isinstance(installed, ShortMessages):
             logger.removeFilter(installed)
-    made = ShortMessages()
+    made = ShortMessages(tell)
     settings = require(workflow, "output_settings", patch=__name__)
     if not require(settings, "verbose", patch=__name__):
         logger.addFilter(made)

@@ -1,0 +1,25 @@
+"""One line about a job that has just failed: what it worked on, its stage, cause and log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pte_foundry.report.failures import failure_of
+from pte_foundry.upstream.snakemake_outcome import FailedJob, Outcome
+from pte_foundry.workflow.failures import FailedRun
+
+
+def failure_line(
+    since: float, rule: str, wildcards: Mapping[str, str], log: str, killed: Mapping[str, str]
+) -> str:
+    """Returns the line, in the words of those at the end of the run.
+
+    Args:
+        since: when the run began, in seconds since 1970; an older log is that of another run.
+        rule: the name of the job's rule.
+        wildcards: their values by name.
+        log: the job's log file, or an empty string.
+        killed: what killed a step, by its log, as far as known.
+    """
+    run = FailedRun(None, Outcome((), frozenset()), since, killed)
+    return failure_of(run.error_of(FailedJob(rule, wildcards, log, frozenset()))).line
