@@ -26,8 +26,13 @@ onstart:
     start_build(workflow)
 
 
+onsuccess:
+    tell_artifacts()
+
+
 onerror:
     tell_failures(workflow)
+    tell_artifacts(outcome(workflow))
 
 
 include: "rules/common.smk"
