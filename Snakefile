@@ -26,13 +26,8 @@ onstart:
     start_build(workflow)
 
 
-onsuccess:
-    tell_artifacts()
-
-
 onerror:
     tell_failures(workflow)
-    tell_artifacts(outcome(workflow))
 
 
 include: "rules/common.smk"

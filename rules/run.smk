@@ -1,7 +1,8 @@
 # What a run does before its jobs are planned: it refuses what cannot work, and locks the folder.
 from pte_foundry.terminal import make_console
-from pte_foundry.upstream.snakemake_plan import tell_plan, wait_for_loggers
-from pte_foundry.upstream.snakemake_targets import before_planning, when_up_to_date
+from pte_foundry.upstream.snakemake_end import at_the_end
+from pte_foundry.upstream.snakemake_plan import tell_plan
+from pte_foundry.upstream.snakemake_targets import before_planning
 from pte_foundry.workflow import expectation
 from pte_foundry.workflow.asked_artifacts import AskedArtifacts
 from pte_foundry.workflow.requested import check_requested
@@ -24,16 +25,13 @@ def check_targets(targets, until):
     return ASKED.ask(targets, until)
 
 
-def tell_artifacts(failed=None):
+def tell_artifacts(failed):
     """Ends a run with size, verdict and path of the artifacts that were asked for by path."""
-    if not ASKED.reports:
-        return
-    wait_for_loggers(workflow)
-    missed = ASKED.conclude(
-        make_console(stderr=True, highlight=False), failed.unmade if failed else ()
-    )
-    if missed and not failed:
-        raise WorkflowError(f"Everything is built, but gates are missed by {', '.join(missed)}.")
+    ended = outcome(workflow) if failed else None
+    if failed and not ended:  # after Ctrl-C
+        return ""
+    console = make_console(stderr=True, highlight=False)
+    return ASKED.conclude(console, ended.unmade if ended else ())
 
 
 def begin_build():
@@ -49,7 +47,7 @@ def expected_seconds():
 check_structure()
 ASKED = AskedArtifacts(CONFIG)
 tell_plan(workflow, expected_seconds)
-when_up_to_date(workflow, tell_artifacts)
+at_the_end(workflow, tell_artifacts)
 # In a module, the targets are those of another.
 own = Path(workflow.basedir) == SCRIPTS.parent
 before_planning(workflow, check_targets if own else None, begin_build)

@@ -52,8 +52,9 @@ def render(artifacts: Sequence[Artifact], console: Console) -> None:
         for gate in one.record["gates"] if one.record else ():
             if not gate["passed"]:
                 table.print_gate(console, one.record, gate)
-    for reason in sorted({one.reason for one in artifacts} - {""}):
-        console.print(Text(f"not validated: {reason}"), soft_wrap=True)
+    for one in artifacts:
+        if one.reason:
+            console.print(Text(f"{one.path} is not validated: {one.reason}"), soft_wrap=True)
 
 
 def _status(one: Artifact) -> Text:

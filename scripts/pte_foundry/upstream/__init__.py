@@ -56,6 +56,8 @@ executorch_source_partitions (executorch 1.5.1, torch 2.13.0)
     Tells the calls of one module apart. Annotations depend on memory addresses otherwise.
 executorch_to_edge (executorch 1.5.1)
     Skips a decomposition that would change nothing. A quarter of an edge program's time.
+snakemake_end (snakemake 9.27.1)
+    Acts when a run ends, also one with nothing to do. What was asked for has no verdict otherwise.
 snakemake_execution (snakemake 9.27.1)
     Where the jobs of a run are executed, and with which configuration.
 snakemake_failed_records (snakemake 9.27.1)

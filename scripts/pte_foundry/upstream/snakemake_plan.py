@@ -1,8 +1,7 @@
 """Tells a run's loggers which jobs it has planned, and how long they are expected to take.
 
 Stands against: snakemake 9.27.1
-Uses: ``Workflow._build_dag``, ``dag`` and ``logger_manager`` (``snakemake/workflow.py``), and its
-    ``queue_listener`` and ``_queue`` (``logging.py``), from which a thread feeds the loggers;
+Uses: ``Workflow._build_dag``, ``dag`` and ``logger_manager`` (``snakemake/workflow.py``);
     ``needrun_jobs``, ``needrun``, ``dependencies`` and ``jobid`` of ``DAG`` (``dag.py``). A logger
     is told how many jobs of each rule there are, and of a job when it starts. With ``--until`` the
     jobs beyond are in the DAG when it has been built, and removed from it afterwards.
@@ -41,13 +40,6 @@ def tell_plan(workflow: Any, expecting: Callable[[], Callable[[str, str | None],
                 expect(plan)
 
     workflow._build_dag = built
-
-
-def wait_for_loggers(workflow: Any) -> None:
-    """Waits until loggers have printed what they were told, for who prints by itself."""
-    manager = require(workflow, "logger_manager", patch=__name__)
-    if require(manager, "queue_listener", patch=__name__):
-        require(manager, "_queue", patch=__name__).join()
 
 
 def _plan(dag: Any, seconds: Callable[[str, str | None], float]) -> Plan:

@@ -3,8 +3,7 @@
 Stands against: snakemake 9.27.1
 Uses: ``Workflow._prepare_dag`` (``workflow.py``), the first that is called after ``dag_settings``
     were set, whose ``targets`` and ``until`` are read. While a Snakefile is read, they are not, and
-    no hook runs before the planning. ``Workflow._build_dag``: after it, a run that has nothing to
-    do returns, and calls no ``onsuccess``.
+    no hook runs before the planning.
 Remove when: a Snakefile can learn the targets, or a rule can explain why it does not make a file.
 """
 
@@ -51,21 +50,3 @@ def before_planning(
 
     if require(workflow, "is_main_process", patch=__name__):
         workflow._prepare_dag = checked
-
-
-def when_up_to_date(workflow: Any, conclude: Callable[[], None]) -> None:
-    """Calls a function if a run, not a dry one, has nothing to do. Otherwise ``onsuccess`` is.
-
-    Args:
-        workflow: the ``workflow`` of a Snakefile.
-        conclude: the function; what it raises ends the run.
-    """
-    build = require(workflow, "_build_dag", "", patch=__name__)
-
-    def built() -> None:
-        build()
-        if not workflow.dryrun and not any(workflow.dag.needrun_jobs()):
-            conclude()
-
-    if require(workflow, "is_main_process", patch=__name__):
-        workflow._build_dag = built

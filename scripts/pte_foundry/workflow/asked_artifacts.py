@@ -56,7 +56,7 @@ class AskedArtifacts:
             self._reason = UNTIL
         return [report for reports in self.reports.values() for report in reports]
 
-    def conclude(self, console: Console, unmade: Collection[str] = ()) -> list[str]:
+    def conclude(self, console: Console, unmade: Collection[str] = ()) -> str:
         """Prints what has become of the artifacts.
 
         Args:
@@ -64,7 +64,7 @@ class AskedArtifacts:
             unmade: what the run had to make, and has not: an older version says nothing.
 
         Returns:
-            The names of the builds that fail.
+            Why the run fails: which builds miss their gates; "" if none does.
         """
         found = [
             self._found(path, reports)
@@ -74,9 +74,8 @@ class AskedArtifacts:
         if found:
             render(found, console)
         records = [one.record for one in found if one.record]
-        return [
-            text.build_name(record["build"]) for record in records if record["status"] == "fail"
-        ]
+        missed = [text.build_name(one["build"]) for one in records if one["status"] == "fail"]
+        return f"Built, but it does not pass: {', '.join(missed)}" if missed else ""
 
     def _found(self, path: str, reports: list[str]) -> Artifact:
         size = os.stat(path).st_size

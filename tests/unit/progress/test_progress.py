@@ -120,6 +120,15 @@ def test_a_run_tells_the_time_left_from_its_first_job_on(handler):
     assert "0:50" < found[1] < "1:10", "three jobs of a minute, on three cores"
 
 
+def test_a_finished_job_is_in_the_estimate_of_its_own_line(handler):
+    """The last line of a terminal asks several times a second, and gets the same until then."""
+    made = handler()
+    made.expect({0: PLAN[0]})
+    assert made.progress.seconds_left() == made.progress.seconds_left() > 60
+    run(made, 0)
+    assert made.shown.getvalue() == "1/1  Job 0  0:00\n"
+
+
 def test_rules_that_plan_nothing_are_counted(handler):
     made = handler()
     send(made, LogEvent.RUN_INFO, stats={"lower": 2, "all": 1, "total": 3})

@@ -60,12 +60,14 @@ class Progress:
         """Records that a job has ended well."""
         with self._lock:
             self.done += 1
+            self._estimate = None
             if self._forecast:
                 self._forecast.finish(job, self._clock())
 
     def fail(self, job: int) -> None:
         """Records that a job has failed."""
         with self._lock:
+            self._estimate = None
             if self._forecast:
                 self._forecast.fail(job)
 
