@@ -120,6 +120,14 @@ def test_a_run_tells_the_time_left_from_its_first_job_on(handler):
     assert "0:50" < found[1] < "1:10", "three jobs of a minute, on three cores"
 
 
+def test_rules_that_only_collect_files_are_not_counted(handler):
+    made = handler()
+    made.expect({0: PLAN[0]})
+    run(made, 0)
+    run(made, 7, rule="structure")
+    assert made.shown.getvalue() == "1/1  Job 0  0:00\n"
+
+
 def test_a_finished_job_is_in_the_estimate_of_its_own_line(handler):
     """The last line of a terminal asks several times a second, and gets the same until then."""
     made = handler()

@@ -68,9 +68,7 @@ def test_a_reason_makes_the_run_fail(needed):
     with pytest.raises(WorkflowError) as raised:
         workflow.run()
     told = format_exception_to_string(raised.value, {})
-    assert told.split() == "WorkflowError: the gate is missed".split(), (
-        "without the lines of a patch"
-    )
+    assert " ".join(told.split()) == "WorkflowError: the gate is missed", "no lines of a patch"
 
 
 def test_a_run_that_has_failed_tells_its_own_reason():

@@ -43,7 +43,6 @@ logger tells it in one line."""
 class Job:
     """A running job; ``started`` is a monotonic time in seconds."""
 
-    rule: str
     message: str
     log: str
     started: float
@@ -115,17 +114,19 @@ class LogHandler(LogHandlerBase):
         self._show()
 
     def _started(self, record: logging.LogRecord) -> None:
+        if _is_all(record.rule_name) or not self.progress.knows(record.jobid):
+            return
         message = record.rule_msg or record.rule_name
         log = ", ".join(map(str, record.log))
-        self.jobs[record.jobid] = Job(record.rule_name, message, log, time.monotonic())
+        self.jobs[record.jobid] = Job(message, log, time.monotonic())
         self.progress.start(record.jobid)
-        if self.common_settings.dryrun and not _is_all(record.rule_name):
+        if self.common_settings.dryrun:
             self.console.print(f"would run: {escape(message)}", soft_wrap=True)
             self.console.print(f"  reason: {escape(record.reason)}", soft_wrap=True)
 
     def _finished(self, jobid: int) -> None:
         job = self.jobs.pop(jobid, None)
-        if job is None or _is_all(job.rule):
+        if job is None:
             return
         self.progress.finish(jobid)
         line = finished_line(
@@ -169,14 +170,14 @@ class LogHandler(LogHandlerBase):
 
     def __rich__(self) -> Text:
         """The last line: it is drawn several times a second, also when nothing happens."""
-        running = [job.message for job in list(self.jobs.values()) if not _is_all(job.rule)]
+        running = [job.message for job in list(self.jobs.values())]
         # Beside the spinner, and not in the last column, where some terminals wrap.
         return running_line(running, self.progress.seconds_left(), self.console.width - 3)
 
     def _show(self) -> None:
         if not self.console.is_terminal or self.common_settings.dryrun:
             return
-        if any(not _is_all(job.rule) for job in self.jobs.values()):
+        if self.jobs:
             if self.status is None:
                 self.status = self.console.status(self)
                 self.status.start()

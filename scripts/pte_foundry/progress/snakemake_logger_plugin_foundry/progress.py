@@ -50,6 +50,10 @@ class Progress:
         """The number of finished jobs and of all, always equally long: `` 7/31``."""
         return f"{self.done:>{len(str(self.total))}}/{self.total}"
 
+    def knows(self, job: int) -> bool:
+        """Whether a job is among the planned ones: rules that only collect files are not."""
+        return self._forecast is None or job in self._forecast.jobs
+
     def start(self, job: int) -> None:
         """Records the start of a job."""
         with self._lock:
