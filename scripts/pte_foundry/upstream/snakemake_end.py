@@ -30,8 +30,9 @@ def at_the_end(workflow: Any, conclude: Callable[[bool], str]) -> None:
 
     from snakemake.exceptions import WorkflowError
 
-    # Snakemake would print the lines of this file.
-    told = type("WorkflowError", (WorkflowError,), {"__traceback__": None})
+    # Snakemake would print the lines of this file. Context managers set a traceback.
+    hidden = property(lambda error: None, lambda error, traceback: None)
+    told = type("WorkflowError", (WorkflowError,), {"__traceback__": hidden})
 
     def end(failed: bool) -> None:
         _wait_for_loggers(workflow)

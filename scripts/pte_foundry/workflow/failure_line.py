@@ -8,11 +8,13 @@ from pte_foundry.report.failures import failure_of
 from pte_foundry.upstream.snakemake_outcome import FailedJob, Outcome
 from pte_foundry.workflow.failures import FailedRun
 
+_LONGEST = 600  # characters of a message
+
 
 def failure_line(
     since: float, rule: str, wildcards: Mapping[str, str], log: str, killed: Mapping[str, str]
 ) -> str:
-    """Returns the line, in the words of those at the end of the run.
+    """Returns the line, with the whole message: the end of the run has its first line.
 
     Args:
         since: when the run began, in seconds since 1970; an older log is that of another run.
@@ -22,4 +24,9 @@ def failure_line(
         killed: what killed a step, by its log, as far as known.
     """
     run = FailedRun(None, Outcome((), frozenset()), since, killed)
-    return failure_of(run.error_of(FailedJob(rule, wildcards, log, frozenset()))).line
+    failure = failure_of(run.error_of(FailedJob(rule, wildcards, log, frozenset())))
+    cause = " ".join(failure.message.split())
+    if len(cause) > _LONGEST:
+        cause = f"{cause[:_LONGEST].rstrip()} …"
+    where = f" ({failure.consequence})" if failure.consequence else ""
+    return f"{failure.title}: {cause}{where}"

@@ -15,8 +15,8 @@ NAMES = {"model": "vit", "recipe": "lut4", "key": "ios18-float16-a0"}
             "config/models/vit.py:3: put a into b",
         ),
         (f"error: KeyError: 'a' (traceback in {LOG})\n", "KeyError: 'a'"),
-        ("error: many\nlines\n", "many …"),
-        (f"error: {'x' * 9999}\n", f"{'x' * 240} …"),
+        ("error: many\n    lines\n", "many lines"),
+        (f"error: {'x' * 9999}\n", f"{'x' * 600} …"),
         ("error: an earlier one\nerror: the last\n", "the last"),
     ],
 )
