@@ -31,7 +31,7 @@ build: environment
 define BUILD
 trap 'exit 130' INT
 pte-foundry check --structure "$${CONFIG:-config/config.yaml}" || { [[ $$? == 3 ]] && \
-  { snakemake --logger foundry --logger-foundry-progress-only --cores $(CORES) structure \
+  { snakemake --logger foundry --logger-foundry-progress-only --cores $(CORES) --until export \
     $${CONFIG:+--configfile "$$CONFIG"} 2> /dev/null || true; }; } # the next one tells what is wrong
 snakemake --logger foundry --cores $(CORES) $${CONFIG:+--configfile "$$CONFIG"} # and a table of failures
 pte-foundry table

@@ -50,7 +50,8 @@ rule all:
 
 
 rule structure:
-    # What the checks of recipes against models need. `make` builds it first, so that a recipe that
-    # does not fit its model is refused together with all other errors before anything is converted.
+    # What the checks of recipes against models need. `make` runs until there first, so that a recipe
+    # that does not fit its model is refused together with all other errors before anything is
+    # converted: with `--until export`, which plans all of the build and so can show one progress.
     input:
         collect("results/export/{model}.json", model=MODELS),

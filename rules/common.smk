@@ -48,8 +48,10 @@ from pte_foundry.upstream.versions import assert_pinned
 from pte_foundry.version import made_by, shown
 from pte_foundry.workflow import changes
 from pte_foundry.workflow.build_options import keep_options
+from pte_foundry.workflow.failure_line import failure_line
 from pte_foundry.workflow.failures import FailedRun
 from pte_foundry.workflow.jobs import Jobs
+from pte_foundry.workflow.last_run import Run
 from pte_foundry.workflow.paths import check_folder
 from pte_foundry.workflow.requested import FLOAT
 from pte_foundry.workflow.stages import STAGES
@@ -99,6 +101,7 @@ with refusals():
 keep_records_of_failed_jobs()
 keep_asking()
 copy_and_check()
+MESSAGES.tell = partial(failure_line, PLACE, BEGAN)
 JOBS = Jobs(CONFIG)
 describe_changes(partial(changes.describe, JOBS.code_contents))
 MODELS = CONFIG.built_models
@@ -116,8 +119,12 @@ wildcard_constraints:
     key=r"[a-z0-9-]+",
 
 
+RUN = []  # when it begins
+
+
 def start_build(workflow):
     """Runs once before the first job."""
+    RUN.append(Run.begin(PLACE.base))
     changes.keep(JOBS.code_contents)
     if given := given_configuration(workflow):
         keep_options(Path.cwd(), *given)

@@ -1,7 +1,12 @@
 # What a run does before its jobs are planned: it refuses what cannot work, and locks the folder.
+from pte_foundry.terminal import make_console
+from pte_foundry.upstream.snakemake_end import at_the_end
 from pte_foundry.upstream.snakemake_modules import add_handlers, is_module
 from pte_foundry.upstream.snakemake_output_cache import give_to_jobs
+from pte_foundry.upstream.snakemake_plan import tell_plan
 from pte_foundry.upstream.snakemake_targets import before_planning
+from pte_foundry.workflow import expectation
+from pte_foundry.workflow.asked_artifacts import AskedArtifacts
 from pte_foundry.workflow.requested import check_requested
 from pte_foundry.workflow.resume import begin
 from pte_foundry.workflow import storage_claim
@@ -14,12 +19,28 @@ def check_structure():
         CONFIG.check_inputs(JOBS.known_inputs(PLACE.target("results")))
 
 
-def check_targets(targets):
-    """Refuses files of ours that are asked for by path and that the config cannot give."""
+def check_targets(targets, until):
+    """Refuses files of ours that are asked for by path and that the config cannot give. Artifacts
+    are validated as well, but not with `--until pte`."""
     with refusals():
         check_requested(JOBS, targets, PRODUCTS, PLACE)
         if PLACE.stored:
             storage_claim.check_claim(PLACE, Path.cwd())
+    return [] if PLACE.stored or is_used else ASKED.ask(targets, until)
+
+
+def end_run(failed):
+    """Ends a run: the page about it, and size, verdict and path of artifacts asked for by path.
+    Returns why the run fails."""
+    ended = outcome(workflow, PLACE) if failed else None
+    if failed and not ended:  # after Ctrl-C
+        return ""
+    console = make_console(stderr=True, highlight=False)
+    if RUN and not PLACE.stored:
+        with refusals():
+            files = [Path(file) for file in workflow.configfiles]
+            RUN[0].end(shown(made_by()), files, failed=failed)
+    return ASKED.conclude(console, ended.unmade if ended else ())
 
 
 def begin_build():
@@ -31,13 +52,21 @@ def begin_build():
             storage_claim.begin(PLACE, Path.cwd())
 
 
+def expected_seconds():
+    return expectation.Expectation(expectation.read(Path(placed("benchmarks")))).seconds
+
+
 check_structure()
 PRODUCTS = {
     stage: list(map(PLACE.name, getattr(rules, stage).output))
     for stage in STAGES
     if hasattr(rules, stage)
 }
+ASKED = AskedArtifacts(CONFIG)
 give_to_jobs(workflow)
-# The workflow that uses these rules as a module may have handlers of its own.
+tell_plan(workflow, expected_seconds)
+at_the_end(workflow, end_run)
+is_used = is_module(workflow)  # whose targets are those of another workflow
+# It may have handlers of its own.
 handlers = add_handlers(workflow, partial(start_build, workflow), partial(tell_failures, workflow))
-before_planning(workflow, check_targets, begin_build, handlers if is_module(workflow) else None)
+before_planning(workflow, check_targets, begin_build, handlers if is_used else None)

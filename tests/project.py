@@ -1,6 +1,7 @@
 """A copy of the project with a small configuration, on which tests run the real Snakemake."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -106,9 +107,7 @@ class Project:
         """Builds, and shows the logs of what failed if it does not succeed."""
         done = self.snakemake(*arguments, **environment)
         if done.returncode:
-            failed = [
-                line.split("see ")[1] for line in done.stderr.splitlines() if "FAILED" in line
-            ]
+            failed = re.findall(r"^FAILED .*log: (\S+)\)$", done.stderr, re.MULTILINE)
             logs = "\n".join(f"== {log}\n{self.read(log)[-3000:]}" for log in failed)
             raise AssertionError(f"{done.stdout}\n{done.stderr}\n{logs}")
         return done

@@ -206,6 +206,19 @@ def test_gates_are_of_all_builds_not_of_files_asked_for_by_path(missed, project)
     assert json.loads(project.read(name))["status"] == "fail"
 
 
+def test_an_artifact_asked_for_by_path_ends_with_its_verdict(missed, project):
+    name = "results/pte/sound/int8_per_axis/ios16.pte"
+    (project.folder / "results/validation/sound/int8_per_axis/ios16/host.json").unlink()
+    done = plain(project, "--", name)
+    assert done.returncode != 0
+    assert executed(done) == {"validate": 1}
+    assert re.search(rf"^{name}  8\.\d+ kB  \d\d\.\d dB  FAIL *$", done.stderr, re.MULTILINE)
+    assert done.stderr.count("FAIL sound/int8_per_axis/ios16: sqnr_db") == 1
+    assert done.stderr.count("Built, but it does not pass: sound/int8_per_axis/ios16") == 1
+    assert "Traceback" not in done.stderr
+    assert ' File "' not in done.stderr
+
+
 @pytest.fixture(scope="module")
 def warned(missed, project) -> subprocess.CompletedProcess:
     project.replace(CONFIG_FILE, "sqnr_db: {min: 60}", "sqnr_db: {min: 60, on_fail: warn}")

@@ -137,7 +137,7 @@ def test_each_failure_is_told_once(run):
     _, done, printed = run
     assert done.returncode != 0
     for build in REFUSED:
-        assert printed.count(f"FAILED Exporting {build.split()[0]}:") <= 1
+        assert printed.count(f"FAILED  {build.split()[0]}: export failed:") <= 1
 
 
 def test_known_device_issues_are_warnings(run):

@@ -261,7 +261,8 @@ def test_all_is_built_with_the_declared_memory_and_a_failed_step_stops_only_what
     assert done.returncode == 1, done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("FAILED")]
     message = (
-        "FAILED  Writing digits_cnn/fp16/ios17_ne.pte: see logs/pte/digits_cnn/fp16/ios17_ne.log"
+        "FAILED  digits_cnn/fp16/ios17_ne: pte failed: the step was ended by sys.exit('broken') in "
+        "the code that it runs (log: logs/pte/digits_cnn/fp16/ios17_ne.log)"
     )
     logs = (project.folder / ".snakemake" / "slurm_logs").rglob("*.log")
     nodes = cluster.conf.parents[1].glob("slurmd.*.log")

@@ -15,7 +15,7 @@ def test_a_second_clone_takes_intermediates_from_the_cache_unless_they_are_damag
 
     def clone(name):
         project = Project(tmp_path / name)
-        project.build(PTE, "--cache", SNAKEMAKE_OUTPUT_CACHE=str(cache))
+        project.build(PTE, "--until", "pte", "--cache", SNAKEMAKE_OUTPUT_CACHE=str(cache))
         return project
 
     first = clone("first")
@@ -29,4 +29,4 @@ def test_a_second_clone_takes_intermediates_from_the_cache_unless_they_are_damag
     ran = {step for step in steps if any(f.stat().st_size for f in logs.glob(f"{step}/**/*.log"))}
     assert ran == {"model", "lower", "pte"}
     assert not [path for path in second.folder.glob("results/**/*") if path.is_symlink()]
-    assert second.jobs(PTE) == set()
+    assert second.jobs(PTE, "--until", "pte") == set()

@@ -116,6 +116,10 @@ def _report(error: BaseException, terminal: int, log: Path | None) -> None:
     _say(terminal, f"error: {text}{where}")
 
 
+FAILURES, LOGGED = "FOUNDRY_FAILURES", "logged"
+"""With this variable so, a logger tells failures by what steps write to their logs."""
+
+
 def _report_killed(number: int, log: Path | None) -> int:
     """Tells which signal ended the child that ran the step; returns the exit code of a shell."""
     hint = " (out of memory?)" if number == signal.SIGKILL else ""
@@ -127,7 +131,8 @@ def _report_killed(number: int, log: Path | None) -> int:
     if log:
         with suppress(OSError), log.open("a", encoding="utf-8") as file:
             print(message, file=file)
-    print(message, file=sys.stderr)
+    if not (log and os.environ.get(FAILURES) == LOGGED):
+        print(message, file=sys.stderr)
     return 128 + number
 
 
@@ -135,7 +140,7 @@ def _say(terminal: int, message: str) -> None:
     message = lines(message)  # names from files of others must not control the terminal
     with suppress(OSError):
         print(message, file=sys.stderr, flush=True)
-    if terminal != sys.stderr.fileno():
+    if terminal != sys.stderr.fileno() and os.environ.get(FAILURES) != LOGGED:
         os.write(terminal, (message + "\n").encode())
 
 

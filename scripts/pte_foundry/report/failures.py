@@ -54,7 +54,8 @@ class Failure:
             first = f"{first}: {problem[1]}"
         if more or len(first) > _LONGEST:
             first = f"{first[:_LONGEST].rstrip()} …"
-        return f"{self.title}: {first} ({self.consequence})"
+        consequence = f" ({self.consequence})" if self.consequence else ""
+        return f"{self.title}: {first}{consequence}"
 
 
 def failure_of(error: BuildError) -> Failure:

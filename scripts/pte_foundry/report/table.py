@@ -50,7 +50,7 @@ def render(summary: Summary, console: Console, page: Path | None = None) -> None
     for build in builds:
         for gate in build["gates"]:
             if not gate["passed"]:
-                _print_gate(console, build, gate)
+                print_gate(console, build, gate)
     console.print(_totals(summary["totals"]))
     if issues := text.known_issues(builds):
         console.print(Text(issues, style="yellow"), soft_wrap=True)
@@ -63,8 +63,7 @@ def render(summary: Summary, console: Console, page: Path | None = None) -> None
 def _cells(build: SummaryRecord, named: bool) -> dict[str, Text]:
     """The cells of a row; ``named``: with the stage that failed."""
     metrics = build["metrics"]
-    status = _upper_if_failed(text.build_status(build))
-    shown = Text(status, style=_STYLES[status])
+    shown = status_of(build)
     if named and (error := build.get("error")):
         shown.append(f" in {error['stage']}", style="default")
     return {
@@ -78,6 +77,12 @@ def _cells(build: SummaryRecord, named: bool) -> dict[str, Text]:
     }
 
 
+def status_of(build: SummaryRecord) -> Text:
+    """Returns ``pass``, ``warn`` or ``FAIL``, with its colour."""
+    status = _upper_if_failed(text.build_status(build))
+    return Text(status, style=_STYLES[status])
+
+
 def _upper_if_failed(status: str) -> str:
     return "FAIL" if status == "fail" else status
 
@@ -89,7 +94,8 @@ def print_failure(console: Console, line: str) -> None:
     )
 
 
-def _print_gate(console: Console, build: SummaryRecord, gate: DeviceGate) -> None:
+def print_gate(console: Console, build: SummaryRecord, gate: DeviceGate) -> None:
+    """Prints a line about a gate that is missed."""
     status = _upper_if_failed(text.gate_status(gate))
     line = Text(f"{status} ", style=_STYLES[status])
     line.append(

@@ -58,6 +58,8 @@ executorch_to_edge (executorch 1.5.1)
     Skips a decomposition that would change nothing. A quarter of an edge program's time.
 snakemake_configfile (snakemake 9.27.1)
     A hint if a target is taken for a config file.
+snakemake_end (snakemake 9.27.1)
+    Acts when a run ends, also one with nothing to do. What was asked for has no verdict otherwise.
 snakemake_execution (snakemake 9.27.1)
     Where the jobs of a run are executed, and with which configuration.
 snakemake_failed_records (snakemake 9.27.1)
@@ -74,6 +76,8 @@ snakemake_outcome (snakemake 9.27.1)
     Which jobs of a run failed, and what was not made because of that.
 snakemake_output_cache (snakemake 9.27.1)
     Gives checked copies from the cache between workflows. Links, and damaged files, otherwise.
+snakemake_plan (snakemake 9.27.1)
+    Tells loggers the planned jobs and what they wait for. No estimate of the time left otherwise.
 snakemake_rate_limiter (snakemake 9.27.1)
     Removes the limit of job starts per second. It takes a core after some hundred jobs.
 snakemake_slurm_status (snakemake 9.27.1, snakemake-executor-plugin-slurm 2.8.0)

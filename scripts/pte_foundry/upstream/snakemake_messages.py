@@ -16,7 +16,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -28,6 +28,9 @@ INTERRUPTED = "Interrupted. Run it again to continue."
 
 Describe = Callable[[set[str], set[str]], str]
 """Takes the representations (``repr``) of the parameters that were and that are."""
+
+Tell = Callable[[str, Mapping[str, str], str, Mapping[str, str]], str]
+"""Takes rule, wildcards and log of a failed job, and what killed steps, by their logs."""
 
 _CACHEABLE = "Workflow defines that rule "
 _OURS = " -m pte_foundry.steps."
@@ -82,28 +85,36 @@ def _some(files: list[str]) -> str:
 class ShortMessages(logging.Filter):
     """Shortens the reasons of jobs, and what a failed step has told by itself.
 
+    The record of a failed job gets ``failure``, one line about it, for our own logger.
+
     Attributes:
+        tell: returns that line.
         killed: what killed a step, by its log.
         interrupted: set when the user has pressed Ctrl-C. Then jobs end, and none has failed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Tell | None = None) -> None:
         super().__init__()
         self.interrupted = threading.Event()
         self.killed: dict[str, str] = {}
-        self._messages: dict[int, str] = {}
+        self.tell = tell
+        self._jobs: dict[int, tuple[str, Mapping[str, str]]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         event = getattr(getattr(record, "event", None), "value", None)
         if self.interrupted.is_set():
             return self._only_interrupt(event, record)
         if event == "job_info":
-            self._messages[record.jobid] = record.rule_msg
+            wildcards = getattr(record, "wildcards", None) or {}
+            self._jobs[record.jobid] = record.rule_msg, dict(wildcards)
             record.reason = short_reason(record.reason)
         elif event == "job_error" and getattr(record, "indent", False) and not _told(record.log):
             return False  # of a group
         elif event == "job_error" and _OURS in (record.shellcmd or ""):
-            record.rule_msg = self._messages.get(record.jobid)
+            record.rule_msg, wildcards = self._jobs.get(record.jobid, (None, {}))
+            if self.tell:
+                log = next(map(str, record.log), "")
+                record.failure = self.tell(record.rule_name, wildcards, log, self.killed)
             record.shellcmd, record.input, record.output = None, [], []
         elif event == "error":
             return self._shorten(record)
@@ -143,6 +154,7 @@ class ShortMessages(logging.Filter):
             if log := _LOG.search(text):
                 self.killed[log[1]] = reason
             record.msg, record.args = f"error: the step was {reason}", None
+            record.of_failed_job = True
         return bool(reason)
 
 
@@ -162,11 +174,12 @@ def _end_without_traceback(interrupted: threading.Event) -> None:
     sys.excepthook = end
 
 
-def shorten_messages(workflow: Any) -> ShortMessages:
+def shorten_messages(workflow: Any, tell: Tell | None = None) -> ShortMessages:
     """Installs a :class:`ShortMessages`, once per process; with ``--verbose`` it changes nothing.
 
     Args:
         workflow: the ``workflow`` of a Snakefile.
+        tell: returns a line about a failed job.
     """
     from snakemake import logging as messages
 
@@ -174,7 +187,7 @@ def shorten_messages(workflow: Any) -> ShortMessages:
     for installed in list(logger.filters):
         if isinstance(installed, ShortMessages):
             logger.removeFilter(installed)
-    made = ShortMessages()
+    made = ShortMessages(tell)
     settings = require(workflow, "output_settings", patch=__name__)
     if not require(settings, "verbose", patch=__name__):
         logger.addFilter(made)

@@ -2,12 +2,13 @@
 
 Stands against: snakemake 9.27.1
 Uses: ``Workflow._prepare_dag`` (``workflow.py``), the first that is called after ``dag_settings``
-    were set. While a Snakefile is read, they are not, and no hook runs before the planning.
+    were set, whose ``targets`` and ``until`` are read. While a Snakefile is read, they are not, and
+    no hook runs before the planning.
 Remove when: a Snakefile can learn the targets, or a rule can explain why it does not make a file.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
@@ -18,7 +19,7 @@ _PARAMETERS = "forceall ignore_incomplete lock_warn_only nolock shadow_prefix"
 
 def before_planning(
     workflow: Any,
-    check: Callable[[list[str]], None] | None = None,
+    check: Callable[[list[str], list[str]], Iterable[str]] | None = None,
     begin: Callable[[], None] | None = None,
     read: Callable[[], None] | None = None,
 ) -> None:
@@ -26,7 +27,9 @@ def before_planning(
 
     Args:
         workflow: the ``workflow`` of a Snakefile.
-        check: called with the targets of the run, files and names of rules; raises if one is wrong.
+        check: called with the targets of the run, files and names of rules, and with those at
+            which it is to end (``--until``); raises if one is wrong. Returns files that the run is
+            to make as well.
         begin: called if the run locks its files: not for a dry run, and not with ``--nolock``;
             raises if it must not begin.
         read: called once, when all of the workflow has been read.
@@ -44,7 +47,12 @@ def before_planning(
         if not check:
             return prepare(*arguments, **named)
         settings = require(workflow, "dag_settings", patch=__name__)
-        check(sorted(map(str, require(settings, "targets", patch=__name__))))
+        targets, until = (
+            sorted(map(str, require(settings, name, patch=__name__)))
+            for name in ("targets", "until")
+        )
+        if more := set(check(targets, until)) - set(targets):
+            settings.targets = frozenset([*targets, *more])
         return prepare(*arguments, **named)
 
     if require(workflow, "is_main_process", patch=__name__):

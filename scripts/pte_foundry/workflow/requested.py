@@ -72,6 +72,13 @@ def check_requested(
     jobs.config.check_structure(known, pairs)
 
 
+def matching(paths: Iterable[str], pattern: str) -> dict[str, dict[str, str]]:
+    """Returns the paths that match the pattern of a rule's output, with their wildcards."""
+    expression = re.compile(_relaxed(pattern))
+    found = {path: expression.fullmatch(path) for path in sorted(map(_normalized, paths))}
+    return {path: match.groupdict() for path, match in found.items() if match}
+
+
 def _normalized(path: str) -> str:
     return os.path.relpath(path) if Path(path).is_absolute() else os.path.normpath(path)
 

@@ -40,6 +40,7 @@ class Stage:
             What a slice does not contain cannot cause the stage to run again.
         memory: by case; ``""`` is the usual one.
         minutes: run time to request from a scheduler for a small model.
+        seconds: run time to expect of a small model, until an earlier run tells.
         feeds_bytes: whether its code can change an artifact.
         functions: functions of the model module that it calls; only their options reach it.
         priority: stages with a higher one start first. Without priorities Snakemake may start the
@@ -52,6 +53,7 @@ class Stage:
     feeds_bytes: bool = False
     functions: tuple[str, ...] = ()
     priority: int = 0
+    seconds: float = 0.5
 
 
 STAGES: dict[str, Stage] = {
@@ -61,6 +63,7 @@ STAGES: dict[str, Stage] = {
         slices.train,
         {"": Need(FLOOR)},
         minutes=60,
+        seconds=10,
         feeds_bytes=True,
         priority=4,
     ),
@@ -68,17 +71,23 @@ STAGES: dict[str, Stage] = {
         slices.nothing,
         {"": Need(500, 3.1)},
         minutes=10,
+        seconds=2,
         feeds_bytes=True,
         functions=_BUILD,
         priority=4,
     ),
     "reference": Stage(
-        slices.nothing, {"": Need(500, 2.6)}, minutes=10, functions=(*_BUILD, "evaluation")
+        slices.nothing,
+        {"": Need(500, 2.6)},
+        minutes=10,
+        seconds=1,
+        functions=(*_BUILD, "evaluation"),
     ),
     "calibrate": Stage(
         slices.calibrate,
         {"": Need(550, 1.6)},
         minutes=10,
+        seconds=1,
         feeds_bytes=True,
         functions=(*_BUILD, "calibration"),
         priority=3,
@@ -87,15 +96,17 @@ STAGES: dict[str, Stage] = {
         slices.convert,
         {"": Need(700, 2.4)},
         minutes=10,
+        seconds=2,
         feeds_bytes=True,
         functions=_BUILD,
         priority=2,
     ),
-    "evaluate": Stage(slices.nothing, {"": Need(600, 3)}, minutes=10),
+    "evaluate": Stage(slices.nothing, {"": Need(600, 3)}, minutes=10, seconds=1),
     "edge": Stage(
         slices.edge,
         {"": Need(550, 2.6), "compressed": Need(550, 1.2)},
         minutes=10,
+        seconds=2,
         feeds_bytes=True,
         priority=1,
     ),
@@ -103,6 +114,7 @@ STAGES: dict[str, Stage] = {
         slices.lower,
         {"": Need(700, 4), "compressed": Need(700, 2.8)},
         minutes=10,
+        seconds=2,
         feeds_bytes=True,
     ),
     "pte": Stage(
@@ -115,13 +127,14 @@ STAGES: dict[str, Stage] = {
         slices.validate,
         {"": Need(500, 2.9)},
         minutes=10,
+        seconds=1,
         functions=(*_SAMPLES, "evaluation", "score", "agreement", "output_names"),
     ),
-    "diverge": Stage(slices.nothing, {"": Need(500, 3.6)}, minutes=10),
+    "diverge": Stage(slices.nothing, {"": Need(500, 3.6)}, minutes=10, seconds=3),
     "plan": Stage(slices.plan, {"": Need(100)}, minutes=10),
     "summary": Stage(slices.summary, {"": Need(100)}, minutes=10),
     "manifest": Stage(slices.nothing, {"": Need(100)}, minutes=10),
-    "report": Stage(slices.report, {"": Need(250)}, minutes=10),
+    "report": Stage(slices.report, {"": Need(250)}, minutes=10, seconds=2),
     "gates": Stage(slices.nothing, {"": Need(100)}, minutes=10),
 }
 

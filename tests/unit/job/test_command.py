@@ -56,6 +56,12 @@ def test_an_error_of_the_user_is_one_message_without_a_traceback(run):
     assert "Traceback" not in log
 
 
+def test_a_logger_that_tells_failures_by_the_logs_has_the_terminal_for_itself(run):
+    done, log = run("raise FoundryError('put a into b')", FOUNDRY_FAILURES="logged")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert log.endswith("error: put a into b\n")
+
+
 def test_an_error_with_a_cause_names_the_log_that_holds_its_traceback(run):
     """The cause is an exception of the user's model, or of a library."""
     raised = "try: {'a': 1}['b']\n    except KeyError as e: raise FoundryError('no forward') from e"

@@ -113,6 +113,32 @@ def test_a_failed_step_is_told_in_four_lines_with_its_message():
     ]
 
 
+def test_our_logger_gets_one_line_about_a_failed_step():
+    """With its wildcards, which the record of a failed job does not have, and with its killer."""
+    short = ShortMessages(lambda *told: repr(told))
+    begun = started()
+    begun.wildcards = {"model": "net"}
+    short.filter(begun)
+    text = (
+        f"RuleException:\nCalledProcessError:\nCommand '{COMMAND}' died with <Signals.SIGKILL: 9>."
+    )
+    killed = record(LogEvent.ERROR, text)
+    assert short.filter(killed)
+    assert killed.of_failed_job
+    failed = failure(COMMAND)
+    assert short.filter(failed)
+    log = "logs/lower/net.log"
+    assert failed.failure == repr(("lower", {"model": "net"}, log, short.killed))
+    assert short.killed.keys() == {log}
+
+
+def test_a_job_of_which_nothing_is_known_is_told_too():
+    short, failed = ShortMessages(lambda *told: repr(told)), failure(COMMAND)
+    failed.log = []
+    assert short.filter(failed)
+    assert failed.failure == repr(("lower", {}, "", {}))
+
+
 def test_a_rule_that_is_none_of_ours_is_told_as_before():
     short, failed = ShortMessages(), failure("cp a b")
     before = DefaultFormatter().format(failed).splitlines()[1:]

@@ -19,6 +19,7 @@ class Made:
         self.dag_settings = None
         self.targets = targets
         self.planned = []
+        self.until = frozenset()
 
     def _prepare_dag(
         self, forceall, ignore_incomplete, lock_warn_only, nolock=False, shadow_prefix=None
@@ -27,7 +28,7 @@ class Made:
 
     def run(self, lock_warn_only=False, **named):
         """As Snakemake: the settings come after the Snakefile has been read."""
-        self.dag_settings = DAGSettings(targets=frozenset(self.targets))
+        self.dag_settings = DAGSettings(targets=frozenset(self.targets), until=self.until)
         self._prepare_dag(
             forceall=True, ignore_incomplete=False, lock_warn_only=lock_warn_only, **named
         )
@@ -42,13 +43,22 @@ def test_planning_still_begins_there():
 
 def test_targets_are_given_in_order_and_planning_goes_on():
     workflow, seen = Made(True, "b", "a"), []
-    before_planning(workflow, seen.append)
+    workflow.until = {"pte"}
+    before_planning(workflow, lambda *given: seen.append(given) or [])
     workflow.run()
-    assert (seen, workflow.planned) == ([["a", "b"]], [True])
+    assert (seen, workflow.planned) == ([(["a", "b"], ["pte"])], [True])
+    assert workflow.dag_settings.targets == {"a", "b"}
+
+
+def test_a_run_makes_what_the_check_returns_as_well():
+    workflow = Made(True, "b", "a")
+    before_planning(workflow, lambda targets, until: [*targets, "c"])
+    workflow.run()
+    assert workflow.dag_settings.targets == {"a", "b", "c"}
 
 
 def test_a_refused_target_ends_the_run_before_planning():
-    def refuse(targets):
+    def refuse(targets, until):
         raise ValueError(targets)
 
     workflow = Made(True, "a")
@@ -60,7 +70,7 @@ def test_a_refused_target_ends_the_run_before_planning():
 
 def test_a_process_that_executes_one_job_checks_nothing():
     workflow, seen = Made(False, "a"), []
-    before_planning(workflow, seen.append)
+    before_planning(workflow, lambda *given: seen.append(given))
     workflow.run()
     assert (seen, workflow.planned) == ([], [True])
 

@@ -5,16 +5,23 @@ line shows the running jobs; in a file or in CI there is none.
 """
 
 import logging
+import os
 import time
-from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
+from rich.text import Text
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
+
+from snakemake_logger_plugin_foundry import handover
+from snakemake_logger_plugin_foundry.forecast import Forecast, Planned
+from snakemake_logger_plugin_foundry.lines import finished_line, running_line
+from snakemake_logger_plugin_foundry.progress import Progress
 
 try:
     from pte_foundry.terminal import make_console
@@ -31,63 +38,18 @@ def _is_all(rule: str) -> bool:
     return rule in ("total", "all") or rule.endswith("_all")
 
 
+FAILURES = "FOUNDRY_FAILURES"
+"""Environment variable; with ``logged`` steps write what is wrong to their log alone, because this
+logger tells it in one line."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A running job; ``started`` is a monotonic time in seconds."""
 
-    rule: str
     message: str
     log: str
     started: float
-
-
-class Pace:
-    """Progress of a run, and an estimate of the time left from the jobs finished so far.
-
-    Args:
-        jobs: number of jobs to run, by rule.
-        now: monotonic time in seconds at which the run starts.
-    """
-
-    def __init__(self, jobs: dict[str, int], now: float) -> None:
-        self.left = Counter(jobs)
-        self.total = sum(jobs.values())
-        self._started = now
-        self._seconds: dict[str, list[float]] = defaultdict(list)
-
-    @property
-    def done(self) -> int:
-        """Number of finished jobs."""
-        return self.total - sum(self.left.values())
-
-    def finish(self, rule: str, seconds: float) -> None:
-        """Records a finished job and its run time."""
-        self.left[rule] -= 1
-        self._seconds[rule].append(seconds)
-
-    def seconds_left(self, now: float) -> float | None:
-        """Estimates the time left in seconds; ``None`` until a job has finished.
-
-        Jobs of a rule without finished jobs count as the mean of all finished jobs.
-        """
-        seen = [s for of_rule in self._seconds.values() for s in of_rule]
-        if not seen or now <= self._started:
-            return None
-        mean = sum(seen) / len(seen)
-        work = sum(
-            count
-            * (sum(self._seconds[rule]) / len(self._seconds[rule]) if self._seconds[rule] else mean)
-            for rule, count in self.left.items()
-        )
-        parallel_jobs = max(1.0, sum(seen) / (now - self._started))
-        return work / parallel_jobs
-
-
-def clock(seconds: float) -> str:
-    """Formats a duration: ``4:05`` or ``1:02:03``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 @dataclass
@@ -98,7 +60,7 @@ class LogHandlerSettings(LogHandlerSettingsBase):
         default=False,
         metadata={
             "help": "Print finished jobs to stdout and no failures, for a run after which another "
-            "one fails for the same reasons."
+            "one fails for the same reasons, and goes on counting where this one ends."
         },
     )
 
@@ -109,10 +71,22 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         self.silent = bool(self.settings and self.settings.progress_only)
         stdout = self.common_settings.stdout or self.silent
-        self.console = make_console(stderr=not stdout, highlight=False)
+        self.console = make_console(stderr=not stdout, highlight=False, **self._colours)
         self.jobs: dict[int, Job] = {}
-        self.pace: Pace | None = None
+        self.progress = Progress()
         self.status: Status | None = None
+        if not self.common_settings.verbose:
+            os.environ[FAILURES] = "logged"
+
+    def expect(self, plan: Mapping[int, tuple[str, str, float, tuple[int, ...]]]) -> None:
+        """Takes the jobs of the run, before the first of them starts. The rules call it.
+
+        Args:
+            plan: by id of a job: rule, model, expected seconds, and ids of the jobs it waits for.
+        """
+        if not self.common_settings.dryrun:
+            jobs = {number: Planned(*job) for number, job in plan.items()}
+            self.progress = Progress(Forecast(jobs, time.monotonic()), handover.take())
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -123,27 +97,57 @@ class LogHandler(LogHandlerBase):
     def _handle(self, record: logging.LogRecord) -> None:
         event = getattr(record, "event", None)
         if event == LogEvent.RUN_INFO:
-            jobs = {rule: n for rule, n in record.stats.items() if not _is_all(rule)}
-            self.pace = Pace(jobs, time.monotonic())
+            stats = record.stats.items()
+            self.progress.announced = sum(n for rule, n in stats if not _is_all(rule))
+        elif event == LogEvent.RESOURCES_INFO:
+            self.progress.slots = (
+                getattr(record, "cores", None)
+                or getattr(record, "nodes", None)
+                or self.progress.slots
+            )
         elif event == LogEvent.JOB_INFO:
-            message = record.rule_msg or record.rule_name
-            log = ", ".join(map(str, record.log))
-            self.jobs[record.jobid] = Job(record.rule_name, message, log, time.monotonic())
-            if self.common_settings.dryrun and not _is_all(record.rule_name):
-                self.console.print(f"would run: {escape(message)}", soft_wrap=True)
-                self.console.print(f"  reason: {escape(record.reason)}", soft_wrap=True)
+            self._started(record)
         elif event == LogEvent.JOB_FINISHED:
             self._finished(record.job_id)
         elif event == LogEvent.JOB_ERROR:
-            job = self.jobs.pop(record.jobid, None)
-            if job and not self.silent:
-                failed = f"[red]FAILED[/]  {escape(job.message)}: see {escape(job.log)}"
-                self.console.print(failed, soft_wrap=True)
+            self._failed(record)
         elif event == LogEvent.ERROR or (event is None and record.levelno >= logging.WARNING):
             self._print_problem(record)
         elif event is None and record.getMessage().startswith("Nothing to be done"):
             self.console.print("Everything is up to date.")
         self._show()
+
+    def _started(self, record: logging.LogRecord) -> None:
+        if _is_all(record.rule_name) or not self.progress.knows(record.jobid):
+            return
+        message = record.rule_msg or record.rule_name
+        log = ", ".join(map(str, record.log))
+        self.jobs[record.jobid] = Job(message, log, time.monotonic())
+        self.progress.start(record.jobid)
+        if self.common_settings.dryrun:
+            self.console.print(f"would run: {escape(message)}", soft_wrap=True)
+            self.console.print(f"  reason: {escape(record.reason)}", soft_wrap=True)
+
+    def _finished(self, jobid: int) -> None:
+        job = self.jobs.pop(jobid, None)
+        if job is None:
+            return
+        self.progress.finish(jobid)
+        line = finished_line(
+            self.progress.count,
+            job.message,
+            time.monotonic() - job.started,
+            self.progress.seconds_left(),
+            self._width,
+        )
+        self.console.print(line, soft_wrap=True)
+
+    def _failed(self, record: logging.LogRecord) -> None:
+        job = self.jobs.pop(record.jobid, None)
+        self.progress.fail(record.jobid)
+        if job and not self.silent:
+            told = getattr(record, "failure", None) or f"{job.message}: see {job.log}"
+            self.console.print(f"[red]FAILED[/]  {escape(told)}", soft_wrap=True)
 
     def _print_problem(self, record: logging.LogRecord) -> None:
         text = record.getMessage().strip()
@@ -151,35 +155,36 @@ class LogHandler(LogHandlerBase):
         if (
             not self.silent
             and text
+            and not getattr(record, "of_failed_job", False)
             and not text.startswith(("Error in rule", "Exiting because a job execution failed"))
         ):
             # To stderr in a dry run too, whose jobs go to stdout.
-            make_console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+            console = make_console(stderr=True, highlight=False, **self._colours)
+            console.print(text, markup=False, soft_wrap=True)
 
-    def _finished(self, jobid: int) -> None:
-        job = self.jobs.pop(jobid, None)
-        if job is None or self.pace is None or _is_all(job.rule):
-            return
-        seconds = time.monotonic() - job.started
-        self.pace.finish(job.rule, seconds)
-        left = self.pace.seconds_left(time.monotonic())
-        count = f"{self.pace.done:>{len(str(self.pace.total))}}/{self.pace.total}"
-        ending = "" if self.pace.done == self.pace.total else f", about {clock(left)} left"
-        self.console.print(
-            f"[green]{count}[/]  {escape(job.message)}  [dim]{clock(seconds)}{ending}[/]",
-            soft_wrap=True,
-        )
+    @property
+    def _colours(self) -> dict[str, bool]:
+        """Options of a console; without ``--nocolor`` it decides by itself."""
+        return {"no_color": True} if self.common_settings.nocolor else {}
+
+    @property
+    def _width(self) -> int | None:
+        """The columns of the terminal; None in a file or in CI."""
+        return self.console.width if self.console.is_terminal else None
+
+    def __rich__(self) -> Text:
+        """The last line: it is drawn several times a second, also when nothing happens."""
+        running = [job.message for job in list(self.jobs.values())]
+        # Beside the spinner, and not in the last column, where some terminals wrap.
+        return running_line(running, self.progress.seconds_left(), self.console.width - 3)
 
     def _show(self) -> None:
         if not self.console.is_terminal or self.common_settings.dryrun:
             return
-        running = [job.message for job in self.jobs.values() if not _is_all(job.rule)]
-        if running:
-            text = escape(" · ".join(running))
+        if self.jobs:
             if self.status is None:
-                self.status = self.console.status(text)
+                self.status = self.console.status(self)
                 self.status.start()
-            self.status.update(text)
         elif self.status is not None:
             self.status.stop()
             self.status = None
@@ -187,6 +192,8 @@ class LogHandler(LogHandlerBase):
     def close(self) -> None:
         if self.status is not None:
             self.status.stop()
+        if self.silent:
+            handover.leave(self.progress.done)
         super().close()
 
     @property
