@@ -11,7 +11,7 @@ PACKAGE = "pte_foundry"
 LAYERS = (
     ("errors", "canonical_json", "heap", "lock", "terminal"),
     ("files", "findings", "limits"),
-    ("packages", "installed", "slice_argument", "version"),
+    ("packages", "installed", "place", "slice_argument", "version"),
     ("upstream",),
     ("formats",),
     ("mil",),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pte_foundry.config.config import load
 from pte_foundry.errors import ConfigError
+from pte_foundry.place import Folder
 from pte_foundry.workflow.jobs import Jobs
 from pte_foundry.workflow.requested import check_requested
 
@@ -48,7 +49,7 @@ def jobs(tmp_path_factory) -> Jobs:
 
 def refusal(jobs: Jobs, *paths: str) -> str:
     with pytest.raises(ConfigError) as error:
-        check_requested(jobs, paths, PRODUCTS)
+        check_requested(jobs, paths, PRODUCTS, Folder())
     return str(error.value)
 
 
@@ -67,7 +68,7 @@ def refusal(jobs: Jobs, *paths: str) -> str:
     ],
 )
 def test_what_can_be_made_is_accepted(jobs, path):
-    check_requested(jobs, [path, str(Path(path).absolute())], PRODUCTS)
+    check_requested(jobs, [path, str(Path(path).absolute())], PRODUCTS, Folder())
 
 
 @pytest.mark.parametrize("path", ["pte/net/lut4/old.pte", "divergence/net/lut4/old.json"])
@@ -82,7 +83,7 @@ def test_a_combination_that_cannot_work_is_refused_as_in_builds(jobs, path):
 def test_a_lowering_is_refused_by_the_target_of_its_key(jobs):
     key = jobs.lowering_key("old")
     assert "needs iOS18" in refusal(jobs, f"results/lower/net/lut4/{key}.pte")
-    check_requested(jobs, [f"results/lower/net/plain/{key}.pte"], PRODUCTS)
+    check_requested(jobs, [f"results/lower/net/plain/{key}.pte"], PRODUCTS, Folder())
 
 
 @pytest.mark.parametrize(
