@@ -3,10 +3,10 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
-from pte_foundry.workflow.build_lock import BuildLock
 
 from tests.project import Project
 
@@ -79,15 +79,27 @@ def test_a_combination_asked_for_by_path_is_refused_before_any_work(fresh):
     assert "MissingRuleException" not in message
 
 
+HOLD = """\
+import sys
+from pathlib import Path
+from pte_foundry.workflow.build_lock import BuildLock
+
+lock = BuildLock(Path(sys.argv[1]))
+lock.acquire()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_a_second_build_in_a_folder_is_refused_before_any_work(fresh):
-    """This process builds there, as far as Snakemake can tell; a dry run disturbs nobody."""
-    lock = BuildLock(fresh.folder)
-    lock.acquire()
-    try:
-        assert f"is working in this folder (process {os.getpid()} of " in refused(fresh)
+    """Another process builds there, as far as Snakemake can tell; a dry run disturbs nobody."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, fresh.folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        holder.stdout.readline()
+        assert f"is working in this folder (process {holder.pid} of " in refused(fresh)
         assert fresh.snakemake("--dry-run").returncode == 0
-    finally:
-        lock.release()
+        holder.stdin.close()
 
 
 def test_a_folder_with_any_characters_works_or_is_refused_in_a_sentence(tmp_path):

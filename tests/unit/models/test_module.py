@@ -308,7 +308,7 @@ def test_an_exception_without_a_message_is_named(load):
 
 def test_a_missing_package_says_how_to_get_it(load, tmp_path):
     with pytest.raises(
-        ModelError, match=r"no_such_package to envs/models\.in, then run `make lock`"
+        ModelError, match=r"no_such_package to envs/extra\.in and run `make environment`"
     ):
         load(append="import no_such_package.layers\n")
     for line in ("from .layers_beside import norm", "from . import layers_beside"):
