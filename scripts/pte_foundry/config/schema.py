@@ -78,7 +78,7 @@ A model is defined by one of these:
 | `program` | an exported program (`torch.export.save`) | its own |
 
 The functions of a Python file are documented in `scripts/pte_foundry/models/module.py`. The others
-need none; `timm` must be added to `envs/models.in`.
+need none; `timm` must be added to `envs/extra.in`.
 
     models:
       vit:
