@@ -213,6 +213,13 @@ class Config:
     def _interface(self) -> Callable[[str], Interface]:
         return cache(lambda model: interface_of(files_of(self.layers, model, self.models[model])))
 
+    def about(self, model: str) -> dict[str, str]:
+        """Return the description and the licence of a model, if they are known."""
+        entry = self.models[model]
+        own = self._interface(model).description if entry.module else ""
+        found = {"description": entry.description or own, "license": entry.license}
+        return {key: value for key, value in found.items() if value}
+
     def options(self, model: str, functions: Sequence[str]) -> dict[str, Any]:
         """Return the options of a model that any of these functions of its module takes."""
         taken = self._interface(model).options_of(functions)

@@ -35,6 +35,8 @@ class Interface:
     functions: dict[str, frozenset[str] | None] = field(default_factory=dict)
     data: frozenset[str] = frozenset()
     metrics: frozenset[str] | None = None
+    description: str = ""
+    """The first paragraph of the docstring."""
 
     def options_of(self, functions: Iterable[str]) -> frozenset[str] | None:
         """Return the options that these functions take; ``None``: any."""
@@ -52,6 +54,8 @@ def read_interface(file: Path) -> Interface:
     """
     tree = ast.parse(file.read_bytes(), filename=str(file))
     interface = Interface()
+    paragraph, _, _ = (ast.get_docstring(tree) or "").partition("\n\n")
+    interface.description = " ".join(paragraph.split())
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             names = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]} - HANDED_IN
@@ -83,8 +87,9 @@ def interface_of(files: Iterable[Path]) -> Interface:
         ValueError: it contains null bytes.
     """
     found = Interface(metrics=frozenset())
-    for file in files:
+    for number, file in enumerate(files):
         one = read_interface(file)
+        found.description = found.description if number else one.description
         found.functions = one.functions | found.functions
         found.data |= one.data
         unknown = found.metrics is None or one.metrics is None

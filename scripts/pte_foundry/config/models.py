@@ -129,6 +129,14 @@ class Model(Strict):
         description="Passed to the module's functions by name: each function gets the options "
         "that it has a parameter for.",
     )
+    description: str | None = Field(
+        default=None,
+        description="What the model does, for the page. Without it, the first paragraph of the "
+        "module's docstring.",
+    )
+    license: str | None = Field(
+        default=None, description="The licence of the weights, for the page."
+    )
     imports: list[Annotated[str, Field(min_length=1)]] | None = Field(
         default=None,
         description="What the module imports in ways that its text does not show, such as "

@@ -41,6 +41,7 @@ def render(
     summary: Summary,
     manifest: Mapping[str, Any] | None = None,
     divergence: Mapping[str, DivergenceReport] | None = None,
+    models: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """Returns the page as HTML.
 
@@ -48,9 +49,10 @@ def render(
         summary: the summary of all builds.
         manifest: the manifest, for digests of the inputs and versions of the tools.
         divergence: path of an artifact to its divergence report; None: without such reports.
+        models: ``description`` and ``license`` of models, as far as known.
     """
     builds = summary["builds"]
-    figures = _figures(builds)
+    figures = _figures(builds, models or {})
     environment = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
@@ -127,7 +129,9 @@ def _choices(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
     return rows
 
 
-def _figures(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
+def _figures(
+    builds: Sequence[SummaryRecord], models: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Any]]:
     colour_of = charts.colours(builds)
     figures = []
     for model in dict.fromkeys(build["build"]["model"] for build in builds):
@@ -138,6 +142,7 @@ def _figures(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
         figures.append(
             {
                 "model": model,
+                "about": models.get(model, {}),
                 "count": len(own),
                 "unmeasured": sum(b["metrics"]["sqnr_db"] is None for _, b in own),
                 "legend": [(scheme, colour_of[scheme]) for scheme in schemes],

@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         summary = read_json(arguments.summary)
         base = base_of(arguments.output, "results/report/index.html")
         divergence = divergence_of(summary, base) if arguments.slice["divergence"] else None
-        page = render(summary, manifest, divergence)
+        page = render(summary, manifest, divergence, arguments.slice["models"])
         with replacing(arguments.output, durable=True) as temporary:
             temporary.write_text(page, encoding="utf-8")
 

@@ -20,7 +20,7 @@ from pte_foundry.report.failures import failure_of
 from pte_foundry.report.summary import FailedBuild, report_path, summarize
 from pte_foundry.upstream.snakemake_storage import Storage, StorageError
 from pte_foundry.validate.check import problems
-from pte_foundry.workflow.slices import shown_settings
+from pte_foundry.workflow.slices import report, shown_settings
 from pte_foundry.workflow.stages import STAGES
 from pte_foundry.workflow.storage_claim import conclude
 
@@ -213,7 +213,7 @@ class FailedRun:
         with suppress(DamagedError):
             manifest = read_json(self.place.path(MANIFEST))
         divergence = dict(self._divergence(summary)) if self.config.divergence else None
-        return render(summary, manifest, divergence)
+        return render(summary, manifest, divergence, report(self.config)["models"])
 
     def _divergence(self, summary: Summary) -> Iterator[tuple[str, Any]]:
         for build in summary["builds"]:

@@ -149,4 +149,5 @@ def summary(config: Config) -> dict[str, Any]:
 
 
 def report(config: Config) -> dict[str, Any]:
-    return {"divergence": config.divergence}
+    models = {name: about for name in config.built_models if (about := config.about(name))}
+    return {"divergence": config.divergence, "models": models}

@@ -135,3 +135,31 @@ def test_a_seed_and_an_architecture_rebuild_only_what_they_change(project):
 
     assert part(1)["seed"] == 1
     assert part(1) != part(2)
+
+
+DOC = '"""Sorts\nflowers.\n\nMore."""\n'
+
+
+@pytest.mark.parametrize(
+    ("source", "entry", "expected"),
+    [
+        (DOC + MODULE, {}, {"description": "Sorts flowers."}),
+        (
+            DOC + MODULE,
+            {"description": "Own", "license": "MIT"},
+            {"description": "Own", "license": "MIT"},
+        ),
+        (MODULE, {}, {}),
+    ],
+)
+def test_the_page_has_the_description_of_a_module_or_that_of_the_config(
+    project, source, entry, expected
+):
+    (project / "net.py").write_text(source)
+    model = {"module": "net.py", "weights": RANDOM} | entry
+    assert Config.parse(document(model), [], project).about("net") == expected
+
+
+def test_the_description_of_the_librarys_own_file_is_not_the_models(project):
+    config = Config.parse(document({"hf": {"folder": "snapshot"}}), [], project)
+    assert config.about("net") == {}

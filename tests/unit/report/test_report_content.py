@@ -143,6 +143,14 @@ def test_names_are_escaped():
     assert UGLY in data_of(page)["builds"][0]["name"]
 
 
+def test_a_model_has_its_description_and_licence():
+    about = {"minilm": {"description": "Sentences to <b>.", "license": "Apache-2.0"}}
+    page = render(summary_of(report("minilm", "fp16", "ios18")), models=about)
+    assert '<p class="quiet">Sentences to &lt;b&gt;.</p>' in page
+    assert "Licence: Apache-2.0" in page
+    assert "Licence" not in render(summary_of(report("minilm", "fp16", "ios18")))
+
+
 def test_empty_columns_are_left_out():
     one = report("minilm", "fp16", "ios18")
     del one["target_details"], one["scheme"]
@@ -302,12 +310,12 @@ def test_layers_are_on_the_page_only_if_there_are_reports(tmp_path, monkeypatch)
     write_json(tmp_path / "manifest.json", manifest_of(made))
     arguments = ["--summary", str(summary), "--manifest", str(tmp_path / "manifest.json")]
     arguments += ["--output", str(output), "--slice"]
-    assert main([*arguments, '{"divergence": false}']) == 0
+    assert main([*arguments, '{"divergence": false, "models": {}}']) == 0
     count = len(interface.FRAMES) + len(details.FRAMES)
     assert len(data_of(output.read_text())["frames"]) == count
     monkeypatch.chdir(tmp_path)
     write_json(tmp_path / "results/divergence/minilm/fp16/ios18.json", divergence())
-    assert main([*arguments, '{"divergence": true}']) == 0
+    assert main([*arguments, '{"divergence": true, "models": {}}']) == 0
     data = data_of(output.read_text())
     assert len(data["frames"]) == len(data["builds"][0]["details"]) == count + 2
     layers = len(interface.FRAMES) + 2
