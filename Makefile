@@ -12,7 +12,6 @@ SHELL := bash
 .PHONY: build test fuzz verify bench operators lock environment clean
 
 CORES ?= all
-export CONFIG ?=
 
 # Recipes run from the environment's own folder: another make can change the link .venv meanwhile.
 SEARCH := $(PATH)
@@ -28,12 +27,13 @@ build: environment
 	@pte-foundry resume $(if $(FORCE),--force) -- $(SHELL) $(.SHELLFLAGS) "$$BUILD"
 
 # One command, during which no other build begins in this folder.
+export CHOSEN = $(if $(filter command,$(origin CONFIG)),$(CONFIG))
 define BUILD
 trap 'exit 130' INT
-pte-foundry check --structure "$${CONFIG:-config/config.yaml}" || { [[ $$? == 3 ]] && \
+pte-foundry check --structure "$${CHOSEN:-config/config.yaml}" || { [[ $$? == 3 ]] && \
   { snakemake --logger foundry --logger-foundry-progress-only --cores $(CORES) --until export \
-    $${CONFIG:+--configfile "$$CONFIG"} 2> /dev/null || true; }; } # the next one tells what is wrong
-snakemake --logger foundry --cores $(CORES) $${CONFIG:+--configfile "$$CONFIG"} # and a table of failures
+    $${CHOSEN:+--configfile "$$CHOSEN"} 2> /dev/null || true; }; } # the next one tells what is wrong
+snakemake --logger foundry --cores $(CORES) $${CHOSEN:+--configfile "$$CHOSEN"} # and a table of failures
 pte-foundry table
 endef
 export BUILD
