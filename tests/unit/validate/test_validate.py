@@ -336,6 +336,7 @@ def step(folder: Path, pte: bytes, module: Path, reference: Samples, **environme
     part = {
         "options": {},
         "gates": GATES,
+        "default_gates": GATES | {"sqnr_db": {"min": 1000.0}},
         "scheme": "none",
         "target": {"minimum_os": "iOS18"},
         "device": {"kind": "interpreter", "engine": "mil-reference"},
@@ -380,6 +381,8 @@ def test_reports_are_equal_whatever_threads_and_instructions_there_are(artifact,
     found = []
     for threads, instructions in (("1", "default"), ("2", "avx2")):
         settings = {"OMP_NUM_THREADS": threads, "ATEN_CPU_CAPABILITY": instructions}
-        assert step(tmp_path, pte, model().path, reference, **settings)["status"] == "pass"
+        report = step(tmp_path, pte, model().path, reference, **settings)
+        assert report["status"] == "pass"
+        assert [gate["metric"] for gate in report["laxer_gates"]] == ["sqnr_db"]
         found.append((tmp_path / "report.json").read_bytes())
     assert found[0] == found[1]
