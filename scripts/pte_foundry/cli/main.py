@@ -36,6 +36,7 @@ _MAINTENANCE = "Maintenance"
 
 COMMANDS = {
     "check": Command(_BUILDS, "check config files, and recipes against models"),
+    "pin": Command(_BUILDS, "add the sha256 of weights and data to a config file"),
     "table": Command(_BUILDS, "print the table of builds"),
     "compare": Command(_BUILDS, "what differs between two builds"),
     "verify": Command(_BUILDS, "check all results against their checksums"),

@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import shutil
 import ssl
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -67,6 +68,14 @@ def download(url: str, digest: str, output: Path) -> None:
         with suppress(OSError):
             if not partial.stat().st_size:
                 partial.unlink()
+
+
+def digest_of(url: str) -> str:
+    """Downloads what a URL gives, and returns its SHA-256. Raises ModelError."""
+    with tempfile.TemporaryDirectory() as folder:
+        partial = Path(folder, "file")
+        _Transfer(url, partial).run()
+        return sha256(partial)
 
 
 def mismatch(name: str, expected: str, found: str) -> str:
