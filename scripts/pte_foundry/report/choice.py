@@ -45,11 +45,15 @@ def baselines(builds: Sequence[SummaryRecord]) -> dict[str, int]:
     return found
 
 
-def times_smaller(builds: Sequence[SummaryRecord], index: int) -> float | None:
-    """Returns how many times smaller a build is than its model's fp32 build; None if unknown."""
-    baseline = baselines(builds).get(builds[index]["build"]["model"])
-    size = builds[index]["bytes"]
-    return None if baseline is None or not size else builds[baseline]["bytes"] / size
+def times_smaller(builds: Sequence[SummaryRecord]) -> list[float | None]:
+    """Returns how many times smaller each build is than its model's fp32 build; None if unknown."""
+    found = baselines(builds)
+    return [
+        builds[found[model]]["bytes"] / size
+        if (model := build["build"]["model"]) in found and (size := build["bytes"])
+        else None
+        for build in builds
+    ]
 
 
 def choices(builds: Sequence[SummaryRecord]) -> list[Choice]:

@@ -112,7 +112,7 @@ def _missed(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
 
 
 def _choices(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
-    rows = []
+    rows, smaller = [], choice.times_smaller(builds)
     for one in choice.choices(builds):
         build = None if one.index is None else builds[one.index]
         row = {"model": one.model, "os": one.minimum_os, "units": one.compute_units}
@@ -121,7 +121,7 @@ def _choices(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
             row["build"] = f"{build['build']['recipe']}/{build['build']['target']}"
             row["cells"] = [
                 text.size(build["bytes"]),
-                text.factor(choice.times_smaller(builds, one.index)),
+                text.factor(smaller[one.index]),
                 text.metric("sqnr_db", build["metrics"]["sqnr_db"]),
                 text.task(build["metrics"]),
             ]
@@ -157,8 +157,7 @@ def _data(
     manifest: Mapping[str, Any] | None,
     divergence: Mapping[str, DivergenceReport] | None,
 ) -> dict[str, Any]:
-    smaller = {index: choice.times_smaller(builds, index) for index in range(len(builds))}
-    rows = [_row(build, smaller[index]) for index, build in enumerate(builds)]
+    rows = list(map(_row, builds, choice.times_smaller(builds)))
     pinned = set(choice.baselines(builds).values())
     errors = [_ERROR] if any(build.get("error") for build in builds) else []
     layers = () if divergence is None else details.divergence_frames()

@@ -67,8 +67,7 @@ def test_sizes_are_compared_with_the_fp32_build_of_the_model():
         report("digits_cnn", "fp16", "ios16"),
     )
     recipes = [(build["build"]["model"], build["build"]["recipe"]) for build in builds]
-    smaller = [choice.times_smaller(builds, index) for index in range(3)]
-    by_build = dict(zip(recipes, smaller, strict=True))
+    by_build = dict(zip(recipes, choice.times_smaller(builds), strict=True))
     assert by_build["minilm", "fp32"] == 1
     assert by_build["minilm", "fp16"] == pytest.approx(2, rel=0.01)
     assert by_build["digits_cnn", "fp16"] is None
