@@ -114,7 +114,7 @@ def kill(running: subprocess.Popen, stages: set[str], victim: str) -> set[str]:
 
 # A step may be killed in every stage; Snakemake itself does the same in all of them.
 @pytest.mark.parametrize(
-    ("victim", "stages"), [("step", STAGES), ("snakemake", ("calibrate", "lower", "manifest"))]
+    ("victim", "stages"), [("step", STAGES), ("snakemake", ("lower", "manifest"))]
 )
 def test_whatever_is_killed_the_next_make_goes_on(tmp_path, wanted, victim, stages):
     project = Project(tmp_path / "killed", ONE_BUILD)
@@ -148,7 +148,6 @@ def test_two_makes_at_once(tmp_path, wanted):
 @pytest.mark.parametrize(
     ("damage", "pattern"),
     [
-        ("truncate", "results/fetch/digits_cnn/digits/digits.csv.gz"),
         ("flip", "results/export/digits_cnn.pt2"),
         ("truncate", "results/reference/digits_cnn.safetensors"),
         ("flip", "results/lower/digits_cnn/int8_static/*.pte"),

@@ -139,7 +139,7 @@ def test_make_has_the_lock_from_its_first_command_to_its_last(tmp_path):
     )
     said = done.stdout.splitlines()
     built = [line.split()[-1] for line in said if line.startswith("--logger")]
-    assert built == ["structure", "2"], done
+    assert built == ["export", "2"], done
     records = [line for line in said if line.startswith("{")]
     assert len(records) == 2
     assert records[0] == records[1]
