@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 # These rules run with the library of their own clone, whatever else is installed. Only rules that
@@ -119,12 +119,13 @@ wildcard_constraints:
     key=r"[a-z0-9-]+",
 
 
-RUN = []  # when it begins
+RUN = []  # what the run found when it began; nothing if results are in a storage
 
 
 def start_build(workflow):
     """Runs once before the first job."""
-    RUN.append(Run.begin(PLACE.base))
+    if not PLACE.stored:
+        RUN.append(Run.begin(PLACE.base))
     changes.keep(JOBS.code_contents)
     if given := given_configuration(workflow):
         keep_options(Path.cwd(), *given)
@@ -135,10 +136,16 @@ def start_build(workflow):
             start_fork_servers(Path(placed("logs/fork_server")))
 
 
+@cache
+def failures():
+    """What a run in which a job failed has not done; None after Ctrl-C."""
+    stages = {getattr(rules, name).rule.name: name for name in STAGES if hasattr(rules, name)}
+    return outcome(workflow, PLACE, stages)
+
+
 def tell_failures(workflow):
     """Runs once after a run in which a job failed: the summary, the page and a table come anyway."""
-    stages = {getattr(rules, name).rule.name: name for name in STAGES if hasattr(rules, name)}
     with refusals():
-        if failed := outcome(workflow, PLACE, stages):
+        if failed := failures():
             for name in FailedRun(CONFIG, failed, BEGAN, MESSAGES.killed, PLACE).conclude():
                 forget(workflow, name, PLACE)

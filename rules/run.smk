@@ -32,11 +32,11 @@ def check_targets(targets, until):
 def end_run(failed):
     """Ends a run: the page about it, and size, verdict and path of artifacts asked for by path.
     Returns why the run fails."""
-    ended = outcome(workflow, PLACE) if failed else None
-    if failed and not ended:  # after Ctrl-C
+    ended = failures() if failed else None
+    if failed and not ended:
         return ""
     console = make_console(stderr=True, highlight=False)
-    if RUN and not PLACE.stored:
+    if RUN:
         with refusals():
             files = [Path(file) for file in workflow.configfiles]
             RUN[0].end(shown(made_by()), files, failed=failed)
