@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pte_foundry.cli.console import cell, console, table
-from pte_foundry.errors import DamagedError, InputError
+from pte_foundry.cli.files import SUMMARY, read_summary
+from pte_foundry.errors import InputError
 from pte_foundry.files import read_json, replacing
 
 DESCRIPTION = """\
@@ -24,9 +25,8 @@ EXIT_CODES = {
     1: "a build that passed fails now or is gone, or a file is missing",
 }
 
-RESULTS = Path("results")
+RESULTS = SUMMARY.parent
 PREVIOUS = RESULTS / "previous"
-_NO_SUMMARY = "not a summary, or a damaged one; expected one as a build writes it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,18 +72,12 @@ def read(path: Path) -> tuple[Any, Any]:
     Raises:
         InputError: there is no summary, or it is none.
     """
-    candidates = [path, path / "summary.json", path / RESULTS / "summary.json"]
+    candidates = [path, path / SUMMARY.name, path / SUMMARY]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
     if file is None:
         hint = ""
         if path == PREVIOUS:
             hint = ": results have not changed since they were first built. Name two of them"
         raise InputError(f"{path}: no summary there{hint}.")
-    try:
-        summary = read_json(file)
-    except DamagedError as error:
-        raise InputError(f"{file}: {_NO_SUMMARY}.") from error
-    if not isinstance(summary, dict) or not {"builds", "totals"} <= summary.keys():
-        raise InputError(f"{file}: {_NO_SUMMARY}.")
     beside = file.with_name("manifest.json")
-    return summary, read_json(beside) if beside.is_file() else None
+    return read_summary(file), read_json(beside) if beside.is_file() else None

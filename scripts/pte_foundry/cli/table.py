@@ -5,11 +5,9 @@ import json
 from pathlib import Path
 
 from pte_foundry.cli.console import console
-from pte_foundry.errors import DamagedError, InputError
-from pte_foundry.files import read_json
+from pte_foundry.cli.files import SUMMARY, read_summary
+from pte_foundry.errors import InputError
 from pte_foundry.report.table import render
-
-SUMMARY = Path("results/summary.json")
 
 DESCRIPTION = """\
 Prints the builds of the last run: size in decimal units (1 kB = 1000 B), signal
@@ -21,7 +19,6 @@ EXAMPLES = """\
   pte-foundry table elsewhere/results/summary.json
   pte-foundry table --json | jq '.builds[] | select(.status == "fail") | .build'
 """
-_NO_SUMMARY = f"not a summary, or a damaged one. Expected {SUMMARY} as a build writes it."
 EXIT_CODES = {0: "no build failed", 1: "a build failed, or there is no summary"}
 
 
@@ -44,12 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{path}: no such file. Build first (make, or snakemake --cores all), or name the "
             "summary of another results folder."
         )
-    try:
-        summary = read_json(path)
-    except DamagedError as error:
-        raise InputError(f"{path}: {_NO_SUMMARY}") from error
-    if not {"builds", "totals"} <= summary.keys():
-        raise InputError(f"{path}: {_NO_SUMMARY}")
+    summary = read_summary(path)
     if arguments.json:
         print(json.dumps(summary, indent=1, sort_keys=True))
     else:
