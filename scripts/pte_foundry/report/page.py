@@ -53,17 +53,8 @@ def render(
     """
     builds = summary["builds"]
     figures = _figures(builds, models or {})
-    environment = Environment(
-        loader=FileSystemLoader(ASSETS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["size"] = text.size
-    # No blanks in the JSON: a thousand builds are megabytes.
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
-    return environment.get_template("page.html.j2").render(
+    return filled(
+        "page.html.j2",
         totals=summary["totals"],
         warnings=sum(warnings(build["hazards"]) for build in builds),
         engines=text.engines(builds),
@@ -76,10 +67,25 @@ def render(
         plots=[plot["spec"] for figure in figures for plot in figure["plots"]],
         versions=sorted(manifest["environment"]["versions"].items()) if manifest else [],
         data=_data(builds, manifest, divergence),
-        style=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
         vega=_script(_vega()),
         script=_script((ASSETS / "page.js").read_text(encoding="utf-8")),
     )
+
+
+def filled(template: str, **values: Any) -> str:
+    """Returns a template of a page with its values, and with the style of all pages."""
+    environment = Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["size"] = text.size
+    # No blanks in the JSON: a thousand builds are megabytes.
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
+    style = Markup((ASSETS / "page.css").read_text(encoding="utf-8"))
+    return environment.get_template(template).render(style=style, **values)
 
 
 def _script(code: str) -> Markup:
