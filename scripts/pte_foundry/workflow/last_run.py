@@ -19,9 +19,8 @@ from typing import Any
 
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import read_json, replacing
+from pte_foundry.workflow.failures import MANIFEST, SUMMARY
 
-SUMMARY = "results/summary.json"
-MANIFEST = "results/manifest.json"
 PREVIOUS = "results/previous"
 PAGE = "logs/run.html"
 
@@ -43,11 +42,7 @@ class Run:
     @classmethod
     def begin(cls, folder: Path) -> Run:
         """Remembers what the last run left."""
-        before = {}
-        for name in (SUMMARY, MANIFEST):
-            with suppress(OSError):
-                before[name] = (folder / name).read_bytes()
-        return cls(folder, datetime.now().astimezone(), before)
+        return cls(folder, datetime.now().astimezone(), _kept(folder))
 
     def end(self, made_by: str, configs: Sequence[Path], *, failed: bool) -> None:
         """Keeps what the last run left, if this one changed it, and writes the page.
@@ -74,9 +69,8 @@ class Run:
             temporary.write_text(page, encoding="utf-8")
 
     def _keep(self) -> None:
-        if SUMMARY not in self.before:
-            return
-        if (self.folder / SUMMARY).read_bytes() == self.before[SUMMARY]:
+        found = self.before.get(SUMMARY)
+        if found is None or found == _kept(self.folder).get(SUMMARY):
             return
         (self.folder / PREVIOUS / "manifest.json").unlink(missing_ok=True)
         for name, content in self.before.items():
@@ -104,6 +98,15 @@ class Run:
             "user": _user(),
             "Python": sys.version.split()[0],
         }
+
+
+def _kept(folder: Path) -> dict[str, bytes]:
+    """The content of the files that are kept, by path, of those that exist."""
+    contents = {}
+    for name in (SUMMARY, MANIFEST):
+        with suppress(OSError):
+            contents[name] = (folder / name).read_bytes()
+    return contents
 
 
 def _user() -> str:
