@@ -6,22 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pte_foundry.config.task_metrics import task_metrics
+from pte_foundry.models.contract import OPTIONAL, REQUIRED, RESERVED
 
-FUNCTIONS = (
-    "build",
-    "example_inputs",
-    "evaluation",
-    "calibration",
-    "dynamic_shapes",
-    "score",
-    "agreement",
-    "output_names",
-    "train",
-)
-"""The functions that a model module may define; ``models.module`` documents the contract."""
-
-HANDED_IN = frozenset({"weights", "data", "outputs", "labels", "reference"})
-"""Parameters that the stages pass; an option cannot have such a name."""
+FUNCTIONS = (*REQUIRED, *OPTIONAL)
+"""The functions that a model module may define."""
 
 
 @dataclass
@@ -58,7 +46,7 @@ def read_interface(file: Path) -> Interface:
     interface.description = " ".join(paragraph.split())
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
-            names = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]} - HANDED_IN
+            names = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]} - RESERVED
             interface.functions[node.name] = None if node.args.kwarg else frozenset(names)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:

@@ -15,24 +15,12 @@ from typing import Any, Self
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import sources
+from pte_foundry.models.contract import OPTIONAL, REQUIRED, RESERVED
 from pte_foundry.models.imports import Imports, follow, model_paths
 from pte_foundry.models.source_loader import SourceLoader, check_loaded, make_importable
 from pte_foundry.models.user_code import model_errors
 from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
 from pte_foundry.upstream.torchvision_operators import declare_missing_operators
-
-REQUIRED = ("build", "example_inputs")
-OPTIONAL = (
-    "evaluation",
-    "calibration",
-    "dynamic_shapes",
-    "score",
-    "agreement",
-    "output_names",
-    "train",
-)
-# Parameters that the loader passes itself; options must have other names.
-RESERVED = ("weights", "data", "outputs", "labels", "reference")
 
 
 class DataFiles(dict[str, Path]):
@@ -133,7 +121,7 @@ class Functions:
         missing = [name for name in REQUIRED if not self.has(name)]
         if missing:
             raise ModelError(f"{self.path}: the module lacks {', '.join(missing)}(); define it.")
-        clashes = sorted(set(self.options) & set(RESERVED))
+        clashes = sorted(set(self.options) & RESERVED)
         if clashes:
             raise ModelError(f"{self.path}: option {clashes[0]!r} is a reserved name; rename it.")
         taken: set[str] = set()
@@ -143,7 +131,7 @@ class Functions:
                 taken.update(self.options if every else [parameter.name])
         unused = sorted(set(self.options) - taken)
         if unused:
-            known = ", ".join(sorted(taken - set(RESERVED))) or "none"
+            known = ", ".join(sorted(taken - RESERVED)) or "none"
             raise ModelError(
                 f"{self.path}: no function takes the option {', '.join(map(repr, unused))}. "
                 f"Options of this model: {known}. Correct the model's `options`."

@@ -19,9 +19,9 @@ from PIL import Image
 from pte_foundry.config.models import ORIGINS, origin_file
 from pte_foundry.errors import DamagedError, ModelError, ProgramError
 from pte_foundry.models import programs, snapshots
+from pte_foundry.models.contract import OPTIONAL, REQUIRED
 from pte_foundry.models.export import export
 from pte_foundry.models.fetch import fetch
-from pte_foundry.models.functions import OPTIONAL, REQUIRED
 from pte_foundry.models.inference import evaluate, reference
 from pte_foundry.models.inputs import inputs_table
 from pte_foundry.models.module import ModelModule
