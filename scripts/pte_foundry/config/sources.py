@@ -9,79 +9,10 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from pte_foundry.config.base import Strict, one_of, refusal
+from pte_foundry.config.source_values import Sha256, commit, inside, repository, web_address
 from pte_foundry.findings import Finding, KeyPath
 from pte_foundry.models.snapshots import folder_digest
 from pte_foundry.packages import PackagedFileError, packaged_file, packaged_folder
-
-
-def _digest(value: str) -> str:
-    if len(value) == 64 and set(value) <= set("0123456789abcdef"):
-        return value
-    raise refusal(
-        "this is not a sha256 digest",
-        "64 lower-case hexadecimal digits",
-        "use the first column of `sha256sum FILE`",
-    )
-
-
-def _web_address(value: str) -> str:
-    try:
-        address = urlsplit(value)
-        host = address.hostname
-    except ValueError:
-        host = None
-    if not host or address.scheme not in ("http", "https") or any(map(str.isspace, value)):
-        raise refusal(
-            "only web addresses can be downloaded",
-            "http://HOST/FILE or https://HOST/FILE",
-            "write a web address, or use `file:` for a file on this machine",
-        )
-    if not re.fullmatch(r"[A-Za-z0-9_][^/]*", unquote(address.path).rsplit("/", 1)[-1]):
-        raise refusal(
-            "the address does not end in a file name",
-            "http://HOST/FILE or https://HOST/FILE",
-            "write the address of the file itself",
-        )
-    return value
-
-
-def _repository(value: str) -> str:
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", value):
-        return value
-    raise refusal(
-        "this is not the name of a repository", "OWNER/NAME", "copy it from the model's page"
-    )
-
-
-def _commit(value: str) -> str:
-    if re.fullmatch("[0-9a-f]{40}", value):
-        return value
-    raise refusal(
-        "this is not a commit, and a branch or a tag can change",
-        "40 lower-case hexadecimal digits",
-        "use the commit that `git ls-remote https://HOST/OWNER/NAME` prints",
-    )
-
-
-def _inside(value: str) -> str:
-    parts = value.split("/")
-    if value and not value.startswith("/") and ".." not in parts and "\\" not in value:
-        return value
-    raise refusal(
-        "the path leaves the package",
-        "a relative path with / and without ..",
-        "write the path as `pip show --files PACKAGE` lists it",
-    )
-
-
-Sha256 = Annotated[
-    str,
-    AfterValidator(_digest),
-    Field(
-        description="The file's sha256, 64 lower-case hexadecimal digits; checked before any use.",
-        json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
-    ),
-]
 
 
 class Source(Strict):
@@ -141,7 +72,7 @@ class UrlSource(Source):
 
     kind: ClassVar[str] = "url"
 
-    url: Annotated[str, AfterValidator(_web_address)] = Field(
+    url: Annotated[str, AfterValidator(web_address)] = Field(
         description="Web address of the file, http or https.",
         json_schema_extra={"pattern": "^https?://[^/\\s]+"},
     )
@@ -161,7 +92,7 @@ class PackageSource(Source):
     package: str = Field(
         min_length=1, description="Name of the distribution, as `pip list` shows it."
     )
-    file: Annotated[str, AfterValidator(_inside)] = Field(
+    file: Annotated[str, AfterValidator(inside)] = Field(
         description="The file's path in the distribution's list of files "
         "(`pip show --files PACKAGE`), or the end of that path if only one file has it."
     )
@@ -239,7 +170,7 @@ class PackageFolderSource(Source):
     filename: ClassVar[str] = "folder.zip"
 
     package: str = PackageSource.model_fields["package"]
-    folder: Annotated[str, AfterValidator(_inside)] = Field(
+    folder: Annotated[str, AfterValidator(inside)] = Field(
         description="The folder's path in the distribution's list of files."
     )
 
@@ -265,10 +196,10 @@ class RepositorySource(Source):
     kind: ClassVar[str] = "repo"
     filename: ClassVar[str] = "folder.zip"
 
-    repo: Annotated[str, AfterValidator(_repository)] = Field(
+    repo: Annotated[str, AfterValidator(repository)] = Field(
         description="Name of the repository: OWNER/NAME.",
     )
-    revision: Annotated[str, AfterValidator(_commit)] = Field(
+    revision: Annotated[str, AfterValidator(commit)] = Field(
         description="Its commit, 40 hexadecimal digits; a branch would change.",
     )
 
