@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from gguf import GGUFReader, dequantize
+from pte_foundry.models.stored_weights import StoredWeight, from_gguf
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -126,6 +127,23 @@ def score(outputs: list[tuple[Tensor, ...]], labels: Tensor) -> dict[str, float]
     return {"perplexity": losses.exp().item()}
 
 
+def stored_weights(weights: Path) -> dict[str, StoredWeight]:
+    """The linears of 4 bits and the embedding of 8 bits; the last layer has its numbers too."""
+    reader = GGUFReader(weights)
+    config = _config(reader)
+    found = {}
+    for tensor in reader.tensors:
+        if stored := from_gguf(tensor):
+            name, heads = _place(tensor.name, config)
+            found[f"llama.{name}"] = (
+                stored.rows(lambda rows, heads=heads: _split_halves(rows, heads))
+                if heads
+                else stored
+            )
+    found["llama.lm_head"] = found["llama.model.embed_tokens"]
+    return found
+
+
 def tokenizer(reader: GGUFReader) -> Tokenizer:
     """SmolLM2's byte-level tokenizer, which takes digits one by one (``pre`` = ``smollm``)."""
     tokens = reader.fields["tokenizer.ggml.tokens"].contents()
@@ -163,17 +181,21 @@ def _config(reader: GGUFReader) -> LlamaConfig:
 
 def _state(reader: GGUFReader, config: LlamaConfig) -> dict[str, Tensor]:
     """transformers' state dict, in fp32."""
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     state = {}
     for tensor in reader.tensors:
-        *block, name, _ = tensor.name.split(".")  # blk.<number>.<name>.weight, or <name>.weight
         values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
-        if name in heads:
-            values = _split_halves(values, heads[name])
-        prefix = f"model.layers.{block[1]}." if block else ""
-        state[f"{prefix}{NAMES[name]}.weight"] = values
+        name, heads = _place(tensor.name, config)
+        state[f"{name}.weight"] = _split_halves(values, heads) if heads else values
     state["lm_head.weight"] = state["model.embed_tokens.weight"].clone()
     return state
+
+
+def _place(tensor: str, config: LlamaConfig) -> tuple[str, int]:
+    """The module of a tensor, and the number of heads whose rows llama.cpp orders otherwise."""
+    *block, name, _ = tensor.split(".")  # blk.<number>.<name>.weight, or <name>.weight
+    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    prefix = f"model.layers.{block[1]}." if block else ""
+    return f"{prefix}{NAMES[name]}", heads.get(name, 0)
 
 
 def _split_halves(rows: Tensor, heads: int) -> Tensor:

@@ -23,6 +23,9 @@ AFFINE_SQNR = {8: 18.0, 4: 5.0}
 PER_GROUP_SQNR = {8: 18.0, 4: 10.0}
 """The same with one scale per group of values."""
 
+STORED_SQNR = 40.0
+"""With the quantized weights of the model's file: only scales and zero points are rounded."""
+
 PALETTIZED_SQNR = {8: 25.0, 7: 22.0, 6: 16.0, 5: 15.0, 4: 10.0, 3: 3.0, 2: 1.0, 1: 1.0}
 """With palettized weights (look-up tables), by bits of an index.
 

@@ -56,6 +56,7 @@ or [QuantizeRecipe](#quantizerecipe), and its name to an entry of `builds`.
 | `quantize`, int8 per channel | weight-only | iOS16, macOS13, watchOS9, tvOS16 |
 | `quantize`, int4 or per block | weight-only | iOS18, macOS15, watchOS11, tvOS18 |
 | `quantize`, codebook | palettization (LUT) with 1 to 8 bits | iOS18, macOS15, watchOS11, tvOS18 |
+| `quantize`, stored | the quantized weights of a GGUF file | iOS18, macOS15, watchOS11, tvOS18 |
 
 Without gates of its own, a build has the default gates of its scheme, from
 `scripts/pte_foundry/config/gates.py`.

@@ -10,6 +10,7 @@ OPTIONAL = (
     "score",
     "agreement",
     "output_names",
+    "stored_weights",
     "train",
 )
 """The functions that it may define."""

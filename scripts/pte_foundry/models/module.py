@@ -22,6 +22,9 @@ A model module defines functions; the loader calls them and checks what they ret
     only measured where integer labels show a class axis (``validate.agreement``)
 ``output_names(...) -> list[str]``, optional
     a name for each output of ``forward()``, instead of those that its keys give
+``stored_weights(...) -> dict[str, StoredWeight]``, optional
+    the quantized weights that the file holds, by the names of their modules, for recipes with a
+    ``stored`` step (``models.stored_weights``)
 ``train(...) -> dict[str, Tensor]``, optional
     a state dict, for a model that is trained by the rule ``train``
 
@@ -60,6 +63,7 @@ from pte_foundry.models.default_samples import default_samples
 from pte_foundry.models.functions import Functions
 from pte_foundry.models.layout import InputLayout
 from pte_foundry.models.outputs import NamedSample, named_outputs
+from pte_foundry.models.stored_weights import StoredWeight, check_stored
 from pte_foundry.models.tensors import Sample, default_output_names, load_tensors
 from pte_foundry.models.user_code import model_errors
 
@@ -198,6 +202,13 @@ class ModelModule(Functions):
             names = self.call("output_names")
             check.check_output_names(names, count)
         return names
+
+    def stored_weights(self, model: nn.Module) -> dict[str, StoredWeight]:
+        """Returns the quantized weights of the file that ``model`` was built from, by module."""
+        if not self.has("stored_weights"):
+            return {}
+        with model_errors(self.path, "stored_weights"):
+            return check_stored(self.call("stored_weights"), model)
 
     def train(self) -> dict[str, Tensor]:
         """Trains the model; returns its state dict, contiguous, finite, floating point in fp32."""

@@ -1,22 +1,29 @@
 """The table of a model's modules, which configs name."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from pte_foundry.models.stored_weights import StoredWeight
 from pte_foundry.models.weight_readers import obstacles
 
 
-def modules_table(model: nn.Module, program: ExportedProgram | None = None) -> list[dict[str, Any]]:
+def modules_table(
+    model: nn.Module,
+    program: ExportedProgram | None = None,
+    stored: Mapping[str, StoredWeight] | None = None,
+) -> list[dict[str, Any]]:
     """Returns the modules of a model as rows, to check a recipe's names and types against.
 
     Keys of a row: ``name`` (fully qualified), ``type`` (dotted), ``types`` (every public dotted
     name of the class and of its bases below ``torch.nn.Module``, such as ``torch.nn.Linear`` and
     ``torch.nn.modules.linear.Linear``), ``weight`` (shape, or None), ``obstacle`` (why the weight
     cannot be replaced by a quantized one, or None; with ``program``, the model's exported program,
-    also if it is because of how the weight is read).
+    also if it is because of how the weight is read). ``stored``: the bits of the weight in the
+    model's file; rows of weights that the file does not store quantized lack it.
     """
     table = []
     reasons = obstacles(model, program)
@@ -30,6 +37,7 @@ def modules_table(model: nn.Module, program: ExportedProgram | None = None) -> l
                 "types": [public for each in classes for public in _public_names(each)],
                 "weight": list(weight.shape) if isinstance(weight, Tensor) else None,
                 "obstacle": reasons.get(name),
+                **({"stored": stored[name].bits} if stored and name in stored else {}),
             }
         )
     return table

@@ -79,6 +79,15 @@ def weight_problems(step: Step, module: Module) -> Iterator[Problem]:
         fix = "exclude the module; PT2E can quantize convolutions"
         yield Problem(("modules",), what, "modules with a weight [rows, columns]", fix)
         return
+    if step["scheme"] == "stored":
+        if "stored" not in module:
+            yield Problem(
+                ("modules",),
+                "the model's file stores no weight that Core ML can take as it is",
+                "modules that the model's stored_weights() names",
+                "exclude the module, and let another step quantize it",
+            )
+        return
     rows, columns = shape
     if step["scheme"] == "affine":
         size = step["granularity"].get("group_size")

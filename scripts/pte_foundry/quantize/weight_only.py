@@ -16,6 +16,8 @@ A step is what ``Step.slice`` returns (``pte_foundry.config``)::
      "dtype": "uint3",                        # uint1 ... uint8; 5 and 7 are stored in 6 and 8
      "block_size": [16, -1]}                  # [-1, -1]: one table for the whole weight
 
+    {"scheme": "stored", "types": ..., "names": ..., "exclude": ...}     # the file's own numbers
+
 Of ``types``, ``names``, ``exclude``, ``granularity`` and ``block_size`` none may be missing; other
 options have torchao's defaults. ``pte_foundry.quantize.selection`` has the rules for the choice of
 modules and for their weights.
@@ -33,9 +35,14 @@ from torchao.prototype.quantization.codebook_coreml import CodebookWeightOnlyCon
 from torchao.quantization import IntxWeightOnlyConfig, quantize_
 from torchao.quantization.granularity import PerAxis, PerGroup
 from torchao.quantization.quant_primitives import MappingType
-from torchao.quantization.quantize_.workflows import IntxChooseQParamsAlgorithm, IntxPackingFormat
+from torchao.quantization.quantize_.workflows import (
+    IntxChooseQParamsAlgorithm,
+    IntxPackingFormat,
+    IntxUnpackedToInt8Tensor,
+)
 
 from pte_foundry.errors import ConfigError, ModelError
+from pte_foundry.models.stored_weights import StoredWeight
 from pte_foundry.models.structure import modules_table
 from pte_foundry.quantize.codebook import carrier, solver
 from pte_foundry.quantize.selection import assigned, left_out, weight_problems, why_nothing
@@ -49,6 +56,7 @@ def quantize(
     module: nn.Module,
     steps: list[dict[str, Any]],
     table: Sequence[Mapping[str, Any]] | None = None,
+    stored: Mapping[str, StoredWeight] | None = None,
 ) -> nn.Module:
     """Replaces the selected weights of ``module`` by quantized ones, and returns it.
 
@@ -60,6 +68,7 @@ def quantize(
         steps: see the head of this file; applied in this order.
         table: ``models.module.modules_table(module, program)``; without it, modules that read
             their weight in a way that torchao does not support are not left out.
+        stored: the quantized weights of the model's file, by module, for ``stored`` steps.
 
     Raises:
         ConfigError: a step's options are wrong.
@@ -68,15 +77,37 @@ def quantize(
             steps.
     """
     configs = [_config(step) for step in steps]
-    chosen = _assign(module, steps, modules_table(module) if table is None else table)
+    table = modules_table(module, stored=stored) if table is None else table
+    chosen = _assign(module, steps, table)
     for step, config, names in zip(steps, configs, chosen, strict=True):
         weights: dict[int, list[tuple[str, nn.Module]]] = {}
         for name in names:
             child = module.get_submodule(name)
             weights.setdefault(id(child.weight), []).append((name, child))
         for sharing in weights.values():
-            _quantize_weight(sharing, config, step)
+            if config is None:
+                _take_stored(sharing, stored or {})
+            else:
+                _quantize_weight(sharing, config, step)
     return module
+
+
+def _take_stored(sharing: list[tuple[str, nn.Module]], stored: Mapping[str, StoredWeight]) -> None:
+    """Gives modules that share a weight the one that the file stores."""
+    name, first = sharing[0]
+    bits, codes, scale, zero_point = stored[name]
+    quantized = IntxUnpackedToInt8Tensor(
+        qdata=codes,
+        scale=scale,
+        zero_point=torch.zeros_like(scale, dtype=torch.int8) if zero_point is None else zero_point,
+        target_dtype=getattr(torch, f"int{bits}"),
+        block_size=(1, codes.shape[1] // scale.shape[1]),
+        dtype=first.weight.dtype,
+        activation_quantization=None,
+    )
+    parameter = nn.Parameter(quantized, requires_grad=False)
+    for _, module in sharing:
+        module.weight = parameter
 
 
 def _quantize_weight(
@@ -137,8 +168,10 @@ def _reasons(steps: list[dict[str, Any]], table: Sequence[Mapping[str, Any]]) ->
     )
 
 
-def _config(step: dict[str, Any]) -> AOBaseConfig:
-    """Upstream's configuration of a step."""
+def _config(step: dict[str, Any]) -> AOBaseConfig | None:
+    """Upstream's configuration of a step; None: there is nothing to configure."""
+    if step["scheme"] == "stored":
+        return None
     options = {k: v for k, v in step.items() if k not in ("scheme", "optional", *_FILTERS)}
     try:
         if step["scheme"] == "codebook":
@@ -147,7 +180,9 @@ def _config(step: dict[str, Any]) -> AOBaseConfig:
             options["dtype"] = getattr(torch, f"uint{bits}")
             return CodebookWeightOnlyConfig(**options)
         if step["scheme"] != "affine":
-            raise ConfigError(f"scheme {step['scheme']!r}: allowed are 'affine' and 'codebook'")
+            raise ConfigError(
+                f"scheme {step['scheme']!r}: allowed are 'affine', 'codebook', 'stored'"
+            )
         if "weight_dtype" in options:
             options["weight_dtype"] = _dtype(options["weight_dtype"], ["int4", "int8"])
         if options.get("scale_dtype") is not None:

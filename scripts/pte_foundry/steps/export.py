@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         program = export(model, module)
         table = {
             "digest": arguments.digest,
-            "modules": modules_table(module, program),
+            "modules": modules_table(module, program, model.stored_weights(module)),
             "inputs": inputs_table(program, model.layout.names(module)),
         }
         programs.save(program, arguments.program)

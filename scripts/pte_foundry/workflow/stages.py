@@ -73,7 +73,7 @@ STAGES: dict[str, Stage] = {
         minutes=10,
         seconds=2,
         feeds_bytes=True,
-        functions=_BUILD,
+        functions=(*_BUILD, "stored_weights"),
         priority=4,
     ),
     "reference": Stage(
@@ -98,7 +98,7 @@ STAGES: dict[str, Stage] = {
         minutes=10,
         seconds=2,
         feeds_bytes=True,
-        functions=_BUILD,
+        functions=(*_BUILD, "stored_weights"),
         priority=2,
     ),
     "evaluate": Stage(slices.nothing, {"": Need(600, 3)}, minutes=10, seconds=1),

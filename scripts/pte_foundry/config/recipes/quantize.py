@@ -11,7 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from pte_foundry.config.base import Strict, one_of, refusal, refuse
-from pte_foundry.config.gates import AFFINE_SQNR, PALETTIZED_SQNR, PER_GROUP_SQNR
+from pte_foundry.config.gates import (
+    AFFINE_SQNR,
+    PALETTIZED_SQNR,
+    PER_GROUP_SQNR,
+    STORED_SQNR,
+)
 from pte_foundry.config.recipes.base import BaseRecipe, check_dotted
 from pte_foundry.config.systems import IOS16, IOS18
 from pte_foundry.findings import Finding, KeyPath
@@ -104,6 +109,13 @@ class Codebook(Strict):
     )
 
 
+class Stored(Strict):
+    """The numbers of the model's file, without another rounding; needs iOS18 / macOS15.
+
+    The model must have them: GGUF files of the types Q4_0, Q4_1 and Q8_0 do.
+    """
+
+
 class ModuleFilter(Strict):
     """Selects modules by type and by name; a module must match both."""
 
@@ -122,8 +134,11 @@ class ModuleFilter(Strict):
     exclude: list[str] = Field(default=[], description="Name patterns to exclude, as in `names`.")
 
 
+_SCHEMES = ("affine", "codebook", "stored")
+
+
 class Step(Strict):
-    """One pass of torchao's `quantize_`; has exactly one of `affine` and `codebook`."""
+    """One pass over the weights; has exactly one of `affine`, `codebook` and `stored`."""
 
     modules: ModuleFilter = Field(
         default=ModuleFilter(),
@@ -136,13 +151,19 @@ class Step(Strict):
     )
     affine: Affine | None = Field(default=None, description="Linear quantization.")
     codebook: Codebook | None = Field(default=None, description="Palettization.")
+    stored: Stored | None = Field(
+        default=None, description="Quantized weights of the model's file, as they are: `{}`."
+    )
+
+    @property
+    def _scheme(self) -> str:
+        return next(scheme for scheme in _SCHEMES if getattr(self, scheme) is not None)
 
     def slice(self) -> dict[str, Any]:
         """Return the step as ``quantize.weight_only`` reads it: filter and config on one level."""
-        scheme = "affine" if self.codebook is None else "codebook"
-        config = getattr(self, scheme)
+        config = getattr(self, self._scheme)
         return {
-            "scheme": scheme,
+            "scheme": self._scheme,
             "optional": self.optional,
             **self.modules.model_dump(mode="json"),
             **config.model_dump(mode="json"),
@@ -152,6 +173,8 @@ class Step(Strict):
         """Return the lowest specification version that can express it, and what requires that."""
         if self.codebook:
             return IOS18, "a look-up table (codebook)"
+        if self.stored:
+            return IOS18, "a scale per group, with which files store weights"
         if self.affine and self.affine.weight_dtype == "int4":
             return IOS18, "4-bit weights"
         if self.affine and isinstance(self.affine.granularity, PerGroup):
@@ -162,16 +185,19 @@ class Step(Strict):
         """Return the SQNR in dB that sound builds reach with this compression."""
         if self.codebook:
             return PALETTIZED_SQNR[int(self.codebook.dtype.removeprefix("uint"))]
+        if self.stored:
+            return STORED_SQNR
         grouped = isinstance(self.affine.granularity, PerGroup)
         floors = PER_GROUP_SQNR if grouped else AFFINE_SQNR
         return floors[int(self.affine.weight_dtype.removeprefix("int"))]
 
     def findings(self, path: KeyPath) -> Iterator[Finding]:
         """Find contradictions within the step; ``path`` is its key path."""
-        if (self.affine is None) == (self.codebook is None):
-            problem = f"the step has {'both configs' if self.affine else 'no config'}"
-            fix = "make two steps" if self.affine else "write e.g. `affine: {weight_dtype: int8}`"
-            yield Finding(path, problem, "either affine or codebook", fix)
+        given = [scheme for scheme in _SCHEMES if getattr(self, scheme) is not None]
+        if len(given) != 1:
+            problem = f"the step has {' and '.join(given) or 'no config'}"
+            fix = "make a step of each" if given else "write e.g. `affine: {weight_dtype: int8}`"
+            yield Finding(path, problem, f"one of {', '.join(_SCHEMES)}", fix)
         for at, kind in enumerate(self.modules.types):
             yield from check_dotted((*path, "modules", "types", at), kind)
         if self.affine is None or self.affine.mapping_type == "symmetric":

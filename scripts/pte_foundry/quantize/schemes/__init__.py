@@ -16,7 +16,8 @@ from typing import Any
 Module = Mapping[str, Any]
 """A row of ``models.module.modules_table``: ``name`` (fully qualified), ``type`` (dotted name of
 its class), ``types`` (of its bases too, aliases included), ``weight`` (shape or None), ``obstacle``
-(why its weight cannot be quantized, or None; may be missing)."""
+(why its weight cannot be quantized, or None; may be missing), ``stored`` (bits of the weight in the
+model's file; missing if that has none)."""
 
 Modules = Sequence[Module]
 

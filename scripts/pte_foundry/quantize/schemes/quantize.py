@@ -42,7 +42,10 @@ def convert(
     from pte_foundry.models.export import export
     from pte_foundry.quantize import weight_only
 
-    return export(model, weight_only.quantize(model.build(), recipe["steps"], modules))
+    module, steps = model.build(), recipe["steps"]
+    asks = any(step["scheme"] == "stored" for step in steps)
+    stored = model.stored_weights(module) if asks else None
+    return export(model, weight_only.quantize(module, steps, modules, stored))
 
 
 def findings(
