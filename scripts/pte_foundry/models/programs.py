@@ -7,6 +7,7 @@ import zipfile
 from functools import partial
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 from torch.export import ExportedProgram
@@ -46,15 +47,60 @@ def forget_history(program: ExportedProgram, root: Path | None = None) -> None:
 def save(program: ExportedProgram, path: Path) -> None:
     """Writes a program atomically; equal programs give equal bytes, in every folder."""
     forget_history(program)
-    # In memory first: on a full disk torch's own writer aborts the process.
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    parts = [buffer.getbuffer()[:-2], DIGEST_SIZE.to_bytes(2, "little")]  # replaces "no comment"
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        file.writelines([*parts, digest.hexdigest().encode()])
+        archive = _Archive(file)
+        torch.export.save(program, archive)
+        archive.finish()
+
+
+class _Archive(io.RawIOBase):
+    """A .pt2 that torch writes piece by piece; its digest becomes the comment of the archive.
+
+    If the disk is full, :meth:`finish` raises: an error in :meth:`write` would end the process
+    (PyTorchFileWriter's destructor writes again, and a C++ destructor must not throw).
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._last = b""  # two bytes: the length of the comment, which is not known to torch
+        self._error: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True  # torch warns of other files
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return 0  # torch rewinds what it has written; nobody reads it here
+
+    def write(self, data: Any) -> int:
+        """Takes the next bytes of the archive."""
+        with memoryview(data).cast("B") as view:
+            if len(view) < 2:
+                self._put((self._last + view)[:-2])
+                self._last = (self._last + view)[-2:]
+            else:
+                self._put(self._last)
+                self._put(view[:-2])
+                self._last = bytes(view[-2:])
+            return len(view)
+
+    def finish(self) -> None:
+        """Writes the comment. Raises OSError if anything could not be written."""
+        self._put(DIGEST_SIZE.to_bytes(2, "little"))
+        if self._error:
+            raise self._error
+        self._file.write(self._digest.hexdigest().encode())
+
+    def _put(self, data: bytes | memoryview) -> None:
+        if self._error is None:
+            self._digest.update(data)
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self._error = error
 
 
 def load(path: Path) -> ExportedProgram:

@@ -83,3 +83,24 @@ def test_a_program_that_was_flipped_or_cut_is_damaged(program, tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(DamagedError):
             programs.load(path)
+
+
+def test_a_full_disk_ends_in_an_error_and_not_in_a_signal(tmp_path):
+    """torch writes again while it closes the archive; the file below takes nothing from there."""
+    exported = torch.export.export(nn.Linear(3, 2), (SAMPLE[0],))
+    with open("/dev/full", "wb", buffering=0) as file:
+        archive = programs._Archive(file)
+        torch.export.save(exported, archive)
+        with pytest.raises(OSError, match="No space left"):
+            archive.finish()
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 1000])
+def test_an_archive_is_the_same_however_it_is_cut(pieces, program, tmp_path):
+    whole = program.read_bytes()[: -programs.DIGEST_SIZE]
+    with (tmp_path / "copy.pt2").open("wb") as file:
+        archive = programs._Archive(file)
+        for start in range(0, len(whole), pieces):
+            assert archive.write(whole[start : start + pieces]) > 0
+        archive.finish()
+    assert (tmp_path / "copy.pt2").read_bytes() == program.read_bytes()
