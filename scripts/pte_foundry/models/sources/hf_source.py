@@ -119,6 +119,13 @@ def score(outputs: list[Any], labels: Tensor) -> dict[str, float]:
     return {"top1": answers.eq(labels).double().mean().item()}
 
 
+def described(archive: Path) -> tuple[PretrainedConfig, type[PreTrainedModel]]:
+    """Returns the configuration of a packed snapshot, and its class."""
+    with unpacked(archive, weights=False) as folder:
+        config = _config(folder)
+        return config, _class(config, None)
+
+
 @contextmanager
 def _described(data: dict[str, Path], weights: Path | None) -> Iterator[Path]:
     with unpacked(data.get("snapshot") or weights, weights=False) as folder:
