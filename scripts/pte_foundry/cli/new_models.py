@@ -156,7 +156,7 @@ def _looked_at(
     if look.options:
         value["options"] = dict(look.options)
     below = {
-        "images": "data: {images: {folder: …}}  # in folders called like classes, they are labelled",
+        "images": "data: {images: {folder: …}}  # in folders named like classes: labels",
         "text": "data: {text: {file: …, sha256: …}}  # a sample a line",
     }
     facts = {"model": ", ".join(filter(None, (look.kind, look.task)))}
