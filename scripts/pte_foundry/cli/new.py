@@ -150,8 +150,9 @@ def _write(place: Place, found: Found, before: str | None) -> Entry | None:
             entry = _extended(place, found, start, temporary, known)
             if before is None and path.exists():
                 raise InputError(f"{path} was written by somebody else meanwhile; try again")
-            if before is not None:
-                temporary.chmod(path.stat().st_mode)
+            mode = path.stat().st_mode if path.exists() else None
+        if mode is not None:
+            path.chmod(mode)
     except BaseException:
         for each in made:
             each.unlink() if each.is_file() else each.rmdir()

@@ -78,8 +78,7 @@ def module(_given: str, place: Place) -> Found:
 def program(given: str, place: Place) -> Found:
     """An exported program."""
     _refuse_weights(place, "an exported program holds its weights")
-    source = {"file": place.relative(_existing(given))}
-    return Found(Entry({"program": source | {"sha256": digest(source, place.config.parent)}}))
+    return Found(Entry({"program": _file(given, place)}))
 
 
 def hf(given: str, place: Place) -> Found:
@@ -225,23 +224,23 @@ def _checkpoint(look: Look, place: Place) -> dict[str, Any]:
     from huggingface_hub import hf_hub_url
 
     url = hf_hub_url(look.checkpoint, "model.safetensors", revision=commit, endpoint=place.endpoint)
-    return {"url": url, "sha256": digest({"url": url}, place.config.parent)}
+    return {"url": url, "sha256": digest({"url": url}, Path())}
 
 
 def _pinned(place: Place) -> dict[str, Any]:
     """The source of the weights that are given."""
     given = str(place.weights)
     if re.match("https?://", given):
-        source = {"url": given}
-    else:
-        source = {"file": place.relative(_existing(given))}
-    return source | {"sha256": digest(source, place.config.parent)}
+        return {"url": given, "sha256": digest({"url": given}, Path())}
+    return _file(given, place)
 
 
-def _existing(given: str) -> Path:
+def _file(given: str, place: Place) -> dict[str, str]:
+    """The source of a file on this machine."""
     if not Path(given).is_file():
         raise InputError(f"{given}: there is no such file")
-    return Path(given)
+    found = digest({"file": given}, Path())  # the folder of the config may not exist yet
+    return {"file": place.relative(Path(given)), "sha256": found}
 
 
 def _refuse_weights(place: Place, why: str) -> None:

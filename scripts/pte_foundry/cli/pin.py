@@ -62,9 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("\n".join([*failures, f"{path} is as it was."]))
     changed = [pin for pin in wanted if digests[pin.name] != pin.digest]
     if changed:
+        mode = path.stat().st_mode
         with replacing(path) as temporary:
             temporary.write_text(pins.pinned(text, lambda pin: digests[pin.name], changed), "utf-8")
-            temporary.chmod(path.stat().st_mode)
+        path.chmod(mode)
     output = console()
     made = table("source", "sha256", "")
     for pin in changed:

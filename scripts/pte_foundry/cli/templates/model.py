@@ -61,7 +61,6 @@ def example_inputs() -> tuple[torch.Tensor, ...]:
 #     return ["scores"]
 
 
-# Sizes that may differ from the example's, as torch.export takes them: here of height and width.
+# Sizes that may differ from the example's, as torch.export takes them: here the height.
 # def dynamic_shapes():
-#     sizes = {2: torch.export.Dim("height", max=256), 3: torch.export.Dim("width", max=256)}
-#     return (sizes,)
+#     return ({2: torch.export.Dim("height", min=32, max=256)},)
