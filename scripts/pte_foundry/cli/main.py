@@ -35,6 +35,7 @@ _FILES = "Artifacts and other Core ML programs (.pte, .mlpackage)"
 _MAINTENANCE = "Maintenance"
 
 COMMANDS = {
+    "new": Command(_BUILDS, "write the config entry of a new model, and its Python file"),
     "check": Command(_BUILDS, "check config files, and recipes against models"),
     "pin": Command(_BUILDS, "add the sha256 of weights and data to a config file"),
     "table": Command(_BUILDS, "print the table of builds"),
@@ -69,6 +70,7 @@ Options:
   --traceback  print the traceback of an error as well ({traceback}=1)
 
 Examples:
+  pte-foundry new vit --from hf:google/vit-base-patch16-224
   pte-foundry check config/config.yaml
   pte-foundry table --json | jq .totals
   pte-foundry inspect results/pte/minilm/lut4/ios18.pte

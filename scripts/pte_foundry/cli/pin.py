@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -46,23 +48,24 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"{path} is not YAML: {error}") from error
 
     def folder(pin: Pin) -> Path:
-        return layers.folder((*pin.key, "file"), str(pin.source["file"]))
+        return layers.folder((*pin.key, "file"), str(pin.source.get("file")))
 
     wanted = [pin for pin in found if arguments.update or not pin.digest]
     digests: dict[str, str] = {}
     failures = []
     for pin in wanted:
         try:
-            digests[pin.name] = _digest(pin, folder)
+            digests[pin.name] = digest(pin.source, folder(pin))
         except (FoundryError, OSError) as error:
             failures.append(f"{path}: {pin.name}: {error}")
     if failures:
         raise ConfigError("\n".join([*failures, f"{path} is as it was."]))
     changed = [pin for pin in wanted if digests[pin.name] != pin.digest]
     if changed:
+        mode = path.stat().st_mode
         with replacing(path) as temporary:
             temporary.write_text(pins.pinned(text, lambda pin: digests[pin.name], changed), "utf-8")
-            temporary.chmod(path.stat().st_mode)
+        path.chmod(mode)
     output = console()
     made = table("source", "sha256", "")
     for pin in changed:
@@ -73,12 +76,17 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _digest(pin: Pin, folder) -> str:
-    source = pin.source
+def digest(source: Mapping[str, Any], folder: Path) -> str:
+    """Returns the SHA-256 of a source of weights or data.
+
+    Args:
+        source: as the config has it.
+        folder: what the path of a file is relative to.
+    """
     if "url" in source:
         from pte_foundry.models.download import digest_of
 
         return digest_of(str(source["url"]))
     if "package" in source:
         return sha256(packaged_file(str(source["package"]), str(source["file"])))
-    return sha256(folder(pin) / str(source["file"]))
+    return sha256(folder / str(source["file"]))

@@ -137,9 +137,11 @@ def _plain_outputs(model: ModelModule, module: nn.Module) -> Iterator[None]:
 
 
 def _is_plain(returned: Any) -> bool:
-    """Whether an output is a tensor, or a tuple or list of tensors alone."""
-    sequence = type(returned) in (tuple, list)
-    return not sequence or all(isinstance(value, torch.Tensor) for value in returned)
+    """Whether an output is a tensor, or a tuple or list (no subclass) of tensors alone."""
+    if isinstance(returned, torch.Tensor):
+        return True
+    tensors = type(returned) in (tuple, list)
+    return tensors and all(isinstance(value, torch.Tensor) for value in returned)
 
 
 def _reason(model: ModelModule, error: Exception) -> str:

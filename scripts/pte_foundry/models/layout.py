@@ -40,13 +40,21 @@ def fields_of(value: Any) -> Sequence[str]:
     return fields if isinstance(value, tuple) and len(fields) == len(value) else ()
 
 
-def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields what is in nested containers, with its name."""
+def leaves(value: Any, name: str = "", around: Sequence[Any] = ()) -> Iterator[tuple[str, Any]]:
+    """Yields what is in nested containers, with its name.
+
+    Raises:
+        ModelError: a container is within itself, one of those ``around`` it.
+    """
     inside = children(value)
     if inside is None:
         yield name, value
-    for key, child in inside or ():
-        yield from leaves(child, f"{name}.{key}" if name else str(key))
+        return
+    if any(value is one for one in around):
+        kind = with_article(type(value).__name__)
+        raise ModelError(f"has {kind} that contains itself as {name}; remove it")
+    for key, child in inside:
+        yield from leaves(child, f"{name}.{key}" if name else str(key), (*around, value))
 
 
 def identifier(name: str) -> str:
@@ -63,9 +71,13 @@ def unique(names: Sequence[str]) -> list[str]:
 
 
 def described(name: str, value: Any) -> str:
-    """Describes a value that is no tensor: ``a float as loss.0``."""
-    shown = f"{type(value).__name__} as {name}" if name else type(value).__name__
-    return f"a {shown}"
+    """Describes a value that is no tensor: ``a float as loss.0``, ``an int as 0``."""
+    return with_article(type(value).__name__) + (f" as {name}" if name else "")
+
+
+def with_article(word: str) -> str:
+    """Returns ``a Box`` or ``an int``."""
+    return f"{'an' if word[:1].lower() in 'aeiou' else 'a'} {word}"
 
 
 class Arguments(NamedTuple):
@@ -168,8 +180,9 @@ class InputLayout:
         for name, value in found:
             if not isinstance(value, (Tensor, *_FIXED)):
                 raise ModelError(
-                    f"gave {what} as {kind_of(sample)}: {described(name, value)}; {fix}; "
-                    "None, True and False are fixed when the model is exported"
+                    f"gave {what} as {kind_of(sample)}: {described(name, value)}; {fix}, in any "
+                    "nesting of tuples, lists, dicts and dataclasses; None, True and False are "
+                    "fixed when the model is exported; make other values in a module around it"
                 )
         if not any(isinstance(value, Tensor) for _, value in found):
             raise ModelError(f"gave {what} as {kind_of(sample)}; {fix}")
@@ -235,9 +248,9 @@ def kind_of(value: Any) -> str:
     """Describes a value and what is in it for a message: ``a tuple of Tensor, int``."""
     inside = children(value)
     if inside is None:
-        return "None" if value is None else f"a {_type(value)}"
+        return "None" if value is None else with_article(_type(value))
     kinds = sorted({_type(child) for _, child in inside})
-    return f"a {type(value).__name__} of {', '.join(kinds) or 'nothing'}"
+    return f"{with_article(type(value).__name__)} of {', '.join(kinds) or 'nothing'}"
 
 
 def _type(value: Any) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, MappingView, Sequence, Set
+from enum import Enum
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pte_foundry.errors import ModelError
@@ -26,9 +28,14 @@ def named_outputs(returned: Any) -> dict[str, Tensor] | Sample:
     ]
     for name, value in found:
         if not isinstance(value, Tensor):
-            raise ModelError(f"returned {described(name, value)}; {_wrapper(returned)}")
+            raise ModelError(f"returned {described(name, value)}; {_ALLOWED}; {_fix(value)}")
+        if value.layout != torch.strided:
+            kind = str(value.layout).removeprefix("torch.")
+            raise ModelError(f"returned a {kind} tensor as {name or 'output_0'}; call .to_dense()")
+    if returned is None:
+        raise ModelError("returned None; return tensors; look for a missing `return`")
     if not found:
-        raise ModelError(f"returned {kind_of(returned)}; {_wrapper(returned)}")
+        raise ModelError(f"returned {kind_of(returned)}; {_ALLOWED}; return at least one tensor")
     flat = tuple(value for _, value in found)
     for (name, _), value in zip(found, flat, strict=True):
         if value.is_complex():
@@ -43,13 +50,25 @@ def named_outputs(returned: Any) -> dict[str, Tensor] | Sample:
     return dict(zip(unique([name for name, _ in found]), flat, strict=True))
 
 
-def _wrapper(returned: Any) -> str:
-    """How to return tensors instead."""
-    if returned is None:
-        return "return tensors; look for a missing `return`"
+_ALLOWED = "allowed: tensors, in any nesting of tuples, lists, dicts and dataclasses"
+
+
+def _fix(value: Any) -> str:
+    """How to return tensors instead of a value that is no tensor."""
+    kind = type(value).__name__
+    if kind.endswith("Cache"):
+        return (
+            "switch the cache off with `use_cache=False` in the call or in the model's "
+            "configuration, or return its tensors in a module around the model"
+        )
+    if isinstance(value, str | int | float | complex | Enum | torch.Size):
+        return f"leave it out, e.g. in a module around the model: the {kind} is a constant"
+    if hasattr(value, "__array__"):
+        return "return tensors, without .numpy(), whose operators torch.export does not see"
+    if isinstance(value, Set | Iterator | MappingView):
+        return "return a tuple, a list or a dict"
     return (
-        "return tensors, in any nesting of tuples, lists, dicts and dataclasses; leave out what is "
-        "no tensor, e.g. in a module around the model (`use_cache=False` for a cache)"
+        f"return the tensors of the {kind} in a tuple or a dict, e.g. in a module around the model"
     )
 
 

@@ -11,7 +11,7 @@ import hashlib
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,8 @@ from pte_foundry.files import replacing, sha256
 
 CONFIG = "config.json"
 _SNAPSHOT = re.compile(r"[\w.-]+\.(json|txt|model|jinja)|model(-\d+-of-\d+)?\.safetensors")
-_PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors")
+_DESCRIPTION = ("*.json", "*.txt", "*.model", "*.jinja")
+_WEIGHTS = "model*.safetensors"
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -54,8 +55,18 @@ def _digest(path: Path, _size: int, _changed: int) -> str:
     return sha256(path)
 
 
-def pack(folder: Path, output: Path) -> None:
+def has_weights(names: Iterable[str]) -> bool:
+    """Returns whether weights are among the files of a snapshot."""
+    return any(_SNAPSHOT.fullmatch(name) and name.endswith(".safetensors") for name in names)
+
+
+def pack(folder: Path, output: Path, *, weights: bool = True) -> None:
     """Writes the files of a folder into one archive, atomically.
+
+    Args:
+        folder: the folder.
+        output: the archive.
+        weights: with weights; otherwise only what describes the model.
 
     Raises:
         ModelError: there is no such folder, or it is empty.
@@ -67,13 +78,22 @@ def pack(folder: Path, output: Path) -> None:
         raise ModelError(f"{folder}: there are no files in this folder.")
     with replacing(output, durable=True) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, path in files.items():
+            if not weights and name.endswith(".safetensors"):
+                continue
             entry = zipfile.ZipInfo(name, _DATE)
             with path.open("rb") as reading, archive.open(entry, "w", force_zip64=True) as writing:
                 while block := reading.read(1 << 20):
                     writing.write(block)
 
 
-def download(repo: str, revision: str, output: Path, endpoint: str | None = None) -> None:
+def download(
+    repo: str,
+    revision: str,
+    output: Path,
+    endpoint: str | None = None,
+    *,
+    weights: bool = True,
+) -> None:
     """Downloads a snapshot of a repository, without pickles and code, and packs it.
 
     Raises:
@@ -87,7 +107,7 @@ def download(repo: str, revision: str, output: Path, endpoint: str | None = None
             snapshot_download(
                 repo,
                 revision=revision,
-                allow_patterns=list(_PATTERNS),
+                allow_patterns=[*_DESCRIPTION, *([_WEIGHTS] if weights else [])],
                 ignore_patterns="*/*",
                 local_dir=folder,
                 endpoint=endpoint,

@@ -66,6 +66,8 @@ snakemake_failed_records (snakemake 9.27.1)
     Keeps a failed job from passing for a success. Artifacts of an old config pass otherwise.
 snakemake_locks (snakemake 9.27.1)
     Removes the locks of a killed Snakemake without reading the configuration.
+snakemake_logger_option (snakemake 9.27.1)
+    A target after ``--logger NAME`` is a target. An error after 160 lines of usage otherwise.
 snakemake_messages (snakemake 9.27.1)
     Names the changed file in a job's reason, and tells a failed step in four lines.
 snakemake_modules (snakemake 9.27.1)

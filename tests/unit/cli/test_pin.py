@@ -44,6 +44,7 @@ def config(tmp_path) -> Path:
 
 
 def test_missing_pins_are_added_and_all_else_stays(config, capsys):
+    config.chmod(0o640)
     assert main(["pin", str(config)]) == 0
     text = config.read_text()
     models = yaml.safe_load(text)["models"]
@@ -56,6 +57,7 @@ def test_missing_pins_are_added_and_all_else_stays(config, capsys):
     for kept in CONFIG.splitlines():
         words = kept.split("#")
         assert all(word.strip() in text for word in words[1:]), kept
+    assert config.stat().st_mode & 0o777 == 0o640
     assert "5 pinned, 1 as they were" in capsys.readouterr().out
     assert main(["pin", str(config)]) == 0
     assert config.read_text() == text

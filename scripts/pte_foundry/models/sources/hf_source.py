@@ -38,7 +38,7 @@ def build(
     with unpacked(random or weights, weights=random is None) as folder:
         config = _config(folder)
         kind = _class(config, class_name)
-        config.use_cache = False
+        _switch_caches_off(config)
         if random is not None:
             return _part(kind(config), part).eval()
         if not list(folder.glob("*.safetensors")):
@@ -119,6 +119,13 @@ def score(outputs: list[Any], labels: Tensor) -> dict[str, float]:
     return {"top1": answers.eq(labels).double().mean().item()}
 
 
+def described(archive: Path) -> tuple[PretrainedConfig, type[PreTrainedModel]]:
+    """Returns the configuration of a packed snapshot, and its class."""
+    with unpacked(archive, weights=False) as folder:
+        config = _config(folder)
+        return config, _class(config, None)
+
+
 @contextmanager
 def _described(data: dict[str, Path], weights: Path | None) -> Iterator[Path]:
     with unpacked(data.get("snapshot") or weights, weights=False) as folder:
@@ -134,6 +141,14 @@ def _config(folder: Path) -> PretrainedConfig:
     except (ValueError, OSError) as error:
         text = " ".join(str(error).split())[:300]
         raise ModelError(f"cannot read the snapshot's config.json: {text}") from error
+
+
+def _switch_caches_off(config: PretrainedConfig) -> None:
+    """Caches are no tensors. A model of several networks has a configuration of each."""
+    config.use_cache = False
+    for name in config.sub_configs:
+        if isinstance(inner := getattr(config, name, None), PretrainedConfig):
+            _switch_caches_off(inner)
 
 
 def _class(config: PretrainedConfig, name: str | None) -> type[PreTrainedModel]:

@@ -26,11 +26,13 @@ from snakemake_logger_plugin_foundry.progress import Progress
 try:
     from pte_foundry.terminal import make_console
     from pte_foundry.upstream.snakemake_configfile import explain_config_files
+    from pte_foundry.upstream.snakemake_logger_option import take_targets_after_loggers
 except ModuleNotFoundError:  # the rules tell how to install it
     make_console = Console
 else:
-    # Snakemake imports all plugins when it starts, before it reads config files.
+    # Snakemake imports all plugins when it starts, before it reads arguments and config files.
     explain_config_files()
+    take_targets_after_loggers()
 
 
 def _is_all(rule: str) -> bool:

@@ -1,0 +1,270 @@
+"""``pte-foundry new``: writes a new model's config entry, and its Python file if it needs one."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from pte_foundry.cli.console import console, print_facts
+from pte_foundry.cli.new_models import SOURCES, Found, Place
+from pte_foundry.config.base import Name
+from pte_foundry.config.check_builds import combinations
+from pte_foundry.config.config import check
+from pte_foundry.config.insert import Entry, inserted, read, with_extends
+from pte_foundry.config.layers import DEFAULT, EXTENDS, SECTIONS, Layers, clone_of, layered
+from pte_foundry.config.parse import Parsed
+from pte_foundry.errors import ConfigError, InputError
+from pte_foundry.files import replacing
+from pte_foundry.findings import Finding, did_you_mean, listed, raise_for
+from pte_foundry.lock import LIBRARY
+
+DESCRIPTION = """\
+Writes what a model needs to be built: an entry in a config file, a build, and a
+commented Python file if the model is not of transformers or timm. A config that
+is not there is made whole, with recipes and a target; to one that is there
+the entry is added, and all else stays. No file and no entry is overwritten."""
+EXAMPLES = """\
+  pte-foundry new net                                   # a Python file to fill in
+  pte-foundry new vit --from hf:google/vit-base-patch16-224
+  pte-foundry new vit --from hf:snapshots/vit           # a folder
+  pte-foundry new mobile --from timm:mobilenetv3_small_100 --weights best.safetensors
+  pte-foundry new own --from program:own.pt2 --config config/team.yaml
+"""
+EXIT_CODES = {0: "the model can be built", 1: "nothing was written, for the reason that is told"}
+
+TEMPLATE = Path(__file__).parent / "templates" / "config.yaml"
+_PREFERRED = ("fp16", "ios18")
+"""Of several recipes or targets for the first build, these names come first."""
+_LAX = {"sqnr_db": {"min": 20}}
+"""The gate of untrained models, whose outputs are small differences of large numbers."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="name of the model, and of its files")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="SOURCE",
+        default="module",
+        help="hf:OWNER/NAME[@REVISION], hf:FOLDER, timm:ARCHITECTURE, program:FILE.pt2, or module "
+        "(the default): a Python file to fill in",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="a file or a web address of weights (.safetensors), of timm or module",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="CONFIG",
+        help="the config file (config/mine.yaml if there is a folder config, or else mine.yaml)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    path = arguments.config or Path("config" if Path("config").is_dir() else "", "mine.yaml")
+    _check_name(arguments.name)
+    kind, _, given = arguments.source.partition(":")
+    if kind not in SOURCES or bool(given) != (kind != "module"):
+        allowed = "hf:OWNER/NAME, hf:FOLDER, timm:ARCHITECTURE, program:FILE.pt2, module"
+        hint = did_you_mean(kind, SOURCES, f"allowed: {allowed}")
+        raise InputError(f"--from {arguments.source}: no such source; {hint}")
+    place = Place(arguments.name, path, arguments.weights)
+    text = path.read_bytes().decode("utf-8") if path.exists() else None
+    _check_free(place, text)
+    logging.disable(logging.WARNING)  # of libraries, about what is not used here
+    found = SOURCES[kind](given, place)
+    written = _write(place, found, text)
+    _tell(place, found, written, text is None)
+    return 0
+
+
+def _check_name(name: str) -> None:
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        (details,) = error.errors()
+        parts = {key: details["ctx"][key] for key in ("problem", "allowed", "fix")}
+        raise ConfigError(str(Finding(("models", name), **parts, value=name))) from None
+
+
+def _check_free(place: Place, text: str | None) -> None:
+    """Refuses a name that the config or a file has."""
+    layers = _layers(place.config, text or TEMPLATE.read_text(encoding="utf-8"), place.config)
+    models = layers.data.get("models") if isinstance(layers.data, dict) else None
+    for name in models if isinstance(models, dict) else ():
+        if str(name).lower() == place.name.lower():
+            finding = Finding(
+                ("models", name),
+                "this model is there already",
+                "a name that no model has, also in another case",
+                "choose another name, or edit the entry",
+            )
+            raise ConfigError(str(layers.located(finding)))
+    if place.module.exists():
+        raise InputError(
+            f"{place.module} is there already, and is not overwritten; choose another name, or "
+            f"write an entry for it into {place.config}"
+        )
+
+
+def _layers(path: Path, text: str, file: Path) -> Layers:
+    """The config with what it extends.
+
+    Args:
+        path: the config file.
+        text: its content.
+        file: where this content is.
+    """
+    try:
+        data = read(text)
+        files = [file.absolute()] if file.exists() else []
+        return layered(data, files, clone_of(Path.cwd()), others=[path.parent.absolute()])
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _write(place: Place, found: Found, before: str | None) -> Entry | None:
+    """Writes the config and the model's file; returns the build, None if it has one already."""
+    path = place.config
+    start = TEMPLATE.read_text(encoding="utf-8") if before is None else before
+    known = set() if before is None else {f.path for f in check(_layers(path, before, path))[1]}
+    made: list[Path] = []
+    try:
+        if found.module is not None:
+            made = [folder for folder in (place.module.parent,) if not folder.exists()]
+            place.module.parent.mkdir(parents=True, exist_ok=True)
+            with place.module.open("x", encoding="utf-8") as file:
+                made.insert(0, place.module)
+                file.write(found.module)
+        with replacing(path) as temporary:
+            entry = _extended(place, found, start, temporary, known)
+            if before is None and path.exists():
+                raise InputError(f"{path} was written by somebody else meanwhile; try again")
+            mode = path.stat().st_mode if path.exists() else None
+        if mode is not None:
+            path.chmod(mode)
+    except BaseException:
+        for each in made:
+            each.unlink() if each.is_file() else each.rmdir()
+        raise
+    return entry
+
+
+def _extended(
+    place: Place, found: Found, start: str, temporary: Path, known: set[tuple]
+) -> Entry | None:
+    """Writes the config with the model and a build to a temporary file in the same folder."""
+    path = place.config
+
+    def findings(text: str) -> tuple[Parsed, Layers, list[Finding]]:
+        temporary.write_bytes(text.encode("utf-8"))
+        layers = _layers(path, text, temporary)
+        parsed, wrong = check(layers)
+        return parsed, layers, [each for each in wrong if each.path not in known]
+
+    try:
+        text = inserted(start, "models", place.name, found.entry)
+        text = _still_extending(start, text)
+        parsed, layers, wrong = findings(text)
+        wrong = [each for each in wrong if each.path != ("builds",)]  # a new config has none yet
+        if wrong or _is_built(parsed, place.name):
+            raise_for(wrong)
+            return None
+        inherited = [] if read(text).get("builds") else layers.data.get("builds") or []
+        for build in inherited:
+            text = inserted(text, "builds", None, Entry(build))
+        for recipe, target in _pairs(parsed):
+            entry = _build(place.name, recipe, target, found)
+            made = _still_extending(start, inserted(text, "builds", None, entry))
+            wrong = findings(made)[2]
+            if not wrong:
+                return entry
+        raise_for(wrong)
+        raise ConfigError(f"{path} has no recipe and target to build the model with; add some")
+    except ConfigError as error:
+        shown = str(error).replace(temporary.name, path.name)
+        raise ConfigError(f"{path} stays as it is.\n{shown}") from error
+
+
+def _still_extending(before: str, after: str) -> str:
+    """A config that lacks a section extends the default one, which it must go on doing."""
+    old, new = read(before) or {}, read(after)
+    if EXTENDS in old or old.keys() >= set(SECTIONS) or not new.keys() >= set(SECTIONS):
+        return after
+    return after if EXTENDS in new else with_extends(after, DEFAULT, "as before: it was incomplete")
+
+
+def _is_built(parsed: Parsed, model: str) -> bool:
+    every = (one for at, entry in parsed.builds.items() for one in combinations(parsed, at, entry))
+    return any(one.model == model for one in every)
+
+
+def _pairs(parsed: Parsed) -> Iterator[tuple[str, str]]:
+    """Recipes and targets for a first build: without compression in fp16, and as others have it."""
+    document = parsed.document
+    every = [one for at, entry in parsed.builds.items() for one in combinations(parsed, at, entry)]
+    used = {(one.recipe, one.target) for one in every}
+
+    def rank(pair: tuple[str, str]) -> tuple[bool, ...]:
+        recipe, target = pair
+        return (
+            document.recipes[recipe].scheme != "none",
+            document.targets[target].compute_precision != "float16",
+            recipe != _PREFERRED[0],
+            pair not in used,
+            target != _PREFERRED[1],
+        )
+
+    yield from sorted(product(document.recipes, document.targets), key=rank)
+
+
+def _build(model: str, recipe: str, target: str, found: Found) -> Entry:
+    value: dict[str, Any] = {"models": [model], "recipes": [recipe], "targets": [target]}
+    if "random" not in found.entry.value.get("weights", {}):
+        return Entry(value)
+    return Entry(value | {"gates": _LAX}, above="Rounding upsets untrained weights, so lax gates.")
+
+
+def _tell(place: Place, found: Found, build: Entry | None, new: bool) -> None:
+    output = console()
+    source = next(iter(found.entry.value.values()))
+    print_facts(output, found.facts)
+    if found.module is not None:
+        output.print(f"wrote {source}: a network to replace by yours, and what else it may define")
+    config = shlex.quote(str(place.config))
+    layers = _layers(place.config, place.config.read_text(encoding="utf-8"), place.config)
+    names = {key: listed(layers.data[key]) for key in ("recipes", "targets")}
+    if new:
+        output.print(f"wrote {place.config}: recipes {names['recipes']}; target {names['targets']}")
+    else:
+        output.print(f"added {place.name} to {place.config}")
+    target = ""
+    if build is None:
+        output.print(f'its builds are those of `models: "*"` in {place.config}')
+    elif not new:
+        (recipe,), (system,) = build.value["recipes"], build.value["targets"]
+        target = f" -- results/pte/{place.name}/{recipe}/{system}.pte"
+    output.print("\nNext:")
+    output.print(f"  pte-foundry check {config}")
+    output.print(f"  snakemake{_rules()} --cores all --configfile {config}{target}")
+
+
+def _rules() -> str:
+    """The option for Snakemake that names the rules; empty in a clone."""
+    if Path("Snakefile").exists() and clone_of(Path.cwd()) == Path.cwd():
+        return ""
+    clone = LIBRARY.parents[1]
+    if not (clone / "Snakefile").is_file():
+        return " -s CLONE/Snakefile"
+    near = os.path.relpath(clone / "Snakefile")
+    return f" -s {shlex.quote(min(near, str(clone / 'Snakefile'), key=len))}"

@@ -1,0 +1,170 @@
+"""What a snapshot of transformers or an architecture of timm is, seen without its weights.
+
+The network is made on torch's `meta` device: it has shapes and no memory, so that a large one takes
+as long as a small one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pte_foundry.errors import ModelError
+from pte_foundry.findings import did_you_mean
+from pte_foundry.models.outputs import named_outputs
+
+_LENGTH = 64  # tokens of a sample that hf_source makes, unless the option says otherwise
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of a network before it is built.
+
+    Attributes:
+        kind: its class or architecture.
+        task: in words; empty if unknown.
+        inputs: shapes and dtypes, by name.
+        outputs: shapes and dtypes, by name.
+        options: of the config, without which it cannot be built.
+        reads: the data files that it can be evaluated on: ``images``, ``text``, or nothing.
+        checkpoint: the repository of its weights, if that is known.
+        license: of its weights, if that is known.
+    """
+
+    kind: str
+    task: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    reads: str | None = None
+    checkpoint: str | None = None
+    license: str | None = None
+
+    def __str__(self) -> str:
+        words = ", ".join(filter(None, (self.kind, self.task)))
+        return f"{words}: {', '.join(self.inputs)} -> {', '.join(self.outputs)}"
+
+
+def snapshot(archive: Path) -> Look:
+    """Looks at a snapshot that ``snapshots.pack`` has packed; weights are not needed.
+
+    Of an encoder-decoder model, which needs the tokens so far, it is the encoder.
+
+    Raises:
+        ModelError: this is no model of transformers, or its inputs are not known.
+    """
+    from pte_foundry.upstream.torchvision_operators import declare_missing_operators
+
+    declare_missing_operators()
+    from pte_foundry.models.sources import hf_source
+
+    data = {"snapshot": archive}
+    config, kind = hf_source.described(archive)
+    options: dict[str, Any] = {}
+    if getattr(config, "is_encoder_decoder", False):
+        options["part"] = "encoder"
+    longest = getattr(config, "max_position_embeddings", None)
+    if isinstance(longest, int) and longest < _LENGTH and kind.main_input_name == "input_ids":
+        options["sequence_length"] = longest
+    length = {key: value for key, value in options.items() if key == "sequence_length"}
+    inputs = hf_source.example_inputs(data, **length)
+    with torch.device("meta"):
+        model = hf_source.build(data, part=options.get("part"))
+    reads = {"pixel_values": "images", "input_ids": "text"}
+    return Look(
+        kind.__name__,
+        _task(kind.__name__),
+        _shapes(inputs),
+        _shapes(_outputs(model, inputs)),
+        options,
+        reads.get(kind.main_input_name),
+    )
+
+
+def architecture(name: str) -> Look:
+    """Looks at an architecture of timm.
+
+    Raises:
+        ModelError: timm has none of this name.
+    """
+    from pte_foundry.upstream.torchvision_operators import declare_missing_operators
+
+    declare_missing_operators()
+    import timm
+
+    from pte_foundry.models.sources import timm_source
+
+    plain = name.partition(".")[0]  # without the tag of its weights
+    if not timm.is_model(plain):
+        near = did_you_mean(plain, timm.list_models(), "timm.list_models() has all of them")
+        raise ModelError(f"timm {timm.__version__} has no architecture {name!r}; {near}")
+    with torch.device("meta"):
+        model = timm_source.build(name)
+    (image,) = timm_source.example_inputs(name)
+    described = getattr(model, "pretrained_cfg", {})
+    classes = getattr(model, "num_classes", 0)
+    return Look(
+        name,
+        f"image classification, {classes} classes" if classes else "image features",
+        _shapes({"x": image}),
+        _shapes(_outputs(model, {"x": image}, positional=True)),
+        reads="images",
+        checkpoint=described.get("hf_hub_id") or None,
+        license=described.get("license") or None,
+    )
+
+
+def _task(class_name: str) -> str:
+    """The task of a class of transformers, by the table of models for a task that it is in."""
+    from transformers.models.auto import modeling_auto
+
+    for table, classes in vars(modeling_auto).items():
+        named = table.startswith("MODEL_FOR_") and table.endswith("_MAPPING_NAMES")
+        if named and "PRETRAINING" not in table and class_name in classes.values():
+            words = table.removeprefix("MODEL_FOR_").removesuffix("_MAPPING_NAMES")
+            return words.replace("_", " ").lower()
+    return ""
+
+
+def _outputs(
+    model: nn.Module, inputs: Mapping[str, Tensor], positional: bool = False
+) -> Mapping[str, Tensor]:
+    """The outputs of a model on the device `meta`, by name."""
+    given = {name: tensor.to("meta") for name, tensor in inputs.items()}
+    arguments, keywords = (tuple(given.values()), {}) if positional else ((), given)
+    found: list[Any] = []
+    hook = model.register_forward_hook(lambda _module, _inputs, returned: found.append(returned))
+    try:
+        # Some masks depend on values when they run, but not when they are traced.
+        with suppress(RuntimeError), torch.no_grad():
+            model(*arguments, **keywords)
+        if not found:
+            torch.export.export(model, arguments, keywords, strict=False)
+        outputs = named_outputs(found[-1])
+    except ModelError as error:
+        raise ModelError(f"{type(model).__name__} {error}") from error
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"{type(model).__name__} does not run with {', '.join(inputs)} alone "
+            f"({type(error).__name__}: {text})"
+        ) from error
+    finally:
+        hook.remove()
+    if isinstance(outputs, dict):
+        return outputs
+    return {f"output_{index}": tensor for index, tensor in enumerate(outputs)}
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    return {
+        name: f"{'×'.join(map(str, tensor.shape)) or 'scalar'} "
+        f"{str(tensor.dtype).removeprefix('torch.')}"
+        for name, tensor in tensors.items()
+    }
