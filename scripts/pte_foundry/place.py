@@ -60,6 +60,10 @@ class Folder:
         """Returns how messages name a file."""
         return self.file(name)
 
+    def address(self, name: str) -> str:
+        """Returns where a file or folder is, for people of the folder that builds."""
+        return self.file(name)
+
     def remove(self, name: str) -> None:
         """Removes a file, if it exists."""
         (self.base / name).unlink(missing_ok=True)

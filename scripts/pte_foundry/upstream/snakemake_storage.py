@@ -115,6 +115,10 @@ class Storage:
         """Returns how messages name a file."""
         return name
 
+    def address(self, name: str) -> str:
+        """Returns where a file or folder is, for people: its address in the storage."""
+        return f"{self.prefix}{name}"
+
     def path(self, name: str) -> Path:
         """Returns the path of a file's local copy, which is made if the file exists."""
         path = self.base / name
