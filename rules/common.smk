@@ -128,7 +128,7 @@ def start_build(workflow):
         RUN.append(Run.begin(PLACE.base))
     changes.keep(JOBS.code_contents)
     if given := given_configuration(workflow):
-        keep_options(Path.cwd(), *given)
+        keep_options(Path.cwd(), *given, PLACE.address("results"))
         print(f"Building with {shown(made_by())}", file=sys.stderr, flush=True)
     if schedules_local_jobs(workflow):
         remove_rate_limiter(workflow)

@@ -62,18 +62,20 @@ def snapshot(archive: Path) -> Look:
     from pte_foundry.upstream.torchvision_operators import declare_missing_operators
 
     declare_missing_operators()
+    from pte_foundry.models.snapshots import unpacked
     from pte_foundry.models.sources import hf_source
+    from pte_foundry.models.sources.hf_snapshot import class_of
 
     data = {"snapshot": archive}
-    config, kind = hf_source.described(archive)
+    with unpacked(archive, weights=False) as folder:
+        kind, config = class_of(folder, None)
     options: dict[str, Any] = {}
     if getattr(config, "is_encoder_decoder", False):
         options["part"] = "encoder"
     longest = getattr(config, "max_position_embeddings", None)
     if isinstance(longest, int) and longest < _LENGTH and kind.main_input_name == "input_ids":
         options["sequence_length"] = longest
-    length = {key: value for key, value in options.items() if key == "sequence_length"}
-    inputs = hf_source.example_inputs(data, **length)
+    inputs = hf_source.example_inputs(data, **options)
     with torch.device("meta"):
         model = hf_source.build(data, part=options.get("part"))
     reads = {"pixel_values": "images", "input_ids": "text"}
