@@ -227,7 +227,7 @@ def test_a_finding_has_the_line_of_the_value(tmp_path):
     with pytest.raises(ConfigError) as caught:
         found.check_structure({"net": modules})
     text = str(caught.value)
-    assert "0.yaml:8: recipes.lut.steps[0].codebook.group_size[1]" in text
+    assert "0.yaml:9: recipes.lut.steps[0].codebook.group_size[1]" in text
     assert text.count("problem:") == 1
     assert "32 does not divide the 48 rows" in text
 
