@@ -33,7 +33,7 @@ FOLDER = ROOT / ".venvs"
 TEMPORARY = ".tmp-"
 
 # Part of every environment's name. Increase it when what this folder's scripts make changes.
-LAYOUT = 1
+LAYOUT = 2
 
 
 class InstallError(Exception):

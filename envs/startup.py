@@ -1,4 +1,4 @@
-"""Makes the clone's packages importable. Every Python of the environment runs this at startup.
+"""Makes the clone's packages and torchvision importable, in every Python of the environment.
 
 envs/create.py copies it into site-packages, next to a .pth file that imports it. A .pth file with
 relative paths would not do: site joins them by name to the path that Python was started with, which
@@ -27,6 +27,21 @@ for package in PACKAGES:
     path = os.path.join(root, package)
     if path not in sys.path:
         sys.path.append(path)
+
+
+class Finder:
+    """Finds torchvision, whose wheel does not load next to a CPU torch without some help."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name != "torchvision":
+            return None
+        from pte_foundry.upstream.torchvision_operators import repaired_spec
+
+        return repaired_spec(path)
+
+
+sys.meta_path.insert(0, Finder)
 
 # envs/create.py removes no environment that is locked. This one is until the process ends.
 try:

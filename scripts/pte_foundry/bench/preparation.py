@@ -42,9 +42,9 @@ SETTINGS = {
 
 def comparisons() -> Iterator[Comparison]:
     """Yields one for each network."""
-    from pte_foundry.upstream.torchvision_operators import declare_missing_operators
+    from pte_foundry.upstream.torchvision_operators import make_importable
 
-    declare_missing_operators()
+    make_importable()
     import torch
 
     from pte_foundry.upstream import executorch_quantizer_patterns

@@ -51,11 +51,11 @@ def refusal(problem: str, allowed: str, fix: str, at: str | None = None) -> Pyda
     return PydanticCustomError("refused", "{problem}", parts)
 
 
-def refuse(reasons: Mapping[str, tuple[str, str]], allowed: str) -> BeforeValidator:
+def refuse(reasons: Mapping[Any, tuple[str, str]], allowed: str) -> BeforeValidator:
     """Refuse values that a user may well expect to work, each with its own problem and fix."""
 
     def validate(value: Any) -> Any:
-        if isinstance(value, str) and value in reasons:
+        if type(value) in (str, int) and value in reasons:
             problem, fix = reasons[value]
             raise refusal(problem, allowed, fix)
         return value

@@ -29,15 +29,18 @@ def combinations(parsed: Parsed, index: int, entry: BuildMatrix) -> list[Combina
     """Return the builds of one entry, less its exclusions, whether or not the names exist."""
     wanted = {axis: getattr(entry, axis) for axis, _ in _AXES}
     names = [parsed.declared[axis] if given == "*" else given for axis, given in wanted.items()]
+    if entry.recipes != "*":
+        names[1] = [recipe for name in entry.recipes for recipe in parsed.sweeps.recipes(name)]
     found = []
     for model, recipe, (at, target) in product(names[0], names[1], enumerate(names[2])):
         path = ("builds", index, "targets") + (() if entry.targets == "*" else (at,))
         found.append(Combination(model, recipe, target, index, path))
-    return [one for one in found if not any(_matches(rule, one) for rule in entry.exclude)]
+    return [one for one in found if not any(_matches(parsed, rule, one) for rule in entry.exclude)]
 
 
-def _matches(rule: Exclude, one: Combination) -> bool:
-    return all(getattr(rule, key) in (None, getattr(one, key)) for _, key in _AXES)
+def _matches(parsed: Parsed, rule: Exclude, one: Combination) -> bool:
+    recipe = rule.recipe is None or one.recipe in parsed.sweeps.recipes(rule.recipe)
+    return recipe and rule.model in (None, one.model) and rule.target in (None, one.target)
 
 
 def check_builds(parsed: Parsed) -> Iterator[Finding]:
@@ -57,7 +60,7 @@ def check_builds(parsed: Parsed) -> Iterator[Finding]:
 
 def _check_names(parsed: Parsed, index: int, entry: BuildMatrix) -> Iterator[Finding]:
     for axis, key in _AXES:
-        known = parsed.declared[axis]
+        known = parsed.known(axis)
         wanted = getattr(entry, axis)
         for at, name in enumerate([] if wanted == "*" else wanted):
             if name not in known:
@@ -77,8 +80,8 @@ def _check_names(parsed: Parsed, index: int, entry: BuildMatrix) -> Iterator[Fin
         if not given:
             fix = "name a model, a recipe or a target"
             yield Finding(path, "this exclude matches every build", "at least one name", fix)
-        elif all(name in parsed.declared[axis] for axis, name in given) and not any(
-            _matches(rule, one) for one in whole
+        elif all(name in parsed.known(axis) for axis, name in given) and not any(
+            _matches(parsed, rule, one) for one in whole
         ):
             fix = "remove it, or correct its names"
             yield Finding(path, "this exclude matches no build", "a combination of this entry", fix)

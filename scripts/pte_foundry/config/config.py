@@ -110,7 +110,7 @@ class Config:
             ConfigError: with every finding.
         """
         found = check_models(self.parsed, self.layers, set(models) - {*self.built_models})
-        raise_for(map(self.layers.located, found))
+        self._raise_for(found)
 
     def check_structure(
         self,
@@ -143,7 +143,10 @@ class Config:
             if all(model in modules for model in models):
                 tables = {model: modules[model] for model in sorted(models)}
                 found += self.recipes[recipe].unmatched_findings(recipe, tables)
-        raise_for(map(self.layers.located, found))
+        self._raise_for(found)
+
+    def _raise_for(self, findings: Iterable[Finding]) -> None:
+        raise_for(map(self.layers.located, self.parsed.sweeps.placed(findings)))
 
     def models_of(self, recipe: str) -> list[str]:
         """Return the models that are built with a recipe, sorted."""
@@ -164,7 +167,7 @@ class Config:
             if shapes and model in inputs:
                 path = ("targets", target, "enumerated_shapes")
                 findings += shape_findings(path, shapes, inputs[model], model)
-        raise_for(map(self.layers.located, findings))
+        self._raise_for(findings)
 
     @cached_property
     def built_models(self) -> list[str]:
@@ -250,7 +253,7 @@ def check(layers: Layers, platform: str = sys.platform) -> tuple[Parsed, list[Fi
     findings += check_targets(parsed, platform)
     findings += check_builds(parsed)
     findings += check_gates(parsed, layers)
-    return parsed, [layers.located(finding) for finding in findings]
+    return parsed, [layers.located(finding) for finding in parsed.sweeps.placed(findings)]
 
 
 def load(files: Iterable[Path], root: Path) -> Config:

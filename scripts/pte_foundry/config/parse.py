@@ -9,6 +9,7 @@ from pte_foundry.config.base import Strict
 from pte_foundry.config.document import BuildMatrix, Document
 from pte_foundry.config.models import origin_findings
 from pte_foundry.config.recipes.base import dynamic_requests
+from pte_foundry.config.sweeps import Sweeps, expand
 from pte_foundry.config.translate import findings_of
 from pte_foundry.findings import Finding
 
@@ -34,17 +35,25 @@ class Parsed:
         document: the sections, with the entries that are valid by themselves.
         builds: the valid entries of ``builds``, by their index in the config.
         declared: the names of all entries of the other sections, valid or not.
+        sweeps: what the recipes were made from.
         findings: every error.
     """
 
     document: Document
     builds: dict[int, BuildMatrix]
     declared: dict[str, list[str]]
+    sweeps: Sweeps
     findings: list[Finding]
+
+    def known(self, section: str) -> list[str]:
+        """Return the names that a build can have: of entries, and of sweeps."""
+        return [*self.declared[section], *(self.sweeps.by_name if section == "recipes" else ())]
 
 
 def parse(data: Any) -> Parsed:
     """Validate a configuration, except for what depends on several of its entries."""
+    sweeps = expand(data)
+    data = sweeps.data
     sections = _mapping(data)
     builds = range(len(entries)) if isinstance(entries := sections.get("builds"), list) else ()
     findings = [
@@ -71,11 +80,13 @@ def parse(data: Any) -> Parsed:
     ]
     known = {finding.path for finding in dynamic}
     findings = [*dynamic, *(finding for finding in findings if finding.path not in known)]
+    findings += sweeps.findings
     declared = {
         section: [name for name in _mapping(sections.get(section)) if isinstance(name, str)]
         for section in ("models", "recipes", "targets", "devices")
     }
-    return Parsed(document, dict(zip(builds, document.builds, strict=False)), declared, findings)
+    valid = dict(zip(builds, document.builds, strict=False))
+    return Parsed(document, valid, declared, sweeps, findings)
 
 
 def _mapping(value: Any) -> dict[Any, Any]:

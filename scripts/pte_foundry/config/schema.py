@@ -8,6 +8,8 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from pte_foundry.config.document import Document
+from pte_foundry.config.sweep_options import classes, takes_one_value
+from pte_foundry.config.translate import bare
 
 _INTRODUCTION = """\
 # The configuration
@@ -60,6 +62,29 @@ or [QuantizeRecipe](#quantizerecipe), and its name to an entry of `builds`.
 
 Without gates of its own, a build has the default gates of its scheme, from
 `scripts/pte_foundry/config/gates.py`.
+
+### Sweeps
+
+A list where an option of a recipe takes one value makes the recipe a sweep: one recipe for every
+combination of the values. In `builds`, the name of the sweep means all of them, and each can be
+named by itself:
+
+    recipes:
+      lut:
+        scheme: quantize
+        steps: [{codebook: {bits: [3, 4, 6], group_size: [16, 32]}}]
+    builds:
+      - {models: "*", recipes: [lut], targets: [ios18], exclude: [{recipe: lut_bits3_group_size32}]}
+
+Their names are that of the sweep and a word for every list, in the order of the file: a number
+follows its key (`lut_bits3_group_size16`), a word stands alone (`int8_min_max`). It follows its key
+too if several lists have words, as true, false and null always do, and a key that several lists
+have follows what they are in (`q_step1_bits4_step2_bits8`). A new value renames no other recipe, so
+only what is new is built. A list of one value is a sweep of one.
+
+Options that are lists by nature, such as `names` and `block_size`, are never swept. Gates in a
+sweep apply to all of its recipes; those of a single one belong into an entry of `builds` that names
+it.
 
 ## Add a target
 
@@ -117,11 +142,24 @@ class _Generator(GenerateJsonSchema):
         return made
 
 
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a complete configuration."""
+def schema(sweeps: bool = True) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a complete configuration.
+
+    Args:
+        sweeps: whether options of recipes may be lists of values, as they may.
+    """
     made = Document.model_json_schema(schema_generator=_Generator)
     for definition in made["$defs"].values():
         definition.pop("title", None)
+    for name, kind in classes().items() if sweeps else ():
+        for key, field in kind.model_fields.items():
+            if takes_one_value(bare(field.annotation)):
+                value = made["$defs"][name]["properties"][key]
+                kept = {
+                    word: value.pop(word) for word in ("default", "description") if word in value
+                }
+                several = {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
+                made["$defs"][name]["properties"][key] = {"anyOf": [value, several], **kept}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return head | made | {"title": "pte-foundry"}
 
@@ -133,7 +171,7 @@ def schema_text() -> str:
 
 def docs_text() -> str:
     """Return the content of config/README.md."""
-    whole = schema()
+    whole = schema(sweeps=False)
     parts = [_INTRODUCTION, _table("The whole file", whole)]
     parts += [_table(name, whole["$defs"][name]) for name in _in_reading_order(whole)]
     return "\n".join(parts)
@@ -158,7 +196,8 @@ def _table(title: str, definition: dict[str, Any]) -> str:
     lines = [f"## {title}", "", definition.get("description", ""), ""]
     lines += ["| key | values | default | meaning |", "|---|---|---|---|"]
     for key, value in definition["properties"].items():
-        default = "(required)" if key in required else _default(value)
+        alone = key in required or "default" not in value
+        default = "(required)" if alone else _default(value)
         values, meaning = _values(value), value.get("description", "")
         lines.append(f"| `{key}` | {values} | {default} | {meaning} |".replace(" | | ", " |  | "))
     return "\n".join([*lines, ""])

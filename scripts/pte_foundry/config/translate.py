@@ -103,21 +103,21 @@ def _walk(kind: Any, location: tuple[str | int, ...]) -> tuple[KeyPath, Any]:
     """
     path: KeyPath = ()
     for key in location:
-        kind = _bare(kind)
+        kind = bare(kind)
         if isinstance(key, str) and key.startswith(UNION):
             kind = _member(kind, key)
         elif kind is JsonValue:
             kind = {"list": list[JsonValue], "dict": dict[str, JsonValue]}.get(key, ABSENT)
         else:
-            path, kind = (*path, key), _below(kind, key)
-    return path, _bare(kind)
+            path, kind = (*path, key), below(kind, key)
+    return path, bare(kind)
 
 
 def _keys(kind: Any) -> list[str]:
     return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
 
 
-def _bare(kind: Any) -> Any:
+def bare(kind: Any) -> Any:
     """Strip ``Annotated`` and ``| None``."""
     while True:
         members = [member for member in get_args(kind) if member is not type(None)]
@@ -136,7 +136,8 @@ def _member(union: Any, tag: str) -> Any:
     return ABSENT
 
 
-def _below(kind: Any, key: str | int) -> Any:
+def below(kind: Any, key: str | int) -> Any:
+    """Return the type of the value at a key of a mapping or a list (``ABSENT``: none)."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         field = kind.model_fields.get(str(key))
         return ABSENT if field is None else field.annotation

@@ -19,8 +19,6 @@ from pte_foundry.errors import ModelError
 from pte_foundry.findings import did_you_mean
 from pte_foundry.models.outputs import named_outputs
 
-_LENGTH = 64  # tokens of a sample that hf_source makes, unless the option says otherwise
-
 
 @dataclass(frozen=True)
 class Look:
@@ -72,9 +70,6 @@ def snapshot(archive: Path) -> Look:
     options: dict[str, Any] = {}
     if getattr(config, "is_encoder_decoder", False):
         options["part"] = "encoder"
-    longest = getattr(config, "max_position_embeddings", None)
-    if isinstance(longest, int) and longest < _LENGTH and kind.main_input_name == "input_ids":
-        options["sequence_length"] = longest
     inputs = hf_source.example_inputs(data, **options)
     with torch.device("meta"):
         model = hf_source.build(data, part=options.get("part"))

@@ -19,8 +19,8 @@ from pte_foundry.models.contract import OPTIONAL, REQUIRED, RESERVED
 from pte_foundry.models.imports import Imports, follow, model_paths
 from pte_foundry.models.source_loader import SourceLoader, check_loaded, make_importable
 from pte_foundry.models.user_code import model_errors
+from pte_foundry.upstream import torchvision_operators
 from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
-from pte_foundry.upstream.torchvision_operators import declare_missing_operators
 
 
 class DataFiles(dict[str, Path]):
@@ -75,7 +75,7 @@ class Functions:
         Installed packages have precedence. ``imports`` is what :func:`follow` has found already.
         """
         replace_mkl_functions()
-        declare_missing_operators()  # first: the file may import torchvision or transformers
+        torchvision_operators.make_importable()  # transformers and timm import it too
         if path.suffix != ".py" or not path.is_file():
             raise ModelError(f"{path}: there is no such Python file; correct the model's `module`.")
         loader = SourceLoader(f"models.{path.stem}", str(path.absolute()))

@@ -18,6 +18,8 @@ Step = Mapping[str, Any]
 # As upstream's default filter: attention reads this linear's weight without calling it.
 _INTERNAL = "torch.nn.modules.linear.NonDynamicallyQuantizableLinear"
 
+_SHOWN = 5
+
 
 class Problem(NamedTuple):
     """A reason why a step cannot compress a weight.
@@ -34,13 +36,25 @@ class Problem(NamedTuple):
 
 
 def selected(step: Step, modules: Sequence[Module]) -> list[Module]:
-    """Returns the modules that a step selects: by type and name, less exclusions and obstacles."""
-    return [module for module in _matched(step, modules) if not module.get("obstacle")]
+    """Returns the modules that a step can compress: by type and name, without what stops it."""
+    return [module for module in _matched(step, modules) if not _obstacle(step, module)]
 
 
 def left_out(step: Step, modules: Sequence[Module]) -> dict[str, str]:
-    """Returns the modules that match a step but have an obstacle, each with that."""
-    return {m["name"]: m["obstacle"] for m in _matched(step, modules) if m.get("obstacle")}
+    """Returns the modules that match a step and that it cannot compress, each with the reason."""
+    found = {module["name"]: _obstacle(step, module) for module in _matched(step, modules)}
+    return {name: obstacle for name, obstacle in found.items() if obstacle}
+
+
+def misfits(step: Step, modules: Sequence[Module]) -> list[tuple[Module, list[Problem]]]:
+    """Returns those of them whose weights do not have the shape that the step's options need."""
+    found = [(m, [*weight_problems(step, m)]) for m in _matched(step, modules)]
+    return [(m, problems) for m, problems in found if problems and not m.get("obstacle")]
+
+
+def _obstacle(step: Step, module: Module) -> str | None:
+    problems = (problem.problem for problem in weight_problems(step, module))
+    return module.get("obstacle") or next(problems, None)
 
 
 def _matched(step: Step, modules: Sequence[Module]) -> list[Module]:
@@ -55,7 +69,7 @@ def _matched(step: Step, modules: Sequence[Module]) -> list[Module]:
 
 
 def assigned(steps: Sequence[Step], modules: Sequence[Module]) -> list[list[Module]]:
-    """Returns the modules that each step compresses: the first step that selects one takes it."""
+    """Returns the modules that each step compresses: the first step that can compress one does."""
     taken: set[str] = set()
     found = []
     for step in steps:
@@ -68,15 +82,31 @@ def why_nothing(step: Step, modules: Sequence[Module]) -> str:
     """Returns why a step compresses nothing that an earlier step does not; empty: no match."""
     if selected(step, modules):
         return "earlier steps already compress all that it matches"
-    return "; ".join(f"{name!r}: {obstacle}" for name, obstacle in left_out(step, modules).items())
+    return "; ".join(described(left_out(step, modules)))
+
+
+def described(left: Mapping[str, str]) -> list[str]:
+    """Returns what :func:`left_out` does in words, one text for each reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        names.setdefault(reason, []).append(repr(name))
+    return [
+        ", ".join(found[:_SHOWN])
+        + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+        + f": {reason}"
+        for reason, found in names.items()
+    ]
 
 
 def weight_problems(step: Step, module: Module) -> Iterator[Problem]:
-    """Yields every reason why a step cannot compress the weight of a module, by its shape."""
+    """Yields every reason why a step cannot compress the weight of a module, by its shape.
+
+    Such a module is left to later steps, or in floating point.
+    """
     shape = module["weight"]
     if shape is None or len(shape) != 2:
         what = "the module has no weight" if shape is None else "the weight is not 2-D"
-        fix = "exclude the module; PT2E can quantize convolutions"
+        fix = "leave its type out"
         yield Problem(("modules",), what, "modules with a weight [rows, columns]", fix)
         return
     if step["scheme"] == "stored":
@@ -98,6 +128,13 @@ def weight_problems(step: Step, module: Module) -> Iterator[Problem]:
                 f"a divisor of {columns}",
                 _nearest(columns, size, "group_size"),
             )
+        elif (size or columns) == 1:
+            what = "the weight has one column" if columns == 1 else "a group is one value"
+            fix = "use a codebook" if columns == 1 else "use larger groups"
+            key = ("modules",) if columns == 1 else ("affine", "granularity", "group_size")
+            yield Problem(
+                key, f"{what}, and a scale for each value saves nothing", "2 or more", fix
+            )
         return
     block_rows, block_columns = (
         whole if size == -1 else size for size, whole in zip(step["block_size"], shape, strict=True)
@@ -115,4 +152,4 @@ def weight_problems(step: Step, module: Module) -> Iterator[Problem]:
 
 def _nearest(whole: int, size: int, what: str) -> str:
     best = max(divisor for divisor in range(1, min(size, whole) + 1) if whole % divisor == 0)
-    return f"use {what} {best}, or exclude the module"
+    return f"use {what} {best}" if best > 1 else "use another granularity"

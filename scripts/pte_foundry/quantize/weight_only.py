@@ -45,7 +45,7 @@ from pte_foundry.errors import ConfigError, ModelError
 from pte_foundry.models.stored_weights import StoredWeight
 from pte_foundry.models.structure import modules_table
 from pte_foundry.quantize.codebook import carrier, solver
-from pte_foundry.quantize.selection import assigned, left_out, weight_problems, why_nothing
+from pte_foundry.quantize.selection import assigned, described, left_out, why_nothing
 
 _FILTERS = ("types", "names", "exclude")
 
@@ -72,9 +72,8 @@ def quantize(
 
     Raises:
         ConfigError: a step's options are wrong.
-        ModelError: a step that is not optional matches no module, or all of them none; a selected
-            weight cannot be quantized as asked; or modules that share a weight belong to different
-            steps.
+        ModelError: a step that is not optional compresses no module, or all of them none; a weight
+            is not finite; or modules that share a weight belong to different steps.
     """
     configs = [_config(step) for step in steps]
     table = modules_table(module, stored=stored) if table is None else table
@@ -135,8 +134,10 @@ def _assign(
         raise ModelError(f"no step quantizes a module: {_reasons(steps, table)}")
     by_weight: dict[int, tuple[str, int]] = {}
     for number, (step, rows) in enumerate(zip(steps, found, strict=True), start=1):
-        for name, obstacle in left_out(step, table).items():
-            log.warning("step %d leaves out %r: %s", number, name, obstacle)
+        left = left_out(step, table)
+        taken = {row["name"] for each in found for row in each}
+        for text in described({name: why for name, why in left.items() if name not in taken}):
+            log.warning("step %d leaves in floating point %s", number, text)
         if not rows and not step.get("optional"):
             raise ModelError(
                 f"step {number} quantizes no module: {_reasons([step], table)}; "
@@ -144,11 +145,6 @@ def _assign(
             )
         for row in rows:
             name = row["name"]
-            for _, problem, allowed, fix in weight_problems(step, row):
-                raise ModelError(
-                    f"step {number} cannot quantize {name!r} {row['weight']}: {problem}; "
-                    f"allowed: {allowed}; {fix}"
-                )
             weight = id(module.get_submodule(name).weight)
             other, first = by_weight.setdefault(weight, (name, number))
             if first != number:

@@ -113,5 +113,5 @@ torchao_annotations (torchao 0.18.0)
 torchao_codebook_solver (torchao 0.18.0)
     Replaces the k-means of codebook quantization by an exact and deterministic one.
 torchvision_operators (torch 2.13.0, torchvision 0.28.0)
-    Makes torchvision importable next to a CPU torch.
+    Makes torchvision importable next to a CPU torch, and gives it ``nms``.
 """

@@ -5,7 +5,7 @@ from pte_foundry.config.config import Config
 from pte_foundry.config.recipes import Recipe
 from pte_foundry.errors import ConfigError
 from pte_foundry.quantize import schemes
-from pte_foundry.quantize.selection import selected
+from pte_foundry.quantize.selection import assigned, described, left_out, selected
 from pydantic import TypeAdapter
 
 
@@ -69,9 +69,15 @@ def test_selection_by_type_name_and_exclusion():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (step(granularity={"group_size": 32}), ["group_size", "layer.0 [64, 48]", "group_size 24"]),
-        (step("codebook", block_size=[16, -1]), ["block_size", "layer.1 [50, 64]", "50 rows"]),
-        (step("codebook", block_size=[-1, 32]), ["layer.0 [64, 48]", "48 columns"]),
+        (step(names=["layer.0"], granularity={"group_size": 32}), ["layer.0 [64, 48]", "size 24"]),
+        (step(granularity={"group_size": 128}), ["group_size", "layer.0 [64, 48]", "layer.1"]),
+        (step(granularity={"group_size": 1}), ["a scale for each value saves nothing"]),
+        # A module that is named, not matched by a pattern, is wanted.
+        (
+            step("codebook", names=["layer.1", "*.0"], block_size=[16, -1]),
+            ["block_size", "layer.1 [50, 64]", "50 rows", "exclude the module"],
+        ),
+        (step("codebook", exclude=["layer.1"], block_size=[-1, 32]), ["layer.0 [64, 48]"]),
         (step("codebook", block_size=[2, 8]), ["both rows and columns", "layer.0", "layer.1"]),
         (step("codebook", block_size=[128, -1]), ["128 does not divide the 64 rows"]),
         (step(types=["torch.nn.LSTM"]), ["matches no module of net", "Conv2d"]),
@@ -87,6 +93,32 @@ def test_what_does_not_fit_is_named_with_its_shape(wrong, words):
     assert "recipes.r.steps[0]" in message
     for word in words:
         assert word in message
+
+
+def test_what_does_not_fit_is_left_to_later_steps_or_in_float():
+    """A general recipe must not be refused for the ten rows of one classifier."""
+    groups = step(granularity={"group_size": 32})
+    assert errors(groups) == ""
+    assert left_out(groups, MODULES) == {"layer.0": "32 does not divide the 48 columns"}
+    assert errors(groups, step(names=["layer.0"])) == ""
+    taken = [[m["name"] for m in each] for each in assigned([groups, step()], MODULES)]
+    assert taken == [["layer.1"], ["layer.0"]]
+    many = {f"layers.{n}": "no" for n in range(9)} | {"head": "its weight is read by aten.t"}
+    assert described(many)[1] == "'head': its weight is read by aten.t"
+    assert described(many)[0].endswith("'layers.4' and 4 more: no")
+
+
+def test_a_weight_of_one_column_has_no_scale_per_row():
+    """torchao fails on it, and nothing would be saved."""
+    assert "layer.2" in left_out(step(), [module("layer.2", LINEAR, [50, 1])])
+
+
+def test_a_recipe_that_does_nothing_is_one_finding_with_the_fix():
+    embeddings = step(types=["torch.nn.Embedding"], optional=True)
+    convolutions = [MODULES[0], MODULES[2]]
+    for steps in ([embeddings], [embeddings, step(optional=True)], [embeddings, step()]):
+        (finding,) = schemes.load("quantize").findings("r", {"steps": steps}, "net", convolutions)
+        assert "int8_weight_only fits convolutions" in finding.fix
 
 
 def test_the_first_step_that_chooses_a_module_has_it():

@@ -27,11 +27,11 @@ from pte_foundry.models.inputs import inputs_table
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.sources import name_of
 from pte_foundry.models.train import train
-from pte_foundry.upstream.torchvision_operators import declare_missing_operators
+from pte_foundry.upstream.torchvision_operators import make_importable
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-declare_missing_operators()
+make_importable()
 
 from transformers import (  # noqa: E402
     GPT2Config,

@@ -1,16 +1,15 @@
 """The scheme ``quantize``: weight-only quantization and palettization of linears and embeddings.
 
-Keys, values and defaults are those of ``IntxWeightOnlyConfig`` (torchao 0.18, quantization/
-quant_api.py) and ``CodebookWeightOnlyConfig`` (torchao 0.18, prototype/quantization/
-codebook_coreml/api.py). Values that ExecuTorch's Core ML backend cannot lower are refused.
+An ordered list of steps, each with a filter of modules and one of torchao's configurations.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from pte_foundry.config.base import Strict, one_of, refusal, refuse
+from pte_foundry.config.base import Strict
 from pte_foundry.config.gates import (
     AFFINE_SQNR,
     PALETTIZED_SQNR,
@@ -18,95 +17,10 @@ from pte_foundry.config.gates import (
     STORED_SQNR,
 )
 from pte_foundry.config.recipes.base import BaseRecipe, check_dotted
+from pte_foundry.config.recipes.torchao_configs import Affine, Codebook, PerGroup, Shortened
 from pte_foundry.config.systems import IOS16, IOS18
 from pte_foundry.findings import Finding, KeyPath
-
-
-class PerAxis(Strict):
-    """Per-channel quantization: one scale per output channel, which is a row of the weight."""
-
-    axis: Literal[0] = Field(description="The axis with one scale per index; Core ML: 0 only.")
-
-
-class PerGroup(Strict):
-    """Per-block quantization: one scale per group of values in a row; needs iOS18 / macOS15."""
-
-    group_size: int = Field(
-        ge=1, description="Values per group; must divide the columns of every selected weight."
-    )
-
-
-def _granularity(value: Any) -> str:
-    keys = value if isinstance(value, Mapping) else ()
-    return "group" if any(str(key).startswith("group") for key in keys) else "axis"
-
-
-_WIDTHS = {
-    f"int{bits}": (
-        f"Core ML has no linear quantization with {bits} bits",
-        "use int4 or int8, or a codebook step, which supports 1 to 8 bits",
-    )
-    for bits in (1, 2, 3, 5, 6, 7)
-}
-_SCALES = {
-    "bfloat16": ("Core ML has no bfloat16", "use float16 or float32, or null for the weight's")
-}
-
-
-class Affine(Strict):
-    """Weight-only linear quantization (torchao's IntxWeightOnlyConfig)."""
-
-    weight_dtype: Annotated[Literal["int4", "int8"], refuse(_WIDTHS, "int4, int8")] = Field(
-        default="int8", description="Type of the weights; int4 needs iOS18 / macOS15."
-    )
-    granularity: one_of({"axis": PerAxis, "group": PerGroup}, _granularity) = Field(
-        default=PerAxis(axis=0),
-        description="`{axis: 0}`: one scale per channel; `{group_size: N}`: one per group of N.",
-    )
-    mapping_type: Literal["symmetric", "asymmetric", "symmetric_no_clipping_err"] = Field(
-        default="symmetric",
-        description="How the range maps to integers; `asymmetric` has zero points.",
-    )
-    scale_dtype: Annotated[
-        Literal["float16", "float32"] | None, refuse(_SCALES, "null, float16, float32")
-    ] = Field(default=None, description="Type of the scales; `null`: the weight's.")
-    intx_packing_format: Literal["unpacked_to_int8"] = Field(
-        default="unpacked_to_int8", description="Layout inside torchao; it has only this one."
-    )
-    intx_choose_qparams_algorithm: Literal["affine", "hqq_scale_only"] = Field(
-        default="affine",
-        description="How scales are chosen: from the range, or by the HQQ search (slower, often "
-        "more accurate; always symmetric).",
-    )
-    version: Literal[2] = Field(
-        default=2, description="Version of torchao's config class; it has only this one."
-    )
-
-
-def _block_size(value: list[int]) -> list[int]:
-    if len(value) == 2 and all(size == -1 or size >= 1 for size in value):
-        return value
-    raise refusal(
-        "this is not a block of a 2-D weight",
-        "[rows, columns], each -1 (all of them) or at least 1",
-        "e.g. [-1, -1] for one table per tensor, [16, -1] for one per 16 rows",
-    )
-
-
-class Codebook(Strict):
-    """Palettization: look-up tables (LUT) found by k-means; needs iOS18 / macOS15.
-
-    The keys are those of torchao's CodebookWeightOnlyConfig.
-    """
-
-    dtype: Literal["uint1", "uint2", "uint3", "uint4", "uint5", "uint6", "uint7", "uint8"] = Field(
-        description="Type of the indices: 1 to 8 bits, 2 to 256 values per table."
-    )
-    block_size: Annotated[list[int], AfterValidator(_block_size)] = Field(
-        description="[rows, columns] that share one table; -1: all of them. At least one of the "
-        "two must span the weight; the other must divide it.",
-        json_schema_extra={"minItems": 2, "maxItems": 2},
-    )
+from pte_foundry.quantize import schemes
 
 
 class Stored(Strict):
@@ -228,6 +142,17 @@ class QuantizeRecipe(BaseRecipe):
     def slice(self) -> dict[str, Any]:
         """Return what the scheme's conversion reads: plain data, defaults included, no gates."""
         return {"scheme": self.scheme, "steps": [step.slice() for step in self.steps]}
+
+    def structure_findings(
+        self, name: str, model: str, modules: schemes.Modules
+    ) -> Iterator[Finding]:
+        """Check the recipe against the modules of a model; see the base class."""
+        for finding in super().structure_findings(name, model, modules):
+            head, inner = finding.path[:5], finding.path[5:]  # recipes.NAME.steps[AT].affine
+            config = getattr(self.steps[int(head[3])], str(head[4]), None)
+            if isinstance(config, Shortened):
+                finding = replace(finding, path=(*head, *config.written(inner)))
+            yield finding
 
     def oldest_version(self) -> tuple[int, str]:
         """Return the specification version of the step that needs the newest."""

@@ -55,9 +55,9 @@ def load(kind: str, libraries: str) -> None:
     load_kind(kind)
     with contextlib.suppress(FoundryError):  # the steps report it
         assert_pinned()  # once here instead of 20 ms in every child
-    from pte_foundry.upstream.torchvision_operators import declare_missing_operators
+    from pte_foundry.upstream.torchvision_operators import make_importable
 
-    declare_missing_operators()  # first: they may import torchvision or transformers
+    make_importable()  # first: they may import torchvision or transformers
     for library, names in json.loads(libraries):
         with contextlib.suppress(Exception, SystemExit):  # the step that needs it reports it
             module = importlib.import_module(library)

@@ -6,14 +6,14 @@ modules by type and name (``pte_foundry.quantize.selection``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pte_foundry.findings import Finding, did_you_mean, listed
+from pte_foundry.findings import ABSENT, Finding, did_you_mean, listed
 from pte_foundry.quantize.schemes import Module, Modules, Tables
-from pte_foundry.quantize.selection import assigned, weight_problems, why_nothing
+from pte_foundry.quantize.selection import Problem, assigned, misfits, why_nothing
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pte_foundry.models.module import ModelModule
 
 _MOST_SHOWN = 5
+_LEAVE_OUT = (
+    "leave the recipe out for this model (the default config's int8_weight_only fits convolutions "
+    "too)"
+)
 
 
 def convert(
@@ -51,17 +55,27 @@ def convert(
 def findings(
     recipe_name: str, recipe: Mapping[str, Any], model_name: str, modules: Modules
 ) -> list[Finding]:
-    """Check every step against the modules of a model.
+    """Find steps that compress nothing in a model, unless they are optional and others do.
 
-    The first step that selects a module compresses it.
+    The first step that can compress a module does, and others are left in floating point.
     """
     found: list[Finding] = []
     steps = recipe["steps"]
     chosen = assigned(steps, modules)
+    compressed = {module["name"] for taken in chosen for module in taken}
     for index, (step, taken) in enumerate(zip(steps, chosen, strict=True)):
-        required = not (step.get("optional") and any(chosen))
-        path = ("recipes", recipe_name, "steps", index)
-        found += _step(path, step, model_name, modules, taken, required)
+        path, unfit = ("recipes", recipe_name, "steps", index), misfits(step, modules)
+        if not taken and not step.get("optional"):
+            nothing = _nothing(path, step, model_name, modules)
+            found += _misfits(path, model_name, unfit) or [nothing]
+        else:  # one that is named, not matched, is certainly wanted
+            wanted = set(step["names"]) - compressed
+            named = [(module, why) for module, why in unfit if module["name"] in wanted]
+            found += _misfits(path, model_name, named)
+    if not found and not any(chosen):
+        path, value = ("recipes", recipe_name, "steps"), ABSENT
+        problem = f"no step of the recipe compresses anything in {model_name}"
+        found.append(Finding(path, problem, f"types: {_types(modules)}", _LEAVE_OUT, value))
     return found
 
 
@@ -80,32 +94,31 @@ def unmatched(recipe_name: str, recipe: Mapping[str, Any], tables: Tables) -> li
     return found
 
 
-def _step(
-    path: tuple,
-    step: Mapping[str, Any],
-    model: str,
-    modules: Modules,
-    taken: list[Module],
-    required: bool,
-) -> Iterator[Finding]:
-    if required and not taken:
-        problem = f"the step matches no module of {model}"
-        if reason := why_nothing(step, modules):
-            problem = f"the step compresses nothing in {model}: {reason}"
-        fix = "widen types or names, set `optional: true`, or leave the recipe out for this model"
-        if step.get("optional"):
-            problem = f"no step of the recipe compresses anything in {model}"
-            fix = "widen types or names, or leave the recipe out for this model"
-        value = {key: step[key] for key in ("types", "names", "exclude")}
-        yield Finding((*path, "modules"), problem, f"types: {_types(modules)}", fix, value)
-    problems: dict[tuple, list[str]] = {}
-    for module in taken:
-        for problem in weight_problems(step, module):
-            problems.setdefault(problem, []).append(_described(module))
+def _nothing(path: tuple, step: Mapping[str, Any], model: str, modules: Modules) -> Finding:
+    """Returns why a step compresses nothing."""
+    reason = why_nothing(step, modules)
+    what = f"compresses nothing in {model}: {reason}" if reason else f"matches no module of {model}"
+    fix = f"widen types or names, set `optional: true`, or {_LEAVE_OUT}"
+    value = {key: step[key] for key in ("types", "names", "exclude")}
+    allowed = f"types: {_types(modules)}"
+    return Finding((*path, "modules"), f"the step {what}", allowed, fix, value)
+
+
+def _misfits(
+    path: tuple, model: str, unfit: Sequence[tuple[Module, Sequence[Problem]]]
+) -> list[Finding]:
+    """Returns which options of a step do not fit weights, each option once."""
+    problems: dict[Problem, list[str]] = {}
+    for module, reasons in unfit:
+        for reason in reasons:
+            problems.setdefault(reason, []).append(_described(module))
+    found = []
     for (key, problem, allowed, fix), names in problems.items():
         more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
         where = f"{listed(names[:_MOST_SHOWN])}{more} of {model}"
-        yield Finding((*path, *key), f"{problem}: {where}", allowed, fix)
+        fix = f"{fix}, exclude the module, or {_LEAVE_OUT}"
+        found.append(Finding((*path, *key), f"{problem}: {where}", allowed, fix))
+    return found
 
 
 def _described(module: Module) -> str:
