@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -76,6 +77,7 @@ class Samples:
         labels: one row for each sample, or None.
         input_names: of the inputs; empty if they are not known.
         output_names: of the outputs; empty if they have none.
+        weights: what a quantized program has compressed (``quantize.coverage``); None: unknown.
     """
 
     inputs: list[Sample]
@@ -83,17 +85,19 @@ class Samples:
     labels: torch.Tensor | None
     input_names: list[str] = field(default_factory=list)
     output_names: list[str] = field(default_factory=list)
+    weights: dict[str, Any] | None = None
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file with the keys ``input.<sample>.<position>`` and so on."""
-        names = json.dumps([self.input_names, self.output_names]).encode()
-        tensors = {"names": torch.frombuffer(bytearray(names), dtype=torch.uint8)}
+        tensors = {"names": _encoded([self.input_names, self.output_names])}
         tensors |= {} if self.labels is None else {"labels": self.labels}
         for kind, samples in (("input", self.inputs), ("output", self.outputs)):
             for index, sample in enumerate(samples):
                 for position, tensor in enumerate(sample):
                     # A clone, because safetensors refuses tensors that share memory.
                     tensors[f"{kind}.{index}.{position}"] = tensor.detach().contiguous().clone()
+        if self.weights is not None:
+            tensors["weights"] = _encoded(self.weights)
         with replacing(path) as temporary:
             save_tensors(tensors, temporary)
 
@@ -101,8 +105,9 @@ class Samples:
     def load(cls, path: Path) -> "Samples":
         """Reads what :meth:`save` wrote. Raises DamagedError."""
         tensors = load_tensors(path)
+        weights = tensors.pop("weights", None)
         labels = tensors.pop("labels", None)
-        names = json.loads(bytes(tensors.pop("names").tolist()))
+        names = _decoded(tensors.pop("names"))
         found: dict[str, dict[int, dict[int, torch.Tensor]]] = {"input": {}, "output": {}}
         for key, tensor in tensors.items():
             kind, index, position = key.split(".")
@@ -114,7 +119,16 @@ class Samples:
             ]
             for kind in ("input", "output")
         )
-        return cls(inputs, outputs, labels, *names)
+        made = cls(inputs, outputs, labels, *names)
+        return made if weights is None else replace(made, weights=_decoded(weights))
+
+
+def _encoded(value: Any) -> torch.Tensor:
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+
+
+def _decoded(tensor: torch.Tensor) -> Any:
+    return json.loads(bytes(tensor.tolist()))
 
 
 def default_output_names(count: int) -> list[str]:

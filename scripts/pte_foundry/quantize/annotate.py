@@ -10,6 +10,7 @@ follow it.
 import logging
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from coremltools.optimize.torch.quantization import (
@@ -48,12 +49,25 @@ def _type_name(kind: Any) -> str:
     return kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
 
 
+@cache
+def _type_names(kind: Any) -> frozenset[str]:
+    """The names of a class and of its bases: timm's Linear is a torch.nn.Linear too."""
+    if isinstance(kind, str):  # as a program on disk has it
+        try:
+            kind = resolve(kind)
+        except Exception:  # a class that a function made, or of a file that is not loaded
+            return frozenset({kind})
+    return frozenset(map(_type_name, getattr(kind, "__mro__", [kind])))
+
+
 def _type_depth(node: Node, kind: Any) -> int:
     """The depth at which ``kind`` occurs in the nesting of modules around ``node``, or -1."""
-    stack = [_type_name(entry[1]) for entry in node.meta.get("nn_module_stack", {}).values()]
+    kinds = [entry[1] for entry in node.meta.get("nn_module_stack", {}).values()]
+    stack = [_type_name(entry) for entry in kinds]
     if isinstance(kind, type):
         name = _type_name(kind)
-        return max((depth for depth, entry in enumerate(stack) if entry == name), default=-1)
+        found = [depth for depth, entry in enumerate(kinds) if name in _type_names(entry)]
+        return max(found, default=-1)
     if sources := node.meta.get("source_fn_stack"):  # strict export keeps the function itself
         found = any(source is kind for _, source in sources)
     else:

@@ -1,6 +1,7 @@
 """How much of a program's weights is quantized."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch.export import ExportedProgram
 from torch.fx import Node
@@ -10,18 +11,26 @@ from torch.fx import Node
 class Coverage:
     """Numbers of elements: of the quantized weights, and of the floats by name, largest first.
 
-    Weights are parameters, buffers and constants that an operator reads; scales and zero points do
-    not count.
+    ``matrices`` are the floats with two or more dimensions, which a recipe could compress. Weights
+    are parameters, buffers and constants that an operator reads; scales and zero points do not
+    count.
     """
 
     quantized: int
     floats: dict[str, int]
+    matrices: frozenset[str] = frozenset()
 
     @property
     def share(self) -> float:
         """Quantized elements over all, 0 to 1; 0 without weights."""
         total = self.quantized + sum(self.floats.values())
         return self.quantized / total if total else 0.0
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the validation report has of it (``validate.schema.Weights``)."""
+        left = [(name, size) for name, size in self.floats.items() if name in self.matrices]
+        return {"compressed": round(self.share, 4), "floats": dict(left[:_LISTED])}
 
     def __str__(self) -> str:
         largest = [name for name, size in self.floats.items() if size > 1][:_SHOWN]
@@ -30,6 +39,7 @@ class Coverage:
 
 
 _SHOWN = 5
+_LISTED = 20
 
 
 def coverage(program: ExportedProgram) -> Coverage:
@@ -42,6 +52,7 @@ def coverage(program: ExportedProgram) -> Coverage:
     }
     quantized = 0
     floats: dict[str, int] = {}
+    matrices = set()
     for node in program.graph.nodes:
         if node.op != "placeholder" or node.name not in names or not node.users:
             continue
@@ -52,7 +63,9 @@ def coverage(program: ExportedProgram) -> Coverage:
             quantized += value.numel() if reading[0].args[0] is node else 0  # else it is a scale
         elif value.is_floating_point():
             floats[names[node.name]] = value.numel()
-    return Coverage(quantized, dict(sorted(floats.items(), key=lambda item: -item[1])))
+            matrices |= {names[node.name]} if value.dim() > 1 else set()
+    ordered = dict(sorted(floats.items(), key=lambda item: -item[1]))
+    return Coverage(quantized, ordered, frozenset(matrices))
 
 
 def _unpacks(node: Node) -> bool:

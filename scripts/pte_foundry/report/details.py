@@ -248,8 +248,11 @@ def _operations(build: SummaryRecord) -> list[list[Any]]:
 
 def _program(build: SummaryRecord) -> list[list[str]]:
     artifact, details = build["artifact"], build["target_details"]
+    weights = build.get("weights") or {}
     facts = [
         ("scheme", build["scheme"]),
+        ("weights compressed", weights and text.percent(weights["compressed"])),
+        ("largest weights in floating point", weights.get("floats")),
         *((text.label(key), value) for key, value in sorted(details.items())),
         ("specification version", artifact["specification_version"]),
         ("delegated to Core ML", text.percent(artifact["delegated_fraction"])),

@@ -22,6 +22,7 @@ from pte_foundry.validate.schema import (
     Stages,
     Status,
     TargetDetails,
+    Weights,
 )
 
 
@@ -80,6 +81,7 @@ class SummaryRecord(TypedDict):
     metrics: Metrics
     synthetic: NotRequired[list[str]]
     """Which samples are synthetic, because the model defines none."""
+    weights: NotRequired[Weights]
     inputs: NotRequired[list[InputFacts]]
     outputs: NotRequired[list[OutputMetrics]]
     stages: Stages

@@ -1,5 +1,6 @@
 """Runs a quantized program in PyTorch on the evaluation samples: quantization error alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from pte_foundry.job import command
@@ -17,9 +18,11 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.models import programs
         from pte_foundry.models.inference import evaluate
         from pte_foundry.models.tensors import Samples
+        from pte_foundry.quantize.coverage import coverage
 
         program = programs.load(arguments.program)
-        evaluate(program, Samples.load(arguments.reference)).save(arguments.output)
+        outputs = evaluate(program, Samples.load(arguments.reference))
+        replace(outputs, weights=coverage(program).facts).save(arguments.output)
 
     return command.run(arguments, step, fork=command.EXECUTING)
 

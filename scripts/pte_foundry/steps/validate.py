@@ -41,12 +41,13 @@ def main(argv: list[str] | None = None) -> int:
         model = model_of(arguments)
         samples = ["evaluation", "calibration"][: 1 + bool(arguments.slice.get("calibrates"))]
         synthetic = [function for function in samples if not model.has(function)]
+        quantized = Samples.load(arguments.quantized)
         measured = validate(
             arguments.pte,
             check_noted(arguments.pte, arguments.digest),
             model,
             Samples.load(arguments.reference),
-            Samples.load(arguments.quantized),
+            quantized,
             handles["operators"],
             seen_from(base, arguments.log) if arguments.log else "",
             handles.get("beyond_fp16"),
@@ -73,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
             "status": status,
             **({"laxer_gates": weakened} if weakened else {}),
             "synthetic": synthetic,
+            **({"weights": quantized.weights} if quantized.weights else {}),
         }
         write_json(arguments.output, checked(report), durable=True)
 

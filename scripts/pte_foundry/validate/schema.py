@@ -231,6 +231,17 @@ class Failure(TypedDict):
     """Path of the log with the traceback, relative to the folder of the build."""
 
 
+class Weights(TypedDict):
+    """How much of the weights a recipe compresses. Scales and tables do not count."""
+
+    compressed: Number
+    """Share of the values, from 0 to 1."""
+    floats: dict[str, int]
+    """Number of values of the largest weights with two or more dimensions that stay in floating
+    point: a step does not select them, or its options do not fit their shapes (the log of the
+    conversion gives the reason)."""
+
+
 class ValidationReport(Measurement):
     """``results/validation/{model}/{recipe}/{target}/{device}.json``."""
 
@@ -248,6 +259,8 @@ class ValidationReport(Measurement):
     defines none."""
     scheme: NotRequired[str | None]
     """The recipe's compression scheme."""
+    weights: NotRequired[Weights]
+    """Absent if the recipe compresses nothing by design."""
     target_details: NotRequired[TargetDetails]
 
 

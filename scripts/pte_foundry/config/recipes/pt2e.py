@@ -15,6 +15,7 @@ from pte_foundry.config.gates import AFFINE_SQNR, STATIC_ACTIVATIONS_SQNR
 from pte_foundry.config.recipes.base import BaseRecipe, check_dotted
 from pte_foundry.config.systems import IOS17
 from pte_foundry.findings import Finding, KeyPath
+from pte_foundry.quantize import schemes
 
 _FOUR_BITS = (
     "ExecuTorch's Core ML quantizer supports only 8-bit weights",
@@ -114,6 +115,12 @@ class Pt2eRecipe(BaseRecipe):
         description="By fully qualified name of a module, e.g. `features.0`; applies to its "
         "submodules too. Takes precedence over the two above. `null`: not quantized.",
     )
+    optional: bool = Field(
+        default=False,
+        exclude=True,
+        description="Whether the settings by type and name may match nothing, so that the recipe "
+        "also fits models without these modules.",
+    )
     non_traceable_module_names: list[str] = Field(
         default=[],
         description="Accepted for compatibility with upstream's LinearQuantizerConfig; has no "
@@ -145,6 +152,15 @@ class Pt2eRecipe(BaseRecipe):
     def names_modules(self) -> bool:
         """Whether the recipe has settings by name or type."""
         return bool(self.module_name_configs or self.module_type_configs)
+
+    def slice(self) -> dict[str, Any]:
+        """Return what the scheme's conversion reads; see the base class."""
+        return super().slice() | ({"shared": True} if self.optional else {})
+
+    def unmatched_findings(self, name: str, tables: schemes.Tables) -> Iterator[Finding]:
+        """Find names and types that match nothing, unless that is allowed."""
+        if not self.optional:
+            yield from super().unmatched_findings(name, tables)
 
     def calibration(self) -> dict[str, Any]:
         """Return what calibration reads: the activation settings and the number of samples."""
