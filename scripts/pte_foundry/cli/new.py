@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         type=Path,
-        metavar="CONFIG",
+        metavar="FILE",
         help="the config file (config/mine.yaml if there is a folder config, or else mine.yaml)",
     )
 

@@ -57,9 +57,9 @@ def snapshot(archive: Path) -> Look:
     Raises:
         ModelError: this is no model of transformers, or its inputs are not known.
     """
-    from pte_foundry.upstream.torchvision_operators import declare_missing_operators
+    from pte_foundry.upstream.torchvision_operators import make_importable
 
-    declare_missing_operators()
+    make_importable()
     from pte_foundry.models.snapshots import unpacked
     from pte_foundry.models.sources import hf_source
     from pte_foundry.models.sources.hf_snapshot import class_of
@@ -90,9 +90,9 @@ def architecture(name: str) -> Look:
     Raises:
         ModelError: timm has none of this name.
     """
-    from pte_foundry.upstream.torchvision_operators import declare_missing_operators
+    from pte_foundry.upstream.torchvision_operators import make_importable
 
-    declare_missing_operators()
+    make_importable()
     import timm
 
     from pte_foundry.models.sources import timm_source

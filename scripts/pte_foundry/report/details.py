@@ -260,7 +260,7 @@ def _program(build: SummaryRecord) -> list[list[str]]:
         ("operators outside of Core ML", artifact.get("kernels")),
         ("states", artifact["states"] or "none"),
         ("evaluation samples", build["samples"]),
-        ("synthetic samples", build.get("synthetic")),
+        ("made up", build.get("synthetic")),
     ]
     return [[key, _joined(value)] for key, value in facts if value not in (None, "", {}, [])]
 

@@ -93,11 +93,19 @@ def test_the_program_computes_what_the_file_says(stored_net):
     assert -10 * np.log10(float(noise)) > 55
 
 
-def test_only_asked_for_what_the_file_has(stored_net):
+def test_what_the_file_does_not_store_is_left_to_other_steps(stored_net):
     net, stored = stored_net
     del stored["second"]
-    with pytest.raises(ModelError, match=r"step 1 cannot quantize 'second'.*stores no weight"):
-        quantize(net, [STORED], stored=stored)
+    int8 = ALL | {"scheme": "affine", "weight_dtype": "int8", "granularity": {"axis": 0}}
+    quantize(net, [STORED, int8], stored=stored)
+    assert (net.first.weight.target_dtype, net.first.weight.scale.shape) == (torch.int4, (64, 1))
+    assert (net.second.weight.target_dtype, net.second.weight.scale.shape) == (torch.int8, (32, 1))
+
+
+def test_a_file_without_stored_weights_is_refused(stored_net):
+    net, _ = stored_net
+    with pytest.raises(ModelError, match="stores no weight"):
+        quantize(net, [STORED], stored={})
 
 
 WRONG = {

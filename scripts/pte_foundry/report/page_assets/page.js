@@ -114,7 +114,7 @@ function openAndGo(index) {
 
 function compare(column, descending) {
   return (a, b) => {
-    // The fp32 builds, which all others are compared with, stay on top.
+    // The uncompressed builds, which all others are compared with, stay on top.
     if (builds[a].baseline !== builds[b].baseline) return builds[b].baseline - builds[a].baseline;
     const [left, right] = [builds[a].cells[column][0], builds[b].cells[column][0]];
     if (left === null || right === null) return (left === null) - (right === null); // missing last
