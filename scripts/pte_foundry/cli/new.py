@@ -35,7 +35,7 @@ EXAMPLES = """\
   pte-foundry new net                                   # a Python file to fill in
   pte-foundry new vit --from hf:google/vit-base-patch16-224
   pte-foundry new vit --from hf:snapshots/vit           # a folder
-  pte-foundry new mobile --from timm:mobilenetv3_small_100 --weights best.safetensors
+  pte-foundry new net --from timm:efficientnet_b0 --weights best.safetensors
   pte-foundry new own --from program:own.pt2 --config config/team.yaml
 """
 EXIT_CODES = {0: "the model can be built", 1: "nothing was written, for the reason that is told"}
