@@ -6,10 +6,12 @@ as long as a small one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -20,6 +22,8 @@ from pte_foundry.findings import did_you_mean
 from pte_foundry.models.outputs import named_outputs
 
 _LENGTH = 64  # tokens of a sample that hf_source makes, unless the option says otherwise
+_WIDTH = 94  # characters of a description
+_LARGEST = 500_000_000  # parameters of a model that is made in memory
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Look:
 
     def __str__(self) -> str:
         words = ", ".join(filter(None, (self.kind, self.task)))
-        return f"{words}: {', '.join(self.inputs)} -> {', '.join(self.outputs)}"
+        text = f"{words}: {', '.join(self.inputs)} -> {', '.join(self.outputs)}"
+        return shorten(text, _WIDTH, placeholder=" …")
 
 
 def snapshot(archive: Path) -> Look:
@@ -67,22 +72,21 @@ def snapshot(archive: Path) -> Look:
     data = {"snapshot": archive}
     config, kind = hf_source.described(archive)
     options: dict[str, Any] = {}
-    if getattr(config, "is_encoder_decoder", False):
-        options["part"] = "encoder"
     longest = getattr(config, "max_position_embeddings", None)
     if isinstance(longest, int) and longest < _LENGTH and kind.main_input_name == "input_ids":
         options["sequence_length"] = longest
-    length = {key: value for key, value in options.items() if key == "sequence_length"}
-    inputs = hf_source.example_inputs(data, **length)
-    with torch.device("meta"):
-        model = hf_source.build(data, part=options.get("part"))
+    inputs = hf_source.example_inputs(data, **options)
+    whole: tuple[str | None, ...] = (None,)
+    if getattr(config, "is_encoder_decoder", False):  # detectors take images alone, too
+        whole = (None, "encoder") if kind.main_input_name == "pixel_values" else ("encoder",)
+    outputs, part = _first(partial(hf_source.build, data), whole, inputs)
     reads = {"pixel_values": "images", "input_ids": "text"}
     return Look(
         kind.__name__,
         _task(kind.__name__),
         _shapes(inputs),
-        _shapes(_outputs(model, inputs)),
-        options,
+        _shapes(outputs),
+        options if part is None else {**options, "part": part},
         reads.get(kind.main_input_name),
     )
 
@@ -107,13 +111,14 @@ def architecture(name: str) -> Look:
     with torch.device("meta"):
         model = timm_source.build(name)
     (image,) = timm_source.example_inputs(name)
+    outputs = _outputs(partial(timm_source.build, name), {"x": image}, positional=True)
     described = getattr(model, "pretrained_cfg", {})
     classes = getattr(model, "num_classes", 0)
     return Look(
         name,
         f"image classification, {classes} classes" if classes else "image features",
         _shapes({"x": image}),
-        _shapes(_outputs(model, {"x": image}, positional=True)),
+        _shapes(outputs),
         reads="images",
         checkpoint=described.get("hf_hub_id") or None,
         license=described.get("license") or None,
@@ -132,12 +137,37 @@ def _task(class_name: str) -> str:
     return ""
 
 
+def _first(
+    build: Callable[..., nn.Module],
+    parts: Sequence[str | None],
+    inputs: Mapping[str, Tensor],
+) -> tuple[Mapping[str, Tensor], str | None]:
+    """The outputs of the first of these parts that runs with the inputs, and which one it is."""
+    errors = []
+    for part in parts:
+        try:
+            return _outputs(partial(build, part=part), inputs), part
+        except ModelError as error:
+            errors.append(error)
+    raise errors[0]
+
+
 def _outputs(
-    model: nn.Module, inputs: Mapping[str, Tensor], positional: bool = False
+    build: Callable[[], nn.Module], inputs: Mapping[str, Tensor], positional: bool = False
 ) -> Mapping[str, Tensor]:
-    """The outputs of a model on the device `meta`, by name."""
-    given = {name: tensor.to("meta") for name, tensor in inputs.items()}
-    arguments, keywords = (tuple(given.values()), {}) if positional else ((), given)
+    """The outputs of a model by name: without memory, or in memory if that is not possible."""
+    with torch.device("meta"):
+        model = build()
+    try:
+        return _run(model, {n: tensor.to("meta") for n, tensor in inputs.items()}, positional)
+    except ModelError:
+        if sum(each.numel() for each in model.parameters()) > _LARGEST:
+            raise
+        return _run(build(), inputs, positional)
+
+
+def _run(model: nn.Module, inputs: Mapping[str, Tensor], positional: bool) -> Mapping[str, Tensor]:
+    arguments, keywords = (tuple(inputs.values()), {}) if positional else ((), dict(inputs))
     found: list[Any] = []
     hook = model.register_forward_hook(lambda _module, _inputs, returned: found.append(returned))
     try:

@@ -81,6 +81,8 @@ def example_inputs(
             case "input_features":
                 length = 2 * config.max_source_positions
                 return {"input_features": torch.randn(1, config.num_mel_bins, length)}
+            case "input_values" if hasattr(config, "num_mel_bins"):  # a spectrogram
+                return {"input_values": torch.randn(1, config.max_length, config.num_mel_bins)}
             case "input_values":
                 return {"input_values": torch.randn(1, 16_000)}
     raise ModelError(f"cannot make inputs of {kind.__name__}, a `module` must define them")
@@ -209,7 +211,7 @@ def _tokens(
     A causal model gets full windows of the running text, an encoder each text with its padding.
     """
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
-        vocabulary = getattr(config, "vocab_size", 1000)
+        vocabulary = getattr(config.get_text_config(), "vocab_size", 1000)
         return [{"input_ids": torch.randint(0, vocabulary, (1, length), dtype=torch.int32)}]
     tokenizer = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
