@@ -24,13 +24,17 @@ def block(first_line: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_example_of_a_new_model_builds_and_passes(tmp_path):
+def test_the_examples_of_new_models_build_and_pass(tmp_path, monkeypatch):
     default = (ROOT / "config/config.yaml").read_text(encoding="utf-8")
     project = Project(tmp_path / "project", config=default)
     project.write("config/models/iris.py", block("# config/models/iris.py"))
     project.write("config/iris.yaml", block("# config/iris.yaml"))
+    monkeypatch.chdir(project.folder)
+    assert main(["new", "net", "--config", "config/iris.yaml"]) == 0
     project.build("--configfile", "config/iris.yaml")
-    builds = json.loads(project.read("results/summary.json"))["builds"]
+    *builds, net = json.loads(project.read("results/summary.json"))["builds"]
+    assert net["build"] == {"model": "net", "recipe": "fp16", "target": "ios18"}
+    assert net["status"] == "pass"
     assert [build["build"]["recipe"] for build in builds] == ["fp16", "int8_static"]
     for build in builds:
         assert build["status"] == "pass"

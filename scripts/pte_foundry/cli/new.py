@@ -28,17 +28,17 @@ from pte_foundry.lock import LIBRARY
 
 DESCRIPTION = """\
 Writes what a model needs to be built: an entry in a config file, a build, and a
-commented Python file if the model is not of transformers or timm. A config that
-is not there is made whole, with recipes and a target; to one that is there
-the entry is added, and all else stays. No file and no entry is overwritten."""
+commented Python file if neither transformers nor timm has the model. A new
+config gets recipes and a target; in an existing one, all else stays as it is.
+No file and no entry is overwritten."""
 EXAMPLES = """\
-  pte-foundry new net                                   # a Python file to fill in
+  pte-foundry new net                              # a Python file to fill in
   pte-foundry new vit --from hf:google/vit-base-patch16-224
-  pte-foundry new vit --from hf:snapshots/vit           # a folder
-  pte-foundry new net --from timm:efficientnet_b0 --weights best.safetensors
+  pte-foundry new vit --from hf:snapshots/vit      # a folder
+  pte-foundry new tagger --from timm:levit_128 --weights best.safetensors
   pte-foundry new own --from program:own.pt2 --config config/team.yaml
 """
-EXIT_CODES = {0: "the model can be built", 1: "nothing was written, for the reason that is told"}
+EXIT_CODES = {0: "the model can be built", 1: "nothing was written; the message says why"}
 
 TEMPLATE = Path(__file__).parent / "templates" / "config.yaml"
 _PREFERRED = ("fp16", "ios18")
@@ -79,7 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
         hint = did_you_mean(kind, SOURCES, f"allowed: {allowed}")
         raise InputError(f"--from {arguments.source}: no such source; {hint}")
     place = Place(arguments.name, path, arguments.weights)
-    text = path.read_bytes().decode("utf-8") if path.exists() else None
+    try:
+        text = path.read_bytes().decode("utf-8") if path.exists() else None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: it is not YAML: {error}") from error
     _check_free(place, text)
     logging.disable(logging.WARNING)  # of libraries, about what is not used here
     found = SOURCES[kind](given, place)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).parent / "templates" / "model.py"
 UNTRAINED = {"random": 0}
 _TRY = "untrained, to try the architecture"
+_PART = "the decoder needs a `module`: it also takes the tokens so far"
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def _looked_at(
         value["license"] = license
     if look.options:
         value["options"] = dict(look.options)
+        comments = comments | {"options": _PART if "part" in look.options else ""}
     below = {
         "images": "data: {images: {folder: …}}  # in folders named like classes: labels",
         "text": "data: {text: {file: …, sha256: …}}  # a sample a line",
@@ -161,6 +163,7 @@ def _looked_at(
     facts = {"model": ", ".join(filter(None, (look.kind, look.task)))}
     facts |= {f"input {name}": text for name, text in look.inputs.items()}
     facts |= {f"output {name}": text for name, text in look.outputs.items()}
+    facts |= {f"option {name}": str(given) for name, given in look.options.items()}
     facts["samples"] = "synthetic ones, until the config names data"
     lines = [below[look.reads]] if look.reads else []
     return Found(Entry(value, comments, str(look), lines), facts)

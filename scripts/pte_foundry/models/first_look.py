@@ -6,10 +6,12 @@ as long as a small one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -18,6 +20,9 @@ from torch import Tensor, nn
 from pte_foundry.errors import ModelError
 from pte_foundry.findings import did_you_mean
 from pte_foundry.models.outputs import named_outputs
+
+_WIDTH = 94  # characters of a description
+_LARGEST = 500_000_000  # parameters of a model that is made in memory
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Look:
 
     def __str__(self) -> str:
         words = ", ".join(filter(None, (self.kind, self.task)))
-        return f"{words}: {', '.join(self.inputs)} -> {', '.join(self.outputs)}"
+        text = f"{words}: {', '.join(self.inputs)} -> {', '.join(self.outputs)}"
+        return shorten(text, _WIDTH, placeholder=" …")
 
 
 def snapshot(archive: Path) -> Look:
@@ -61,25 +67,22 @@ def snapshot(archive: Path) -> Look:
 
     make_importable()
     from pte_foundry.models.snapshots import unpacked
-    from pte_foundry.models.sources import hf_source
     from pte_foundry.models.sources.hf_snapshot import class_of
 
     data = {"snapshot": archive}
     with unpacked(archive, weights=False) as folder:
         kind, config = class_of(folder, None)
-    options: dict[str, Any] = {}
-    if getattr(config, "is_encoder_decoder", False):
-        options["part"] = "encoder"
-    inputs = hf_source.example_inputs(data, **options)
-    with torch.device("meta"):
-        model = hf_source.build(data, part=options.get("part"))
+    parts: tuple[str | None, ...] = (None,)
+    if getattr(config, "is_encoder_decoder", False):  # detectors take images alone, too
+        parts = (None, "encoder") if kind.main_input_name == "pixel_values" else ("encoder",)
+    inputs, outputs, part = _first(data, parts)
     reads = {"pixel_values": "images", "input_ids": "text"}
     return Look(
         kind.__name__,
         _task(kind.__name__),
         _shapes(inputs),
-        _shapes(_outputs(model, inputs)),
-        options,
+        _shapes(outputs),
+        {} if part is None else {"part": part},
         reads.get(kind.main_input_name),
     )
 
@@ -104,13 +107,14 @@ def architecture(name: str) -> Look:
     with torch.device("meta"):
         model = timm_source.build(name)
     (image,) = timm_source.example_inputs(name)
+    outputs = _outputs(partial(timm_source.build, name), {"x": image}, positional=True)
     described = getattr(model, "pretrained_cfg", {})
     classes = getattr(model, "num_classes", 0)
     return Look(
         name,
         f"image classification, {classes} classes" if classes else "image features",
         _shapes({"x": image}),
-        _shapes(_outputs(model, {"x": image}, positional=True)),
+        _shapes(outputs),
         reads="images",
         checkpoint=described.get("hf_hub_id") or None,
         license=described.get("license") or None,
@@ -129,12 +133,38 @@ def _task(class_name: str) -> str:
     return ""
 
 
+def _first(
+    data: dict[str, Path], parts: Sequence[str | None]
+) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], str | None]:
+    """The inputs and outputs of the first of these parts that runs, and which one it is."""
+    from pte_foundry.models.sources import hf_source
+
+    errors = []
+    for part in parts:
+        try:
+            inputs = hf_source.example_inputs(data, part=part)
+            return inputs, _outputs(partial(hf_source.build, data, part=part), inputs), part
+        except ModelError as error:
+            errors.append(error)
+    raise errors[0]
+
+
 def _outputs(
-    model: nn.Module, inputs: Mapping[str, Tensor], positional: bool = False
+    build: Callable[[], nn.Module], inputs: Mapping[str, Tensor], positional: bool = False
 ) -> Mapping[str, Tensor]:
-    """The outputs of a model on the device `meta`, by name."""
-    given = {name: tensor.to("meta") for name, tensor in inputs.items()}
-    arguments, keywords = (tuple(given.values()), {}) if positional else ((), given)
+    """The outputs of a model by name: without memory, or in memory if that is not possible."""
+    with torch.device("meta"):
+        model = build()
+    try:
+        return _run(model, {n: tensor.to("meta") for n, tensor in inputs.items()}, positional)
+    except ModelError:
+        if sum(each.numel() for each in model.parameters()) > _LARGEST:
+            raise
+        return _run(build(), inputs, positional)
+
+
+def _run(model: nn.Module, inputs: Mapping[str, Tensor], positional: bool) -> Mapping[str, Tensor]:
+    arguments, keywords = (tuple(inputs.values()), {}) if positional else ((), dict(inputs))
     found: list[Any] = []
     hook = model.register_forward_hook(lambda _module, _inputs, returned: found.append(returned))
     try:

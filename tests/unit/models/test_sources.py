@@ -34,8 +34,11 @@ from torch import nn
 make_importable()
 
 from transformers import (  # noqa: E402
+    CLIPVisionConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaConfig,
+    LlavaConfig,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessor,
@@ -176,6 +179,22 @@ def test_a_causal_language_model(load, folders, tmp_path):
     samples = exported(load(folders / "gpt2", sequence_length=12), tmp_path)
     assert (samples.input_names, samples.output_names) == (["input_ids"], ["logits"])
     assert shapes(samples.inputs[0]) == [(1, 12)]
+
+
+def test_a_model_of_several_networks_returns_no_cache(load, tmp_path):
+    """Each of them has a configuration of its own, in which the cache is on."""
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 32}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    config = LlavaConfig(
+        text_config=LlamaConfig(**text, **heads),
+        vision_config=CLIPVisionConfig(hidden_size=16, intermediate_size=16, **sizes),
+        image_token_index=31,
+        architectures=["LlavaForConditionalGeneration"],
+    )
+    config.save_pretrained(tmp_path / "llava")
+    model = load(tmp_path / "llava", seed=0, sequence_length=8)
+    assert list(model.run_named(model.build(), model.example_inputs())) == ["logits"]
 
 
 def test_an_encoder_of_text_from_a_package(tmp_path):
