@@ -6,6 +6,10 @@ A model module defines functions; the loader calls them and checks what they ret
     the model, in eval mode, with fp32 weights
 ``example_inputs(...) -> sample``
     one sample, for ``torch.export``
+``methods(...) -> dict[str, sample]``, instead of ``example_inputs``
+    the methods of the program, each with a sample of its inputs. All are exported from the model
+    that ``build()`` returns and share its weights. A method calls the model's attribute of its
+    name, a method or a submodule, or else ``forward()``
 ``evaluation(...) -> (list[sample], Tensor or None)``, optional
     the samples for validation, and their labels: one row for each sample; by default synthetic ones
     (``models.default_samples``)
@@ -13,7 +17,17 @@ A model module defines functions; the loader calls them and checks what they ret
     the samples that determine the ranges of quantized activations, in a fixed order; by default
     synthetic ones
 ``dynamic_shapes(...)``, optional
-    as ``torch.export.export`` takes it, or by the names of inputs (``batch.ids``)
+    as ``torch.export.export`` takes it, or by the names of inputs (``batch.ids``); of a model with
+    ``methods()`` a dict by method, from which methods with static shapes may be left out
+``play(run, sample, ...) -> outputs``, optional
+    one sample as a conversation: any number of calls ``run(METHOD, *inputs, **named_inputs)``.
+    ``run`` is the fp32 model, the quantized program or the artifact, with buffers and states as
+    they start. It takes the inputs as a sample of the method has them, and returns the outputs as
+    a tuple that also has names (``run("decode", token)["logits"]``). What ``play`` returns is
+    compared and scored, like what ``forward()`` returns without it. Then samples of
+    ``evaluation()`` and ``calibration()`` have any structure and sizes; ``play`` gets mappings as
+    dicts. By default the method is called once with the sample. If there are several, each of
+    them is, and a sample is like what ``methods()`` returns
 ``score(outputs, labels, ...) -> dict[str, float]``, optional
     task metrics against the labels
 ``agreement(outputs, reference, ...) -> dict[str, float]``, optional
@@ -21,7 +35,8 @@ A model module defines functions; the loader calls them and checks what they ret
     ``top1_agreement``, if it returns one, replaces the share of equal argmax, which is otherwise
     only measured where integer labels show a class axis (``validate.agreement``)
 ``output_names(...) -> list[str]``, optional
-    a name for each output of ``forward()``, instead of those that its keys give
+    a name for each output of ``forward()``, instead of those that its keys give; of a model with
+    ``methods()`` a dict of such lists by method
 ``train(...) -> dict[str, Tensor]``, optional
     a state dict, for a model that is trained by the rule ``train``
 
@@ -42,6 +57,8 @@ well as installed packages. What it imports is part of its digests, through all 
 running them (``models.imports``); imports by computed names are declared in the config.
 
 All samples have the dtypes and shapes of ``example_inputs()``, with ``dynamic_shapes`` the ranks.
+Several methods cannot share a buffer that one of them writes to, because each method of a program
+has states of its own: pass what they share as inputs, and return it as outputs.
 """
 
 import math
