@@ -64,7 +64,6 @@ has states of its own: pass what they share as inputs, and return it as outputs.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -74,15 +73,15 @@ from torch import Tensor, nn
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
 from pte_foundry.models.default_samples import default_samples
-from pte_foundry.models.functions import Functions
-from pte_foundry.models.layout import InputLayout
+from pte_foundry.models.methods import by_method, entered
 from pte_foundry.models.outputs import NamedSample, named_outputs
-from pte_foundry.models.tensors import Sample, default_output_names, load_tensors
+from pte_foundry.models.signatures import Signatures
+from pte_foundry.models.tensors import Sample, as_sample, default_output_names, load_tensors
 from pte_foundry.models.user_code import model_errors
 
 
 @dataclass(frozen=True)
-class ModelModule(Functions):
+class ModelModule(Signatures):
     """A loaded model module with the weights, data and options that its functions receive.
 
     Every method raises ModelError, with file, function and fix, if the module's function raises or
@@ -112,42 +111,6 @@ class ModelModule(Functions):
     def initialize(self) -> dict[str, Tensor]:
         """Returns the weights that ``build()`` gives a model under the seed, like :meth:`train`."""
         return self.build().state_dict()
-
-    @cached_property
-    def layout(self) -> InputLayout:
-        """How a sample is given to ``forward()``, as ``example_inputs()`` shows."""
-        with model_errors(self.path, "example_inputs"):
-            return InputLayout(self._example())
-
-    def _example(self) -> Any:
-        # Default samples are drawn around it, so it must not differ from step to step.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return self.call("example_inputs")
-
-    def example_inputs(self) -> Sample:
-        """Returns the tensors of one sample, for ``torch.export``."""
-        layout = self.layout
-        with model_errors(self.path, "example_inputs"):
-            sample = layout.flat(self._example())
-            check.check_sample(sample, layout.labels(sample))
-        return sample
-
-    def dynamic_shapes(self, module: nn.Module | None = None) -> Any:
-        """Returns ``dynamic_shapes`` of the flat inputs for ``torch.export``; None: all static.
-
-        Args:
-            module: the model, for the names of its parameters; by default it is built if needed.
-        """
-        if not self.has("dynamic_shapes"):
-            return None
-        with model_errors(self.path, "dynamic_shapes"):
-            shapes = self.call("dynamic_shapes")
-        if shapes is None or self.layout.plain:
-            return shapes
-        built = self.build() if module is None else module
-        with model_errors(self.path, "dynamic_shapes"):
-            return self.layout.shapes(built, shapes)
 
     def calibration(self, limit: int | None = None) -> list[Sample]:
         """Returns the calibration samples in their order, at most ``limit`` of them."""
@@ -207,12 +170,18 @@ class ModelModule(Functions):
         ours, theirs = ([NamedSample(s, names) for s in side] for side in (outputs, reference))
         return self._metrics("agreement", finite, outputs=ours, reference=theirs)
 
-    def output_names(self, count: int, keys: Sequence[str] | None = None) -> list[str]:
-        """Returns the names of the ``count`` outputs of ``forward()``; ``keys`` are its own."""
+    def output_names(
+        self, count: int, keys: Sequence[str] | None = None, method: str | None = None
+    ) -> list[str]:
+        """Returns the names of the ``count`` outputs of a method; ``keys`` are its own."""
         if not self.has("output_names"):
             return list(keys or default_output_names(count))
         with model_errors(self.path, "output_names"):
             names = self.call("output_names")
+            if self.has("methods"):
+                names = by_method(names, self.layouts, "lists of names").get(
+                    method or next(iter(self.layouts)), list(keys or default_output_names(count))
+                )
             check.check_output_names(names, count)
         return names
 
@@ -225,30 +194,33 @@ class ModelModule(Functions):
             check.check_weights(state)
         return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
-    def run(self, model: nn.Module, inputs: Sample) -> Sample:
+    def run(self, model: nn.Module, inputs: Sample, method: str | None = None) -> Sample:
         """Returns the outputs of the built model for one sample: a tuple of finite tensors."""
-        outputs = self.run_named(model, inputs)
-        return tuple(outputs.values()) if isinstance(outputs, dict) else outputs
+        return as_sample(self.run_named(model, inputs, method))
 
-    def run_named(self, model: nn.Module, inputs: Sample) -> dict[str, Tensor] | Sample:
+    def run_named(
+        self, model: nn.Module, inputs: Sample, method: str | None = None
+    ) -> dict[str, Tensor] | Sample:
         """Returns the outputs by name, or as a tuple if neither keys nor the module name them."""
-        arguments, keywords = self.layout.arguments(inputs)
-        with model_errors(self.path, "forward"), torch.no_grad():
+        method = method or next(iter(self.layouts))
+        arguments, keywords = self.layouts[method].arguments(inputs)
+        with model_errors(self.path, method), entered(model, method), torch.no_grad():
             returned = model(*arguments, **keywords)
             self.check_imports()
-            outputs = self.outputs_of(returned)
-            flat = tuple(outputs.values()) if isinstance(outputs, dict) else outputs
+            outputs = self.outputs_of(returned, method)
+            flat = as_sample(outputs)
             names = list(outputs) if isinstance(outputs, dict) else default_output_names(len(flat))
             check.check_outputs(flat, names)
         return outputs
 
-    def outputs_of(self, returned: Any) -> dict[str, Tensor] | Sample:
-        """Returns what ``forward()`` returned as :meth:`run_named` does."""
+    def outputs_of(self, returned: Any, method: str | None = None) -> dict[str, Tensor] | Sample:
+        """Returns what a method returned as :meth:`run_named` does."""
         outputs = named_outputs(returned)
         if not self.has("output_names"):
             return outputs
-        flat = tuple(outputs.values()) if isinstance(outputs, dict) else outputs
-        return dict(zip(self.output_names(len(flat)), flat, strict=True))
+        flat = as_sample(outputs)
+        keys = list(outputs) if isinstance(outputs, dict) else None
+        return dict(zip(self.output_names(len(flat), keys, method), flat, strict=True))
 
     def _metrics(self, function: str, finite: bool, **given: Any) -> dict[str, float | None]:
         with model_errors(self.path, function):

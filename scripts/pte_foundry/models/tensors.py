@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -66,6 +67,15 @@ def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+class Call(NamedTuple):
+    """A recorded call of a method (``models.play``): number of the sample, method, flat tensors."""
+
+    sample: int
+    method: str
+    inputs: Sample
+    outputs: Sample
+
+
 @dataclass(frozen=True)
 class Samples:
     """The samples of a run.
@@ -76,6 +86,9 @@ class Samples:
         labels: one row for each sample, or None.
         input_names: of the inputs; empty if they are not known.
         output_names: of the outputs; empty if they have none.
+        structures: of conversations (``models.play``), for each sample that of its inputs.
+        calls: recorded calls; without inputs if they are in another file.
+        methods: of a model with conversations, by method the names of its inputs and outputs.
     """
 
     inputs: list[Sample]
@@ -83,13 +96,25 @@ class Samples:
     labels: torch.Tensor | None
     input_names: list[str] = field(default_factory=list)
     output_names: list[str] = field(default_factory=list)
+    structures: list[Any] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    methods: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file with the keys ``input.<sample>.<position>`` and so on."""
-        names = json.dumps([self.input_names, self.output_names]).encode()
-        tensors = {"names": torch.frombuffer(bytearray(names), dtype=torch.uint8)}
+        names: list[Any] = [self.input_names, self.output_names]
+        if self.methods:
+            names += [self.structures, [call[:2] for call in self.calls], self.methods]
+        encoded = json.dumps(names).encode()
+        tensors = {"names": torch.frombuffer(bytearray(encoded), dtype=torch.uint8)}
         tensors |= {} if self.labels is None else {"labels": self.labels}
-        for kind, samples in (("input", self.inputs), ("output", self.outputs)):
+        kinds = {
+            "input": self.inputs,
+            "output": self.outputs,
+            "given": [call.inputs for call in self.calls],
+            "gave": [call.outputs for call in self.calls],
+        }
+        for kind, samples in kinds.items():
             for index, sample in enumerate(samples):
                 for position, tensor in enumerate(sample):
                     # A clone, because safetensors refuses tensors that share memory.
@@ -103,18 +128,21 @@ class Samples:
         tensors = load_tensors(path)
         labels = tensors.pop("labels", None)
         names = json.loads(bytes(tensors.pop("names").tolist()))
-        found: dict[str, dict[int, dict[int, torch.Tensor]]] = {"input": {}, "output": {}}
+        found: dict[str, dict[int, dict[int, torch.Tensor]]] = {}
         for key, tensor in tensors.items():
             kind, index, position = key.split(".")
-            found[kind].setdefault(int(index), {})[int(position)] = tensor
-        inputs, outputs = (
-            [
-                tuple(sample[i] for i in range(len(sample)))
-                for _, sample in sorted(found[kind].items())
-            ]
-            for kind in ("input", "output")
-        )
-        return cls(inputs, outputs, labels, *names)
+            found.setdefault(kind, {}).setdefault(int(index), {})[int(position)] = tensor
+
+        def samples(kind: str, count: int = 0) -> list[Sample]:
+            rows = found.get(kind, {})
+            columns = (rows.get(row, {}) for row in range(max([count - 1, *rows]) + 1))
+            return [tuple(row[position] for position in range(len(row))) for row in columns]
+
+        structures, called, methods = names[2:] or ([], [], {})
+        pairs = zip(samples("given", len(called)), samples("gave"), strict=True)
+        calls = [Call(*call, *pair) for call, pair in zip(called, pairs, strict=True)]
+        inputs, outputs = samples("input", len(structures)), samples("output")
+        return cls(inputs, outputs, labels, *names[:2], structures, calls, methods)
 
 
 def default_output_names(count: int) -> list[str]:

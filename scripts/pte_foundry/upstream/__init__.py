@@ -106,6 +106,8 @@ torch_operators (torch 2.13.0)
     Type, schema and name of an operator.
 torch_quantized_operators (torch 2.13.0)
     Registers the operators of quantized programs.
+torch_shared_weights (torch 2.13.0)
+    Several programs in one archive, their equal weights once. Every method's weights otherwise.
 torchao_annotations (torchao 0.18.0)
     Whether a quantizer annotated a node.
 torchao_codebook_solver (torchao 0.18.0)
