@@ -185,3 +185,20 @@ def play(model: ModelModule, run: Run, sample: Any) -> dict[str, torch.Tensor] |
         found = run(method, *(() if keywords else given), **keywords)
         outputs |= {f"{method}.{n}": t for n, t in zip(found.names, found, strict=True)}
     return outputs
+
+
+def play_all(
+    model: ModelModule, function: str, limit: int | None, run: Program, reset: Callable[[], None]
+) -> None:
+    """Plays the samples of ``evaluation`` or ``calibration`` on a program of the fp32 model.
+
+    Args:
+        model, function, limit: see :func:`conversations`.
+        run: runs a method.
+        reset: gives buffers and states their initial values.
+    """
+    samples, _ = conversations(model, function, limit)
+    for index, sample in enumerate(samples):
+        reset()
+        with model_errors(model.path, "play"):
+            play(model, Run(model.layouts, run, index), rebuilt(*flattened(sample)))

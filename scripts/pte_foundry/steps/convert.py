@@ -41,10 +41,11 @@ def main(argv: list[str] | None = None) -> int:
         converted = scheme.convert(
             model_of(arguments), recipe, arguments.program, statistics, modules
         )
-        found = coverage(converted)
-        level = logging.WARNING if found.share < _LITTLE else logging.INFO
-        logging.log(level, "%s", found)
-        programs.save(converted, arguments.output)
+        for method, program in converted.items():
+            found = coverage(program)
+            level = logging.WARNING if found.share < _LITTLE else logging.INFO
+            logging.log(level, "%s%s", f"{method}: " if len(converted) > 1 else "", found)
+        programs.save_all(converted, arguments.output)
 
     return command.run(arguments, step, fork=command.BUILDING)
 

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from pte_foundry.job import command
+from pte_foundry.job.arguments import add_model, model_of
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
+    add_model(parser)
     parser.add_argument("--program", type=Path, required=True, help="the quantized program, .pt2")
     parser.add_argument("--reference", type=Path, required=True, help="samples, .safetensors")
     parser.add_argument("--output", type=Path, required=True, help="outputs, .safetensors")
@@ -18,8 +20,8 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.models.inference import evaluate
         from pte_foundry.models.tensors import Samples
 
-        program = programs.load(arguments.program)
-        evaluate(program, Samples.load(arguments.reference)).save(arguments.output)
+        loaded, samples = programs.load_all(arguments.program), Samples.load(arguments.reference)
+        evaluate(loaded, samples, model_of(arguments)).save(arguments.output)
 
     return command.run(arguments, step, fork=command.EXECUTING)
 

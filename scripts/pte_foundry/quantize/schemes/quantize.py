@@ -29,8 +29,8 @@ def convert(
     program: Path,
     statistics: Path | None,
     modules: Modules,
-) -> ExportedProgram:
-    """Return the program of ``model`` with compressed weights.
+) -> dict[str, ExportedProgram]:
+    """Return the programs of ``model`` by method, with compressed weights, which they share.
 
     Args:
         model: the module of the model: eager model, example inputs, dynamic shapes.
@@ -39,10 +39,10 @@ def convert(
         statistics: not used: activations stay in floating point.
         modules: the modules of the model.
     """
-    from pte_foundry.models.export import export
+    from pte_foundry.models.export import export_all
     from pte_foundry.quantize import weight_only
 
-    return export(model, weight_only.quantize(model.build(), recipe["steps"], modules))
+    return export_all(model, weight_only.quantize(model.build(), recipe["steps"], modules))
 
 
 def findings(
