@@ -5,6 +5,7 @@ effect.
 """
 
 from collections.abc import Callable, Container, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.const_fold import split_const_subgraphs
 
-from pte_foundry.errors import ModelError, ProgramError
+from pte_foundry.errors import FoundryError, ModelError, ProgramError
 from pte_foundry.models.checks import check_outputs
 from pte_foundry.models.methods import FORWARD
 from pte_foundry.models.module import ModelModule
@@ -154,12 +155,13 @@ def replayed(
         return dict(zip(names, found, strict=True))
 
     outputs: list[Sample] = []
-    only = FORWARD if model is None else next(iter(model.layouts))
+    named_otherwise = model is not None and model.has("methods")
+    only = next(iter(model.layouts)) if named_otherwise else FORWARD
     for index, inputs in enumerate(reference.inputs):
         reset()
         if reference.methods:
             sample = rebuilt(reference.structures[index], [t.clone() for t in inputs])
-            found = as_sample(play(model, Run(model.layouts, named, index), sample))
+            found = as_sample(_played(model, Run(model.layouts, named, index), sample))
             if len(found) != len(reference.outputs[index]):
                 raise ProgramError(
                     f"play() returned {len(found)} outputs for sample {index}, and "
@@ -175,6 +177,26 @@ def replayed(
         found = as_sample(run(call.method, tuple(t.clone() for t in call.inputs)))
         calls.append(Call(call.sample, call.method, (), found))
     return outputs, calls
+
+
+def _played(model: ModelModule, run: Run, sample: Any) -> Sample | dict[str, Tensor]:
+    """Plays a sample on a program that may be wrong, which is then no fault of the module.
+
+    Raises:
+        ProgramError: the module's ``play()`` fails, with its line.
+        FoundryError: what the program raises.
+    """
+    try:
+        with model_errors(model.path, "play"):
+            try:
+                return play(model, run, sample)
+            except ModelError:
+                raise
+            except (FoundryError, OSError) as error:
+                failed = error
+    except ModelError as error:
+        raise ProgramError(f"it makes the model's own code fail: {error}") from error
+    raise failed
 
 
 def resetter(module: nn.Module, names: Container[str] | None = None) -> Callable[[], None]:

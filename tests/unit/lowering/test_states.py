@@ -1,8 +1,7 @@
 """Programs with mutable buffers: as Core ML states, and as ExecuTorch's own buffers."""
 
-from typing import ClassVar
-
 import copy
+from typing import ClassVar
 
 import pytest
 import torch

@@ -267,8 +267,8 @@ def test_an_artifact_that_fails_while_it_runs_keeps_its_hazards(
 ):
     run = Pte.run
 
-    def failing(self, sample, tap):
-        run(self, sample, tap=tap)
+    def failing(self, sample, method, tap):
+        run(self, sample, method, tap)
         raise error
 
     monkeypatch.setattr(Pte, "run", failing)
