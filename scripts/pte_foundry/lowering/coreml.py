@@ -17,7 +17,7 @@ from executorch.backends.apple.coreml.partition import CoreMLPartitioner
 from executorch.exir import ExecutorchBackendConfig
 from executorch.exir.backend.compile_spec_schema import CompileSpec
 
-from pte_foundry.errors import FoundryError
+from pte_foundry.errors import ConfigError, FoundryError
 from pte_foundry.findings import raise_for
 from pte_foundry.heap import trim_heap
 from pte_foundry.lowering import outside, states
@@ -33,6 +33,10 @@ from pte_foundry.upstream import executorch_caches, torch_caches
 from pte_foundry.upstream.coremltools_program_checks import checked_once
 from pte_foundry.upstream.executorch_debug_info import DebugInfo, kept_debug_info
 from pte_foundry.upstream.executorch_partitioner import leaving_out
+
+_SEVERAL_FUNCTIONS = 9
+"""The oldest specification version of models with several functions (coremltools 9.0,
+``save_multifunction``)."""
 
 
 class LoweringError(FoundryError):
@@ -89,7 +93,8 @@ def lower_described(
         none.
 
     Raises:
-        ConfigError: the target's enumerated shapes do not fit the program's inputs.
+        ConfigError: the target's enumerated shapes do not fit the program's inputs, or its methods
+            cannot share weights as the target asks.
         LoweringError: upstream failed; the message has the operator, the cause and the fix.
         StateError: a buffer cannot be a Core ML state, or must not be one.
         MissingKernelError: an operator outside of the delegate cannot run on a device.
@@ -101,6 +106,8 @@ def lower_described(
         target = target | {"enumerated_shapes": shapes}
         for edge in edges.values():
             raise_for(shape_findings(("enumerated_shapes",), shapes, inputs_table(edge.program)))
+    if len(edges) > 1:
+        target = target | {"multimethod_weight_sharing_strategy": _sharing(target)}
     options = target["partitioner"]
     skip = None if options["lower_full_graph"] else options["skip_ops_for_coreml_delegation"]
     handles = {h: label for edge in edges.values() for h, label in edge.debug_handles.items()}
@@ -144,6 +151,20 @@ def lower_described(
         raise
     except Exception as error:
         raise LoweringError(explained(error, _task(target), known, skip)) from error
+
+
+def _sharing(target: dict) -> str | None:
+    """How several methods share weights. A Core ML model with several functions needs iOS18."""
+    asked = target["multimethod_weight_sharing_strategy"]
+    if target["specification_version"] >= _SEVERAL_FUNCTIONS:
+        return asked
+    if asked == "positional":
+        raise ConfigError(
+            "multimethod_weight_sharing_strategy: positional makes one Core ML model with a "
+            "function for each method, which needs iOS18 or macOS15; raise minimum_os, or write "
+            "disabled (or null), with which every method has its own weights."
+        )
+    return "disabled"
 
 
 def _task(target: dict) -> str:

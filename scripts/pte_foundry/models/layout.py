@@ -148,9 +148,11 @@ class InputLayout:
         else:
             sample = Arguments(positional, keywords) if keywords else positional
         what = f"a call of {method}()"
+        if (found := list(self._leaves(sample, what))) != list(self._names):
+            raise ModelError(
+                f"gave {what} with the inputs {', '.join(found)}; it takes {_listed(self._names)}"
+            )
         flat, example = self.flat(sample, what), self.flat(self._example)
-        if len(flat) != len(example):
-            raise ModelError(f"gave {what} {len(flat)} tensors; it takes {len(example)}")
         for label, tensor, expected in zip(self.labels(flat), flat, example, strict=True):
             if (tensor.dtype, tensor.dim()) != (expected.dtype, expected.dim()):
                 raise ModelError(

@@ -96,7 +96,9 @@ def check_buffers(programs: Mapping[str, ExportedProgram]) -> None:
     used, written = {}, {}
     for method, program in programs.items():
         graph = program.module(check_guards=False).graph
-        used[method] = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+        # torch gives the module of a program every buffer, read or not.
+        read = (node for node in graph.nodes if node.op == "get_attr" and node.users)
+        used[method] = {str(node.target) for node in read}
         written[method] = {str(node.target) for node in operators.states(graph)}
     for method, buffers in written.items():
         for other in programs:
@@ -106,5 +108,5 @@ def check_buffers(programs: Mapping[str, ExportedProgram]) -> None:
                     f"{', '.join(shared[:4])}{' …' * (len(shared) > 4)}, and {other}() uses the "
                     "same. In a .pte each method has states of its own, so it would never see what "
                     "the other writes. Make them inputs that both methods take and outputs that "
-                    "they return, or keep one method with dynamic shapes"
+                    "they return, or keep one method, with dynamic shapes"
                 )

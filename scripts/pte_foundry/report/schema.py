@@ -17,6 +17,7 @@ from pte_foundry.validate.schema import (
     KnownIssue,
     LatencyMs,
     LaxerGate,
+    MethodFacts,
     Metrics,
     OutputMetrics,
     Stages,
@@ -81,6 +82,7 @@ class SummaryRecord(TypedDict):
     synthetic: NotRequired[list[str]]
     """Which samples are synthetic, because the model defines none."""
     inputs: NotRequired[list[InputFacts]]
+    methods: NotRequired[list[MethodFacts]]
     outputs: NotRequired[list[OutputMetrics]]
     stages: Stages
     hazards: list[Hazard]
