@@ -62,6 +62,7 @@ rule convert:
 
 rule evaluate:
     input:
+        unpack(model_files),
         program="results/convert/{model}/{recipe}.pt2",
         reference="results/reference/{model}.safetensors",
         code=code_files("evaluate"),
@@ -76,11 +77,13 @@ rule evaluate:
         mem_mb=memory("evaluate"),
         runtime=runtime("evaluate"),
     params:
-        code=code("evaluate"),
+        code=model_code("evaluate"),
+        slice=slice_of("evaluate", "model"),
     message:
         "Running {wildcards.model} as {wildcards.recipe} in PyTorch"
     shell:
         "python -P -m pte_foundry.steps.evaluate"
+        " --model {input.model:q} --module {input.module:q} --slice {params.slice:q}"
         " --program {input.program:q} --reference {input.reference:q}"
         " --output {output.outputs:q}"
         " --benchmark {output.benchmark:q} --log {log:q}"

@@ -31,6 +31,7 @@ results folder."""
 EXAMPLES = """\
   pte-foundry diverge results/pte/minilm/lut4/ios18.pte
   pte-foundry diverge results/pte/minilm/lut4/ios18.pte --layers 5 --samples 16
+  pte-foundry diverge results/pte/decoder/lut4/ios18.pte --method decode
   pte-foundry diverge a.pte --program fp32.pt2 --reference samples.safetensors \\
       --debug-handles lowered.json --json
 """
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples", type=_positive, metavar="N", help="evaluation samples to run (a few)"
     )
+    parser.add_argument("--method", metavar="NAME", help="compare this method alone (all)")
     parser.add_argument(
         "--layers",
         type=_positive,
@@ -74,18 +76,22 @@ def run(arguments: argparse.Namespace) -> int:
     from pte_foundry.models import programs
     from pte_foundry.models.tensors import Samples
     from pte_foundry.pte import Pte
-    from pte_foundry.validate.divergence import SAMPLES, diverge
+    from pte_foundry.validate.divergence import SAMPLES, diverge_all
 
     pte = existing(arguments.file)
     names = ("program", "reference", "debug_handles")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name)}
     files = given if len(given) == len(names) else files_behind(pte) | given
     _require(files.values())
-    report = diverge(
-        Pte.load(pte, limits_of(arguments)),
-        programs.load(files["program"]),
-        read_json(files["debug_handles"])["operators"],
-        Samples.load(files["reference"]).inputs[: arguments.samples or SAMPLES],
+    handles, loaded = read_json(files["debug_handles"]), Pte.load(pte, limits_of(arguments))
+    loaded.describe(handles.get("debug_info", {}))
+    report = diverge_all(
+        loaded,
+        programs.load_all(files["program"]),
+        handles["operators"],
+        Samples.load(files["reference"]),
+        arguments.samples or SAMPLES,
+        arguments.method,
     )
     report |= {"artifact": {"path": pte.as_posix(), "sha256": sha256(pte)}}
     if arguments.output:
@@ -154,6 +160,9 @@ def _print_layers(report: Mapping[str, Any], rows: int) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     for title in ("fp32 range", "program range"):
         table.add_column(title, no_wrap=True)
+    methods = any("method" in layer for layer in report["layers"])
+    if methods:
+        table.add_column("method", no_wrap=True)
     table.add_column("layer", overflow="fold")
     table.add_column("hazards")
     for rank, layer in enumerate(report["layers"][:rows], start=1):
@@ -163,6 +172,7 @@ def _print_layers(report: Mapping[str, Any], rows: int) -> None:
             text.noise(layer["accumulated_sqnr_db"]),
             text.interval(layer["reference"]),
             text.interval(layer["program"]),
+            *([cell(layer["method"])] if methods else []),
             cell(text.layer(layer["layer"])),
             cell(", ".join(layer["hazards"]), "red"),
         )

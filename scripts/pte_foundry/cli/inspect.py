@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from pte_foundry.cli.console import cell, console, print_facts, table
 from pte_foundry.cli.files import add_model, existing
+from pte_foundry.errors import InputError
 from pte_foundry.report.text import size
 from pte_foundry.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from pte_foundry.pte.delegate import Delegate
 
 DESCRIPTION = """\
 Prints the contents of a file without running it. For a .pte: methods, delegates
@@ -33,14 +36,17 @@ _SHORT = {"float16": "fp16", "float32": "fp32", "float64": "fp64", "bfloat16": "
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
+    parser.add_argument("--method", metavar="NAME", help="of a .pte: print this method alone (all)")
     parser.add_argument("--json", action="store_true", help="print JSON, sizes in bytes")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from pte_foundry.mil.inspect_model import describe_model, describe_package
+    from pte_foundry.mil.inspect_model import describe_package
 
     path = existing(arguments.file)
     if path.suffix != ".pte":
+        if arguments.method:
+            raise InputError("--method is for a .pte; an .mlpackage has functions, all printed")
         described = describe_package(path)
         if arguments.json:
             print(json.dumps(described, indent=1))
@@ -52,17 +58,31 @@ def run(arguments: argparse.Namespace) -> int:
     from pte_foundry.pte import Pte
 
     described = describe(path).to_dict()
+    methods = described["methods"]
+    if arguments.method and arguments.method not in methods:
+        raise InputError(f"no method {arguments.method!r}; the program has {', '.join(methods)}")
+    shown = [arguments.method] if arguments.method else methods
+    delegates = [delegate for delegate in Pte.load(path).delegates if delegate.method in shown]
+    described["delegates"] = [d for d in described["delegates"] if d["method"] in shown]
     models = [
-        describe_model(delegate.model.spec)
+        _model(delegate)
         if delegate.backend_id == coreml.BACKEND and not delegate.model.compiled
         else {}
-        for delegate in Pte.load(path).delegates
+        for delegate in delegates
     ]
     if arguments.json:
         print(json.dumps(described | {"models": models}, indent=1))
     else:
         _print_pte(console(), described, models)
     return 0
+
+
+def _model(delegate: Delegate) -> dict[str, Any]:
+    """A delegate's model; of one that methods share, the function of its method."""
+    from pte_foundry.mil.inspect_model import describe_model
+
+    model = describe_model(delegate.model.spec)
+    return model | {"functions": {delegate.function: model["functions"][delegate.function]}}
 
 
 def _print_pte(
@@ -78,6 +98,10 @@ def _print_pte(
     }
     for method, names in described["output_names"].items():
         facts[f"outputs of {method}"] = ", ".join(map(printable, names))
+    if described["unshared_bytes"]:
+        stored = sum(described["weight_bytes"].values())
+        unshared = size(described["unshared_bytes"])
+        facts["weights"] = f"{size(stored)}, and {unshared} if methods shared none"
     print_facts(console, facts)
     for delegate, model in zip(described["delegates"], models, strict=True):
         console.print()

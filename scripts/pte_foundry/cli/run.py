@@ -27,6 +27,7 @@ EXAMPLES = """\
   pte-foundry run model.mlpackage --input a=one.npy --input b=two.npy
   pte-foundry run decoder.mlpackage --function step --input x.npy --state s.npz
   pte-foundry run pte/minilm/lut4/ios18.pte --input ids.npy --input mask.npy
+  pte-foundry run whisper.pte --method encoder --input features.npy
 """
 
 
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--function",
+        "--method",
         metavar="NAME",
         help="the function, or the method of a .pte (main, forward, or the only one)",
     )
@@ -185,5 +187,7 @@ def _only(names: list[str]) -> str:
     """Returns the function to run if none was named."""
     usual = [name for name in ("main", "forward") if name in names] or names
     if len(usual) != 1:
-        raise InputError(f"which function? Name one with --function: {', '.join(names)}")
+        raise InputError(
+            f"which function? Name one with --function or --method: {', '.join(names)}"
+        )
     return usual[0]

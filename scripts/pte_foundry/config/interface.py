@@ -6,10 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pte_foundry.config.task_metrics import task_metrics
-from pte_foundry.models.contract import OPTIONAL, REQUIRED, RESERVED
-
-FUNCTIONS = (*REQUIRED, *OPTIONAL)
-"""The functions that a model module may define."""
+from pte_foundry.models.contract import FUNCTIONS, RESERVED
 
 
 @dataclass

@@ -133,7 +133,9 @@ class Target(Strict):
     )
     multimethod_weight_sharing_strategy: Literal["positional", "disabled"] | None = Field(
         default=None,
-        description="How the methods of a program share weights; `null`: upstream's default.",
+        description="How the methods of a program share weights: `positional` stores them once "
+        "(iOS18 / macOS15), `disabled` once for each method; `null`: `positional` if the system "
+        "allows it.",
     )
     partitioner: Partitioner = Field(
         default=Partitioner(), description="What goes into the Core ML delegate."

@@ -11,8 +11,8 @@ from typing import Any
 
 from pte_foundry.errors import ProgramError
 from pte_foundry.formats import pte_schema
-from pte_foundry.formats.coreml_delegate import BACKEND, parse_json, resolve
-from pte_foundry.formats.mil_contents import compute_dtypes, count_ops, weigh
+from pte_foundry.formats.coreml_delegate import BACKEND, MAIN, parse_json, resolve
+from pte_foundry.formats.mil_contents import compute_dtypes, count_ops, weigh, weights_by_offset
 from pte_foundry.formats.mlpackage import body_of
 from pte_foundry.formats.pte_file import PteFile, read_pte
 
@@ -66,6 +66,7 @@ class Description:
             on shapes and scalars, and the copies that ExecuTorch adds to store the new values of
             its buffers. 1.0 for a program that calls nothing.
         output_names: by method, the names of its outputs, if they have any.
+        weight_bytes: of all delegates, by dtype; the weights that methods share once.
     """
 
     bytes: int
@@ -74,6 +75,7 @@ class Description:
     kernels: dict[str, int]
     delegated_fraction: float
     output_names: dict[str, list[str]]
+    weight_bytes: dict[str, int]
 
     @property
     def specification_version(self) -> int | None:
@@ -87,9 +89,10 @@ class Description:
         return _total(delegate.ops for delegate in self.delegates)
 
     @property
-    def weight_bytes(self) -> dict[str, int]:
-        """Bytes of the weights of all delegates, by dtype."""
-        return _total(delegate.weight_bytes for delegate in self.delegates)
+    def unshared_bytes(self) -> int | None:
+        """Bytes that the weights would take if methods shared none; None if they share none."""
+        total = sum(sum(delegate.weight_bytes.values()) for delegate in self.delegates)
+        return total if total != sum(self.weight_bytes.values()) else None
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -98,7 +101,7 @@ class Description:
 
     def to_dict(self) -> dict[str, Any]:
         """The description as a dict of JSON types, totals over the delegates included."""
-        names = ("specification_version", "ops", "weight_bytes", "states")
+        names = ("specification_version", "ops", "unshared_bytes", "states")
         return asdict(self) | {name: getattr(self, name) for name in names}
 
 
@@ -144,6 +147,7 @@ def describe(source: bytes | Path) -> Description:
         kernels=kernels,
         delegated_fraction=inside / total if total else 1.0,
         output_names={p.name: n for p in file.program.execution_plan if (n := _output_names(p))},
+        weight_bytes=_total(_weights(file)),
     )
 
 
@@ -225,6 +229,27 @@ def _describe_delegate(
         states=states,
         handles=handles,
     )
+
+
+def _weights(file: PteFile) -> Iterator[dict[str, int]]:
+    """The weights of each Core ML model, by dtype; those of a shared one once for all methods."""
+    shared: dict[str, dict[int, tuple[str, int]]] = {}
+    for plan in file.program.execution_plan:
+        for delegate in plan.delegates:
+            if delegate.id != BACKEND:
+                continue
+            model, function = resolve(file, delegate)
+            if model.compiled:
+                continue
+            block = body_of(model.spec.mlProgram.functions[function])
+            if function == MAIN:
+                yield weigh(block)
+            else:
+                key = str(model.metadata.get("identifier"))
+                shared.setdefault(key, {}).update(weights_by_offset(block))
+    for weights in shared.values():
+        for dtype, size in weights.values():
+            yield {dtype: size}
 
 
 def _decode(spec: pte_schema.CompileSpec) -> Any:

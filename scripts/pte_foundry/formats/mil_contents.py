@@ -37,6 +37,18 @@ def count_ops(block: MIL_pb2.Block) -> dict[str, int]:
 def weigh(block: MIL_pb2.Block) -> dict[str, int]:
     """Bytes of the weights in ``weight.bin`` that the block refers to, by dtype."""
     weights: Counter[str] = Counter()
+    for _, dtype, size in _stored(block):
+        weights[dtype] += size
+    return dict(sorted(weights.items()))
+
+
+def weights_by_offset(block: MIL_pb2.Block) -> dict[int, tuple[str, int]]:
+    """Dtype and bytes of the weights that the block refers to, by their place in the file."""
+    return {offset: (dtype, size) for offset, dtype, size in _stored(block)}
+
+
+def _stored(block: MIL_pb2.Block) -> Iterator[tuple[int, str, int]]:
+    """Offset in ``weight.bin``, dtype and bytes of each reference to a weight."""
     for operation in walk_operations(block):
         values = [*operation.attributes.values()]  # iOS16 keeps compressed weights there
         values += [
@@ -45,8 +57,7 @@ def weigh(block: MIL_pb2.Block) -> dict[str, int]:
         for value in values:
             if value.HasField("blobFileValue"):
                 tensor = value.type.tensorType
-                weights[_dtype(tensor)] += _bytes(tensor)
-    return dict(sorted(weights.items()))
+                yield value.blobFileValue.offset, _dtype(tensor), _bytes(tensor)
 
 
 def weigh_decompressed(block: MIL_pb2.Block) -> dict[str, int]:

@@ -57,6 +57,14 @@ CAUSES = (
         skippable=False,
     ),
     Cause(
+        "the methods of the program have different numbers of delegates, and sharing weights "
+        "joins the first delegates of all methods, the second ones, and so on",
+        "write in the target: multimethod_weight_sharing_strategy: disabled; or make everything go "
+        "into one delegate, as partitioner: {lower_full_graph: true} requires",
+        text=r"POSITIONAL weight sharing",
+        skippable=False,
+    ),
+    Cause(
         "a buffer that forward() changes is also an output as it is",
         "return a copy of it: self.state.clone()",
         text=r"tagged to be consumed by the buffer|buffer mutation node",

@@ -5,6 +5,7 @@ around it, which the ``pte`` step writes.
 """
 
 import gc
+from collections.abc import Mapping
 
 import coremltools
 import torch
@@ -16,20 +17,26 @@ from executorch.backends.apple.coreml.partition import CoreMLPartitioner
 from executorch.exir import ExecutorchBackendConfig
 from executorch.exir.backend.compile_spec_schema import CompileSpec
 
-from pte_foundry.errors import FoundryError
+from pte_foundry.errors import ConfigError, FoundryError
 from pte_foundry.findings import raise_for
 from pte_foundry.heap import trim_heap
 from pte_foundry.lowering import outside, states
-from pte_foundry.lowering.edge_program import EdgeProgram
+from pte_foundry.lowering.edge_program import EdgeProgram, manager
 from pte_foundry.lowering.enumerated_shapes import shape_findings
 from pte_foundry.lowering.explain import Operators, explained
 from pte_foundry.lowering.output_names import name_outputs
 from pte_foundry.lowering.repairs import repaired
 from pte_foundry.models.inputs import inputs_table
 from pte_foundry.models.layout import identifier
+from pte_foundry.models.methods import FORWARD
 from pte_foundry.upstream import executorch_caches, torch_caches
 from pte_foundry.upstream.coremltools_program_checks import checked_once
+from pte_foundry.upstream.executorch_debug_info import DebugInfo, kept_debug_info
 from pte_foundry.upstream.executorch_partitioner import leaving_out
+
+_SEVERAL_FUNCTIONS = 9
+"""The oldest specification version of models with several functions (coremltools 9.0,
+``save_multifunction``)."""
 
 
 class LoweringError(FoundryError):
@@ -67,62 +74,97 @@ def compile_specs(target: dict, program: torch.export.ExportedProgram) -> list[C
     return specs
 
 
-def lower(edge: EdgeProgram, target: dict) -> bytes:
-    """Returns the ``.pte`` of an edge program, as upstream writes it.
+def lower(edges: EdgeProgram | Mapping[str, EdgeProgram], target: dict) -> bytes:
+    """Returns the ``.pte`` of edge programs, as upstream writes it; see :func:`lower_described`."""
+    return lower_described(edges, target)[0]
+
+
+def lower_described(
+    edges: EdgeProgram | Mapping[str, EdgeProgram], target: dict
+) -> tuple[bytes, DebugInfo]:
+    """Returns the ``.pte`` of edge programs as upstream writes it, and what it lacks.
 
     Args:
-        edge: cannot be used afterwards.
+        edges: by method, or the only one; they cannot be used afterwards.
         target: its slice of the configuration (the ``lower`` stage).
 
+    Returns:
+        The bytes, and the debug info of the Core ML models that methods share: a shared model has
+        none.
+
     Raises:
-        ConfigError: the target's enumerated shapes do not fit the program's inputs.
+        ConfigError: the target's enumerated shapes do not fit the program's inputs, or its methods
+            cannot share weights as the target asks.
         LoweringError: upstream failed; the message has the operator, the cause and the fix.
         StateError: a buffer cannot be a Core ML state, or must not be one.
         MissingKernelError: an operator outside of the delegate cannot run on a device.
     """
+    edges = {FORWARD: edges} if isinstance(edges, EdgeProgram) else dict(edges)
     if shapes := target["enumerated_shapes"]:
         # By the names that inputs have inside of programs: lower case, no dots.
         shapes = {identifier(name).lower(): value for name, value in shapes.items()}
         target = target | {"enumerated_shapes": shapes}
-        raise_for(shape_findings(("enumerated_shapes",), shapes, inputs_table(edge.program)))
-    name_outputs(edge.program)
+        for edge in edges.values():
+            raise_for(shape_findings(("enumerated_shapes",), shapes, inputs_table(edge.program)))
+    if len(edges) > 1:
+        target = target | {"multimethod_weight_sharing_strategy": _sharing(target)}
     options = target["partitioner"]
-    known = Operators(edge.program, edge.debug_handles)
     skip = None if options["lower_full_graph"] else options["skip_ops_for_coreml_delegation"]
-    buffers, started = states.mutated(edge.program), states.starting_values(edge.program)
-    scalars = states.scalars(edge.program)
+    handles = {h: label for edge in edges.values() for h, label in edge.debug_handles.items()}
+    for edge in edges.values():
+        name_outputs(edge.program)
+    known = Operators([edge.program for edge in edges.values()], handles)
+    before = {method: states.Buffers(edge.program) for method, edge in edges.items()}
     try:
-        partitioner = CoreMLPartitioner(
-            compile_specs=compile_specs(target, edge.program),
-            skip_ops_for_coreml_delegation=options["skip_ops_for_coreml_delegation"],
-            take_over_mutable_buffer=options["take_over_mutable_buffer"],
-            take_over_constant_data=options["take_over_constant_data"],
-            lower_full_graph=options["lower_full_graph"],
-        )
-        skipped = outside.left_out(options["skip_ops_for_coreml_delegation"], edge.debug_handles)
-        with repaired(), checked_once(), leaving_out(skipped):
-            lowered = edge.manager().to_backend(partitioner)
-        program = lowered.exported_program()
-        taken_over = buffers - states.mutated(program)
-        allowed = options["take_over_mutable_buffer"]
-        states.check_taken_over(taken_over, started, scalars, allowed)
-        passes = states.write_starting_values(program, started)
-        calls = outside.Calls(program, edge.debug_handles, skipped)
-        del program
+        partitioners = {
+            method: CoreMLPartitioner(
+                compile_specs=compile_specs(target, edge.program),
+                skip_ops_for_coreml_delegation=options["skip_ops_for_coreml_delegation"],
+                take_over_mutable_buffer=options["take_over_mutable_buffer"],
+                take_over_constant_data=options["take_over_constant_data"],
+                lower_full_graph=options["lower_full_graph"],
+            )
+            for method, edge in edges.items()
+        }
+        skipped = outside.left_out(options["skip_ops_for_coreml_delegation"], handles)
+        with repaired(), checked_once(), leaving_out(skipped), kept_debug_info() as debug_info:
+            lowered = manager(edges).to_backend(partitioners)
+        programs = {method: lowered.exported_program(method) for method in edges}
+        passes = [
+            one
+            for method, program in programs.items()
+            for one in before[method].check(program, options["take_over_mutable_buffer"])
+        ]
+        calls = outside.Calls(programs.values(), handles, skipped)
+        del programs
         # Else copies of the weights stay in memory next to those that follow: SmolLM2 in fp32 took
         # 4.1 GB for weights of 0.63 GB.
-        del edge
+        del edge, edges
         _forget()
         with calls.explained():
             written = lowered.to_executorch(ExecutorchBackendConfig(passes=passes)).buffer
         del lowered
         _forget()
         calls.check(written)
-        return written
+        return written, debug_info
     except FoundryError:
         raise
     except Exception as error:
         raise LoweringError(explained(error, _task(target), known, skip)) from error
+
+
+def _sharing(target: dict) -> str | None:
+    """How several methods share weights. A Core ML model with several functions needs iOS18."""
+    asked = target["multimethod_weight_sharing_strategy"]
+    if target["specification_version"] >= _SEVERAL_FUNCTIONS:
+        return asked
+    if asked == "positional":
+        raise ConfigError(
+            "multimethod_weight_sharing_strategy: positional makes one Core ML model with a "
+            "function for each method, which needs iOS18 or macOS15; raise minimum_os, or write "
+            "disabled (or null), with which every method has its own weights."
+        )
+    return "disabled"
 
 
 def _task(target: dict) -> str:

@@ -13,8 +13,8 @@ So :func:`save` unwraps them, and :func:`load` wraps them again by upstream's ow
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from pte_foundry.lowering.constants import beyond_fp16
 from pte_foundry.lowering.explain import Operators, explained
 from pte_foundry.lowering.states import separate_outputs
 from pte_foundry.models import operators, programs
+from pte_foundry.models.methods import FORWARD
 from pte_foundry.upstream import executorch_edge_operators, torch_operators
 from pte_foundry.upstream.executorch_edge_config import preserving
 from pte_foundry.upstream.executorch_to_edge import to_edge
@@ -50,17 +51,22 @@ class EdgeProgram:
         debug_handles: by debug handle, the operator of the torch program: ``operator @ module``
             (``pte_foundry.models.operators``).
         source: the torch program and the operators to skip that it was made from; None if loaded.
+        after: the highest debug handle of other methods, below those of this one.
     """
 
     program: ExportedProgram
     preserved_ops: tuple[str, ...]
     debug_handles: dict[str, str]
     source: tuple[ExportedProgram, list[str]] | None = None
+    after: int = 0
 
-    def manager(self) -> EdgeProgramManager:
-        """Returns upstream's object that lowers the program."""
-        kept = [torch_operators.operator(name) for name in self.preserved_ops]
-        return EdgeProgramManager(self.program, None, preserving(kept), kept, preserve_ops=kept)
+
+def manager(edges: Mapping[str, EdgeProgram]) -> EdgeProgramManager:
+    """Returns upstream's object that lowers the programs of methods."""
+    names = dict.fromkeys(name for edge in edges.values() for name in edge.preserved_ops)
+    kept = [torch_operators.operator(name) for name in sorted(names)]
+    held = {method: edge.program for method, edge in edges.items()}
+    return EdgeProgramManager(held, None, preserving(kept), kept, preserve_ops=kept)
 
 
 def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
@@ -89,7 +95,7 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         raise
     except Exception as error:
         task = "turn {} into the edge dialect"
-        raise EdgeError(explained(error, task, Operators(None, {}))) from error
+        raise EdgeError(explained(error, task, Operators([], {}))) from error
     handles = {}
     for node in chain.from_iterable(graph.nodes for graph in _graphs(edge.graph_module)):
         handle = node.meta.get("debug_handle")
@@ -103,33 +109,73 @@ def _targets(program: ExportedProgram) -> set[Any]:
     return {node.target for node in program.graph.nodes if node.op == "call_function"}
 
 
+def make_all(methods: Mapping[str, ExportedProgram], skip: list[str]) -> dict[str, EdgeProgram]:
+    """Returns the edge programs of a program's methods, whose debug handles all differ.
+
+    Args:
+        methods: the torch program of each method.
+        skip: see :func:`make`.
+    """
+    edges: dict[str, EdgeProgram] = {}
+    for method, program in methods.items():
+        handles = [int(h) for edge in edges.values() for h in edge.debug_handles]
+        edges[method] = _numbered(make(program, skip), max(handles, default=0))
+    return edges
+
+
+def _numbered(edge: EdgeProgram, after: int) -> EdgeProgram:
+    """Returns the program with debug handles that follow on another program's."""
+    if not after:
+        return edge
+    for node in chain.from_iterable(graph.nodes for graph in _graphs(edge.program.graph_module)):
+        if isinstance(handle := node.meta.get("debug_handle"), int) and handle:  # 0 is unknown
+            node.meta["debug_handle"] = handle + after
+    handles = {str(int(handle) + after): label for handle, label in edge.debug_handles.items()}
+    return replace(edge, debug_handles=handles, after=after)
+
+
 def save(edge: EdgeProgram, path: Path) -> dict:
     """Writes the program, which cannot be used afterwards; returns its metadata for :func:`load`.
-
-    Nested graphs hold constants of their own, which torch's file format does not support. So of a
-    program with control flow the torch program is written, and ``load`` makes the edge program.
 
     Returns:
         JSON: ``debug_handles`` (``EdgeProgram.debug_handles``), ``beyond_fp16``
         (:func:`pte_foundry.lowering.constants.beyond_fp16`), and either ``preserved_ops`` and
         ``handles_of_nodes`` (debug handle by name of node) or, with control flow, ``skip``.
     """
+    return save_all({FORWARD: edge}, path)
+
+
+def save_all(edges: Mapping[str, EdgeProgram], path: Path) -> dict:
+    """Writes the programs of methods like :func:`save`; several have their metadata by method."""
+    written = {method: _writable(edge) for method, edge in edges.items()}
+    programs.save_all({method: program for method, (program, _) in written.items()}, path)
+    if written.keys() == {FORWARD}:
+        return written[FORWARD][1]
+    return {"methods": {method: metadata for method, (_, metadata) in written.items()}}
+
+
+def _writable(edge: EdgeProgram) -> tuple[ExportedProgram, dict]:
+    """The program as torch's file format supports it, and its metadata.
+
+    Nested graphs hold constants of their own, which the format does not support. So of a program
+    with control flow the torch program is written, and ``load`` makes the edge program.
+    """
+    constants = beyond_fp16(edge.program)
+    after = {"after": edge.after} if edge.after else {}
     if len(list(_graphs(edge.program.graph_module))) > 1:
         program, skip = edge.source
-        programs.save(program, path)
-        return {
+        return program, {
             "skip": skip,
             "debug_handles": edge.debug_handles,
-            "beyond_fp16": beyond_fp16(edge.program),
+            "beyond_fp16": constants,
+            **after,
         }
-    constants = beyond_fp16(edge.program)
     handles = {}
     for node in edge.program.graph.nodes:
         executorch_edge_operators.unwrap(node)
         if "debug_handle" in node.meta:
             handles[node.name] = node.meta["debug_handle"]
-    programs.save(_checked_by(edge.program, None), path)
-    return {
+    return _checked_by(edge.program, None), {
         "preserved_ops": list(edge.preserved_ops),
         "debug_handles": edge.debug_handles,
         "handles_of_nodes": handles,
@@ -143,9 +189,26 @@ def load(path: Path, metadata: dict) -> EdgeProgram:
     Raises:
         DamagedError: the file is not what ``save`` wrote.
     """
-    saved = programs.load(path)
+    return _read(programs.load(path), metadata)
+
+
+def load_all(path: Path, metadata: dict) -> dict[str, EdgeProgram]:
+    """Reads the programs that :func:`save_all` wrote, by method. Raises DamagedError."""
+    described = metadata.get("methods", {FORWARD: metadata})
+    saved = programs.load_all(path)
+    return {method: _read(program, described[method]) for method, program in saved.items()}
+
+
+def merged(metadata: dict) -> dict:
+    """Returns ``debug_handles`` and ``beyond_fp16`` of all methods that :func:`save_all` wrote."""
+    parts = list(metadata.get("methods", {FORWARD: metadata}).values())
+    names = ("debug_handles", "beyond_fp16")
+    return {name: {k: v for part in parts for k, v in part[name].items()} for name in names}
+
+
+def _read(saved: ExportedProgram, metadata: dict) -> EdgeProgram:
     if "skip" in metadata:
-        return make(saved, metadata["skip"])
+        return _numbered(make(saved, metadata["skip"]), metadata.get("after", 0))
     handles = metadata["handles_of_nodes"]
     for node in list(saved.graph.nodes):
         if node.target is operator.getitem and not node.users:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -50,22 +50,22 @@ class Operators:
     """The operators of a program by node name and debug handle, kept while upstream consumes it.
 
     Args:
-        program: an edge program, or None before there is one.
+        programs: edge programs of the methods; none before there is one.
         debug_handles: debug handle to "operator @ module".
     """
 
-    def __init__(self, program: ExportedProgram | None, debug_handles: Mapping[str, str]) -> None:
+    def __init__(self, programs: Sequence[ExportedProgram], debug_handles: Mapping[str, str]):
         self._labels = debug_handles
         self._by_name: dict[str, _Operator] = {}
         self._by_handle: dict[int, _Operator] = {}
-        modules = program.graph_module.modules() if program is not None else ()
+        modules = chain.from_iterable(program.graph_module.modules() for program in programs)
         graphs = (module.graph for module in modules if isinstance(module, GraphModule))
         for node in chain.from_iterable(graph.nodes for graph in graphs):
             if node.op == "call_function":
                 found = self._operator(node)
-                self._by_name[node.name] = found
+                self._by_name.setdefault(node.name, found)
                 self._by_handle.setdefault(node.meta.get("debug_handle"), found)
-        self.sharing = self._sharing(program) if program is not None else ""
+        self.sharing = "; ".join(dict.fromkeys(filter(None, map(self._sharing, programs))))
 
     def _sharing(self, program: ExportedProgram) -> str:
         """The operators that read a weight which several operators read."""

@@ -132,20 +132,22 @@ class Calls:
     """The calls of a program outside of its delegates, to name those that lack a kernel.
 
     Args:
-        program: with delegates, before its operators are replaced by their out variants.
+        programs: of the methods, with delegates, before their operators are replaced by their out
+            variants.
         debug_handles: debug handle to "operator @ module".
         skipped: :func:`left_out`.
     """
 
     def __init__(
         self,
-        program: ExportedProgram,
+        programs: Iterable[ExportedProgram],
         debug_handles: Mapping[str, str],
         skipped: Callable[[Node], bool],
     ) -> None:
         self._calls: dict[str, list[Call]] = {}
         self._unwritable: set[str] = set()
-        for node in chain.from_iterable(graph.nodes for graph in _graphs(program.graph_module)):
+        graphs = chain.from_iterable(_graphs(program.graph_module) for program in programs)
+        for node in chain.from_iterable(graph.nodes for graph in graphs):
             operator = aten(node)
             if node.op == "call_function" and isinstance(operator, OpOverload):
                 label = debug_handles.get(str(node.meta.get("debug_handle")))

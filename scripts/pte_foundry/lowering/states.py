@@ -52,6 +52,32 @@ def separate_outputs(program: ExportedProgram) -> None:
     program.graph_module.recompile()
 
 
+class Buffers:
+    """The buffers that a program mutates, before it is lowered.
+
+    Args:
+        program: an edge program without delegates, which still has the values.
+    """
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self._mutated = mutated(program)
+        self._started, self._scalars = starting_values(program), scalars(program)
+
+    def check(self, lowered: ExportedProgram, allowed: bool) -> list[InitializedMutableBufferPass]:
+        """Checks the same program with its delegates; returns the passes for ``to_executorch``.
+
+        Args:
+            lowered: the program.
+            allowed: whether the target takes over mutable buffers.
+
+        Raises:
+            StateError: see :func:`check_taken_over`.
+        """
+        taken_over = self._mutated - mutated(lowered)
+        check_taken_over(taken_over, self._started, self._scalars, allowed)
+        return write_starting_values(lowered, self._started)
+
+
 def starting_values(program: ExportedProgram) -> frozenset[str]:
     """Returns the names of the mutated buffers that start with values other than zero.
 

@@ -190,6 +190,10 @@ class Program:
         """
         return dict(self._instruction(value_name, function).constants)
 
+    def function(self, name: str) -> "Function":
+        """Return a function of the program, whose values have its own names."""
+        return Function(self, name)
+
     def _instruction(self, value_name: str, function: str) -> Instruction:
         self._signature(function)
         blocks = [self._blocks[function]]
@@ -204,6 +208,25 @@ class Program:
         if function not in self.functions:
             raise InputError(f"no function {function!r}; there are {', '.join(self.functions)}")
         return self.functions[function]
+
+
+class Function:
+    """A function of a program: the methods of :class:`Program` that look at its operations."""
+
+    def __init__(self, program: Program, name: str) -> None:
+        self._program, self._name = program, name
+
+    def operations(self) -> tuple[Operation, ...]:
+        """See :meth:`Program.operations`."""
+        return self._program.operations(self._name)
+
+    def operation(self, value_name: str) -> Operation:
+        """See :meth:`Program.operation`."""
+        return self._program.operation(value_name, self._name)
+
+    def constants(self, value_name: str) -> dict[str, Any]:
+        """See :meth:`Program.constants`."""
+        return self._program.constants(value_name, self._name)
 
 
 def _outputs(block: Block, names: list[str]) -> tuple[NamedType, ...]:

@@ -27,15 +27,13 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_MODEL = "models/model.json"
-_CONFIGS = {
-    "data/weights/": "data/weights/model_weights_config.json",
-    "data/constants/": "data/constants/model_constants_config.json",
-}
+_NAME = r"(?:model|method_\w+)"  # of a program: torch's, and ours for methods
+_MODEL = re.compile(rf"models/{_NAME}\.json")
+_CONFIG = re.compile(rf"(data/(weights|constants)/){_NAME}_(weights|constants)_config\.json")
 _RECORD = re.compile(
-    r"(data/weights/(weight_\d+|model_weights_config\.json)"
-    r"|data/constants/(tensor_\d+|model_constants_config\.json)"
-    r"|models/model\.json|data/sample_inputs/model\.pt"
+    rf"(data/weights/(weight_\d+|{_NAME}_weights_config\.json)"
+    rf"|data/constants/(tensor_\d+|{_NAME}_constants_config\.json)"
+    rf"|models/{_NAME}\.json|data/sample_inputs/{_NAME}\.pt"
     r"|archive_format|archive_version|byteorder|\.data/(version|serialization_id|format_version))"
 )
 _ARITHMETIC = _words("""
@@ -83,10 +81,13 @@ def refuse_code(path: Path) -> None:
         names = archive.names()
         if unknown := sorted(name for name in names if not _RECORD.fullmatch(name)):
             raise ProgramError(f"an unexpected record {unknown[0]!r}")
-        _check_program(json.loads(archive.read(_MODEL)))
-        for folder, config in _CONFIGS.items():
-            if config in names:
-                _check_pickles(archive, folder, json.loads(archive.read(config)))
+        models = [name for name in names if _MODEL.fullmatch(name)]
+        if not models:
+            raise ValueError("it has no program")
+        for name in models:
+            _check_program(json.loads(archive.read(name)))
+        for config in filter(None, map(_CONFIG.fullmatch, names)):
+            _check_pickles(archive, config[1], json.loads(archive.read(config[0])))
     except ProgramError as error:
         raise ProgramError(
             f"{path} is refused, because reading it could run code: {error}. Expected a program "

@@ -12,6 +12,7 @@ import torch
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models.layout import identifier, unique
+from pte_foundry.models.methods import FORWARD, check_buffers, entered
 from pte_foundry.models.refusals import check_program
 from pte_foundry.models.user_code import place_of
 
@@ -33,8 +34,20 @@ _ADVICE = ("\nThe error above occurred when", "\n\nIf you don", "\nSuggested fix
 _MORE = re.compile(r"\s*For more information[^\n]*", re.IGNORECASE)
 
 
-def export(model: ModelModule, module: nn.Module) -> ExportedProgram:
-    """Exports ``module`` with the example inputs and dynamic shapes of ``model``.
+def export_all(model: ModelModule, module: nn.Module) -> dict[str, ExportedProgram]:
+    """Exports ``module``: a program for each method, which share its weights.
+
+    Raises:
+        ModelError: the model cannot be exported, or its programs cannot go into Core ML.
+    """
+    programs = {method: export(model, module, method) for method in model.layouts}
+    with _in_module(model):
+        check_buffers(programs)
+    return programs
+
+
+def export(model: ModelModule, module: nn.Module, method: str | None = None) -> ExportedProgram:
+    """Exports a method, by default the first one, with its example inputs and dynamic shapes.
 
     Raises:
         ModelError: the model cannot be exported, or its program cannot go into Core ML.
@@ -42,28 +55,45 @@ def export(model: ModelModule, module: nn.Module) -> ExportedProgram:
     from pte_foundry.models.programs import forget_history
     from pte_foundry.upstream.torch_causal_masks import declared_masks
 
-    example, shapes = model.example_inputs(), model.dynamic_shapes(module)
+    method = method or next(iter(model.layouts))
+    layout, example = model.layouts[method], model.example_inputs(method)
+    shapes = model.dynamic_shapes(module, method)
     # Parameters that require grad cannot be written to where ExecuTorch keeps a mutable buffer, and
     # nothing here computes gradients.
     module.requires_grad_(False)
     try:
-        _check_signature(module, model.layout, example)
-        with _flat_inputs(module, model.layout), _plain_outputs(model, module), declared_masks():
-            program = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
-        check_program(program)
-    except ModelError as error:
-        text = str(error)
-        own = text.startswith(f"{model.path}:")
-        raise ModelError(text if own else f"{model.path}: {text}.") from error
+        with _in_module(model), entered(module, method):
+            _check_signature(module, layout, example, method)
+            with (
+                _flat_inputs(module, layout),
+                _plain_outputs(model, module, method),
+                declared_masks(),
+            ):
+                program = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
+            check_program(program)
+    except ModelError:
+        raise
     except (Exception, SystemExit) as error:
-        model.run(module, tuple(tensor.clone() for tensor in example))  # tells of its own errors
+        # Tells of its own errors.
+        model.run(module, tuple(tensor.clone() for tensor in example), method)
         raise ModelError(_reason(model, error)) from error
     forget_history(program, model.root)
     return program
 
 
-def _check_signature(module: nn.Module, layout: InputLayout, example: Sample) -> None:
-    """Checks that forward() takes a sample's inputs."""
+@contextmanager
+def _in_module(model: ModelModule) -> Iterator[None]:
+    """Within this context a ModelError gets the module's path, unless it has one."""
+    try:
+        yield
+    except ModelError as error:
+        text = str(error)
+        own = text.startswith(f"{model.path}:")
+        raise ModelError(text if own else f"{model.path}: {text}.") from error
+
+
+def _check_signature(module: nn.Module, layout: InputLayout, example: Sample, method: str) -> None:
+    """Checks that a method takes a sample's inputs."""
     try:
         signature = inspect.signature(module.forward)
     except (TypeError, ValueError):  # not written in Python
@@ -76,9 +106,9 @@ def _check_signature(module: nn.Module, layout: InputLayout, example: Sample) ->
         fix = "change the samples or the parameters (none after `*`: a dict gives them by keyword)"
         if keywords:
             given, fix = f"given as {', '.join(keywords)}", "change the keys or the parameters"
+        source = "example_inputs()" if method == FORWARD else "methods()"
         raise ModelError(
-            f"forward{signature} does not take a sample of example_inputs(), {given}: {error}; "
-            f"{fix}"
+            f"{method}{signature} does not take a sample of {source}, {given}: {error}; {fix}"
         ) from error
 
 
@@ -116,7 +146,7 @@ def _taking_tensors(module: nn.Module, layout: InputLayout) -> Callable[..., Any
 
 
 @contextmanager
-def _plain_outputs(model: ModelModule, module: nn.Module) -> Iterator[None]:
+def _plain_outputs(model: ModelModule, module: nn.Module, method: str) -> Iterator[None]:
     """Within this context a module returns its tensors as a tuple, or in a dict by their names.
 
     torch.export could not write the classes of its containers to disk.
@@ -124,9 +154,9 @@ def _plain_outputs(model: ModelModule, module: nn.Module) -> Iterator[None]:
 
     def plain(_module: nn.Module, _inputs: Any, returned: Any) -> Any:
         try:
-            outputs = model.outputs_of(returned)
+            outputs = model.outputs_of(returned, method)
         except ModelError as error:
-            raise ModelError(f"forward() {error}") from error
+            raise ModelError(f"{method}() {error}") from error
         return outputs if isinstance(outputs, dict) or not _is_plain(returned) else None
 
     hook = module.register_forward_hook(plain)

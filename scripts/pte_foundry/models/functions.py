@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import sources
-from pte_foundry.models.contract import OPTIONAL, REQUIRED, RESERVED
+from pte_foundry.models.contract import FUNCTIONS, INPUTS, REQUIRED, RESERVED
 from pte_foundry.models.imports import Imports, follow, model_paths
 from pte_foundry.models.source_loader import SourceLoader, check_loaded, make_importable
 from pte_foundry.models.user_code import model_errors
@@ -113,19 +113,28 @@ class Functions:
     def _function(self, name: str) -> Callable | None:
         """The module's function, or the default one unless it reads data that is not there."""
         own = getattr(self.module, name, None)
+        if name == INPUTS[0] and callable(getattr(self.module, INPUTS[1], None)):
+            return None  # its methods() replace the default example_inputs()
         found = own if callable(own) else getattr(self.default, name, None)
         reads = getattr(found, "reads", None)
         return found if reads is None or not self.data.keys().isdisjoint(reads) else None
 
     def _check_functions(self) -> None:
         missing = [name for name in REQUIRED if not self.has(name)]
+        if not any(map(self.has, INPUTS)):
+            missing.append(INPUTS[0])
         if missing:
             raise ModelError(f"{self.path}: the module lacks {', '.join(missing)}(); define it.")
+        if all(callable(getattr(self.module, name, None)) for name in INPUTS):
+            raise ModelError(
+                f"{self.path}: the module defines both example_inputs() and methods(); with "
+                "several methods remove example_inputs()."
+            )
         clashes = sorted(set(self.options) & RESERVED)
         if clashes:
             raise ModelError(f"{self.path}: option {clashes[0]!r} is a reserved name; rename it.")
         taken: set[str] = set()
-        for name in filter(self.has, REQUIRED + OPTIONAL):
+        for name in filter(self.has, FUNCTIONS):
             for parameter in inspect.signature(self._function(name)).parameters.values():
                 every = parameter.kind is parameter.VAR_KEYWORD
                 taken.update(self.options if every else [parameter.name])

@@ -4,17 +4,30 @@ Buffers have their initial values at the start of every sample, so that the orde
 effect.
 """
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.const_fold import split_const_subgraphs
 
-from pte_foundry.errors import ModelError
+from pte_foundry.errors import FoundryError, ModelError, ProgramError
+from pte_foundry.models.checks import check_outputs
+from pte_foundry.models.methods import FORWARD
 from pte_foundry.models.module import ModelModule
-from pte_foundry.models.tensors import Samples, as_sample
+from pte_foundry.models.play import (
+    RECORDED_SAMPLES,
+    Program,
+    Run,
+    conversations,
+    flattened,
+    play,
+    rebuilt,
+)
+from pte_foundry.models.tensors import Call, Sample, Samples, as_sample, default_output_names
+from pte_foundry.models.user_code import model_errors
 from pte_foundry.upstream.torch_operators import mutates
 
 
@@ -22,37 +35,168 @@ def reference(model: ModelModule) -> Samples:
     """Returns the evaluation inputs, the eager fp32 model's outputs for them, and the labels."""
     module = model.build()
     reset = resetter(module)
+    if model.plays:
+        return _played_reference(model, module, reset)
     inputs, labels = model.evaluation()
     outputs, names = [], None
     for index, sample in enumerate(inputs):
         reset()
         found = model.run_named(module, sample)
-        keys = list(found) if isinstance(found, dict) else []
-        if names not in (None, keys):
-            raise ModelError(
-                f"{model.path}: forward() returned {keys or 'no names'} for sample {index}, but "
-                f"{names or 'no names'} before; return the same outputs for all samples"
-            )
-        names = keys
+        names = _same_names(model, found, names, index)
         outputs.append(as_sample(found))
-    return Samples(inputs, outputs, labels, model.layout.names(module), names or [])
+    return Samples(inputs, outputs, labels, model.input_names(module), names or [])
 
 
-def evaluate(program: ExportedProgram, reference: Samples) -> Samples:
-    """Returns a quantized program's outputs for the inputs of ``reference``, with its labels.
+def _same_names(
+    model: ModelModule, found: Sample | dict[str, Tensor], names: list[str] | None, index: int
+) -> list[str]:
+    """The names of a sample's outputs, which all samples have."""
+    keys = list(found) if isinstance(found, dict) else []
+    if names not in (None, keys):
+        function = "play" if model.has("play") else "forward"
+        raise ModelError(
+            f"{model.path}: {function}() returned {keys or 'no names'} for sample {index}, but "
+            f"{names or 'no names'} before; return the same outputs for all samples"
+        )
+    return keys
+
+
+def _played_reference(model: ModelModule, module: nn.Module, reset: Callable[[], None]) -> Samples:
+    samples, labels = conversations(model, "evaluation")
+    methods: dict[str, dict[str, list[str]]] = {
+        method: {"inputs": model.input_names(module, method)} for method in model.layouts
+    }
+
+    def run(method: str, inputs: Sample) -> Sample | dict[str, Tensor]:
+        found = model.run_named(module, inputs, method)
+        names = list(found) if isinstance(found, dict) else default_output_names(len(found))
+        methods[method]["outputs"] = names
+        return found
+
+    with model_errors(model.path, "evaluation"):
+        structures, inputs = zip(*map(flattened, samples), strict=True)
+    calls: list[Call] = []
+    outputs, names = [], None
+    for index, (structure, tensors) in enumerate(zip(structures, inputs, strict=True)):
+        reset()
+        recorded = calls if index < RECORDED_SAMPLES else None
+        with model_errors(model.path, "play"):
+            # From its parts, as everybody else will see it.
+            sample = rebuilt(structure, [tensor.clone() for tensor in tensors])
+            found = play(model, Run(model.layouts, run, index, recorded), sample)
+            flat = as_sample(found)
+            named = list(found) if isinstance(found, dict) else default_output_names(len(flat))
+            check_outputs(flat, named)
+        names = _same_names(model, found, names, index)
+        outputs.append(as_sample(found))
+    if unused := [method for method in methods if "outputs" not in methods[method]]:
+        raise ModelError(
+            f"{model.path}: play() never calls {', '.join(unused)}, so nothing would tell whether "
+            "the method works; call it, or leave it out of methods()."
+        )
+    return Samples(list(inputs), outputs, labels, [], names or [], list(structures), calls, methods)
+
+
+def evaluate(
+    programs: ExportedProgram | Mapping[str, ExportedProgram],
+    reference: Samples,
+    model: ModelModule | None = None,
+) -> Samples:
+    """Returns the outputs of a quantized model for the inputs of ``reference``, with its labels.
 
     The result has no inputs: they are in the reference already.
+
+    Args:
+        programs: by method, or the only one.
+        reference: what :func:`reference` returned.
+        model: whose ``play()`` to use; not needed for samples that are inputs of ``forward()``.
     """
-    module = program.module()
-    # Decompresses the weights once, not for every sample.
-    folded = split_const_subgraphs(module, skip_folding_node_fn=_may_change(module))
-    reset = resetter(folded)
-    outputs = []
-    for sample in reference.inputs:
-        reset()
+    if isinstance(programs, ExportedProgram):
+        programs = {FORWARD: programs}
+    modules, resets = {}, []
+    for method, program in programs.items():
+        module = program.module()
+        # Decompresses the weights once, not for every sample.
+        folded = split_const_subgraphs(module, skip_folding_node_fn=_may_change(module))
+        modules[method] = folded
+        resets.append(resetter(folded))
+
+    def run(method: str, inputs: Sample) -> Sample | dict[str, Tensor]:
         with torch.no_grad():
-            outputs.append(as_sample(folded(*sample)))
-    return Samples([], outputs, reference.labels)
+            return modules[method](*inputs)
+
+    def reset() -> None:
+        for one in resets:
+            one()
+
+    outputs, calls = replayed(run, reset, reference, model)
+    return Samples([], outputs, reference.labels, calls=calls, methods=reference.methods)
+
+
+def replayed(
+    run: Program, reset: Callable[[], None], reference: Samples, model: ModelModule | None
+) -> tuple[list[Sample], list[Call]]:
+    """Runs a program on the samples and on the recorded calls of the fp32 model.
+
+    Args:
+        run: runs a method of the program.
+        reset: gives its buffers and states their initial values.
+        reference: what :func:`reference` returned.
+        model: see :func:`evaluate`.
+
+    Returns:
+        The outputs of each sample, and the calls with the program's outputs, without inputs.
+    """
+
+    def named(method: str, inputs: Sample) -> dict[str, Tensor]:
+        found, names = as_sample(run(method, inputs)), reference.methods[method]["outputs"]
+        if len(found) != len(names):
+            raise ProgramError(f"{method}() returned {len(found)} outputs, not {len(names)}")
+        return dict(zip(names, found, strict=True))
+
+    outputs: list[Sample] = []
+    named_otherwise = model is not None and model.has("methods")
+    only = next(iter(model.layouts)) if named_otherwise else FORWARD
+    for index, inputs in enumerate(reference.inputs):
+        reset()
+        if reference.methods:
+            sample = rebuilt(reference.structures[index], [t.clone() for t in inputs])
+            found = as_sample(_played(model, Run(model.layouts, named, index), sample))
+            if len(found) != len(reference.outputs[index]):
+                raise ProgramError(
+                    f"play() returned {len(found)} outputs for sample {index}, and "
+                    f"{len(reference.outputs[index])} with the fp32 model"
+                )
+        else:
+            found = as_sample(run(only, inputs))
+        outputs.append(found)
+    calls: list[Call] = []
+    for call in reference.calls:
+        if not calls or calls[-1].sample != call.sample:
+            reset()
+        found = as_sample(run(call.method, tuple(t.clone() for t in call.inputs)))
+        calls.append(Call(call.sample, call.method, (), found))
+    return outputs, calls
+
+
+def _played(model: ModelModule, run: Run, sample: Any) -> Sample | dict[str, Tensor]:
+    """Plays a sample on a program that may be wrong, which is then no fault of the module.
+
+    Raises:
+        ProgramError: the module's ``play()`` fails, with its line.
+        FoundryError: what the program raises.
+    """
+    try:
+        with model_errors(model.path, "play"):
+            try:
+                return play(model, run, sample)
+            except ModelError:
+                raise
+            except (FoundryError, OSError) as error:
+                failed = error
+    except ModelError as error:
+        raise ProgramError(f"it makes the model's own code fail: {error}") from error
+    raise failed
 
 
 def resetter(module: nn.Module, names: Container[str] | None = None) -> Callable[[], None]:

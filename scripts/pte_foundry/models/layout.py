@@ -147,6 +147,32 @@ class InputLayout:
         positional = tuple(value for key, value in made.items() if isinstance(key, int))
         return positional, {key: value for key, value in made.items() if isinstance(key, str)}
 
+    def call(self, method: str, positional: tuple[Any, ...], keywords: Mapping[str, Any]) -> Sample:
+        """Returns the flat tensors of a call of a method with these arguments.
+
+        Raises:
+            ModelError: the method takes others, or tensors of another dtype or rank.
+        """
+        named = isinstance(self._example, Mapping)
+        if named:  # by position too, in the example's order
+            given = dict(zip(self._example, positional, strict=False)) | keywords
+            sample = given if len(given) == len(positional) + len(keywords) else ()
+        else:
+            sample = Arguments(positional, keywords) if keywords else positional
+        what = f"a call of {method}()"
+        if (found := list(self._leaves(sample, what))) != list(self._names):
+            raise ModelError(
+                f"gave {what} with the inputs {', '.join(found)}; it takes {_listed(self._names)}"
+            )
+        flat, example = self.flat(sample, what), self.flat(self._example)
+        for label, tensor, expected in zip(self.labels(flat), flat, example, strict=True):
+            if (tensor.dtype, tensor.dim()) != (expected.dtype, expected.dim()):
+                raise ModelError(
+                    f"gave {what} the input {label} as {tensor.dtype} {list(tensor.shape)}; it "
+                    f"takes {expected.dtype} with {expected.dim()} dimensions"
+                )
+        return flat
+
     def names(self, module: nn.Module) -> list[str]:
         """Returns the names of the flat tensors, given the model: those of its parameters."""
         top = self._by_parameter(module)

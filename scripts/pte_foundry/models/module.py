@@ -6,6 +6,10 @@ A model module defines functions; the loader calls them and checks what they ret
     the model, in eval mode, with fp32 weights
 ``example_inputs(...) -> sample``
     one sample, for ``torch.export``
+``methods(...) -> dict[str, sample]``, instead of ``example_inputs``
+    the methods of the program, each with a sample of its inputs. All are exported from the model
+    that ``build()`` returns and share its weights. A method calls the model's attribute of its
+    name, a method or a submodule, or else ``forward()``
 ``evaluation(...) -> (list[sample], Tensor or None)``, optional
     the samples for validation, and their labels: one row for each sample; by default synthetic ones
     (``models.default_samples``)
@@ -13,7 +17,17 @@ A model module defines functions; the loader calls them and checks what they ret
     the samples that determine the ranges of quantized activations, in a fixed order; by default
     synthetic ones
 ``dynamic_shapes(...)``, optional
-    as ``torch.export.export`` takes it, or by the names of inputs (``batch.ids``)
+    as ``torch.export.export`` takes it, or by the names of inputs (``batch.ids``); of a model with
+    ``methods()`` a dict by method, from which methods with static shapes may be left out
+``play(run, sample, ...) -> outputs``, optional
+    one sample as a conversation: any number of calls ``run(METHOD, *inputs, **named_inputs)``.
+    ``run`` is the fp32 model, the quantized program or the artifact, with buffers and states as
+    they start. It takes the inputs as a sample of the method has them, and returns the outputs as
+    a tuple that also has names (``run("decode", token)["logits"]``). What ``play`` returns is
+    compared and scored, like what ``forward()`` returns without it. Then samples of
+    ``evaluation()`` and ``calibration()`` have any structure and sizes; ``play`` gets mappings as
+    dicts. By default the method is called once with the sample. If there are several, each of
+    them is, and a sample is like what ``methods()`` returns
 ``score(outputs, labels, ...) -> dict[str, float]``, optional
     task metrics against the labels
 ``agreement(outputs, reference, ...) -> dict[str, float]``, optional
@@ -21,7 +35,8 @@ A model module defines functions; the loader calls them and checks what they ret
     ``top1_agreement``, if it returns one, replaces the share of equal argmax, which is otherwise
     only measured where integer labels show a class axis (``validate.agreement``)
 ``output_names(...) -> list[str]``, optional
-    a name for each output of ``forward()``, instead of those that its keys give
+    a name for each output of ``forward()``, instead of those that its keys give; of a model with
+    ``methods()`` a dict of such lists by method
 ``stored_weights(...) -> dict[str, StoredWeight]``, optional
     the quantized weights that the file holds, by the names of their modules, for recipes with a
     ``stored`` step (``models.stored_weights``)
@@ -45,12 +60,13 @@ well as installed packages. What it imports is part of its digests, through all 
 running them (``models.imports``); imports by computed names are declared in the config.
 
 All samples have the dtypes and shapes of ``example_inputs()``, with ``dynamic_shapes`` the ranks.
+Several methods cannot share a buffer that one of them writes to, because each method of a program
+has states of its own: pass what they share as inputs, and return it as outputs.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -60,16 +76,16 @@ from torch import Tensor, nn
 from pte_foundry.errors import ModelError
 from pte_foundry.models import checks as check
 from pte_foundry.models.default_samples import default_samples
-from pte_foundry.models.functions import Functions
-from pte_foundry.models.layout import InputLayout
+from pte_foundry.models.methods import by_method, entered
 from pte_foundry.models.outputs import NamedSample, named_outputs
+from pte_foundry.models.signatures import Signatures
 from pte_foundry.models.stored_weights import StoredWeight, check_stored
-from pte_foundry.models.tensors import Sample, default_output_names, load_tensors
+from pte_foundry.models.tensors import Sample, as_sample, default_output_names, load_tensors
 from pte_foundry.models.user_code import model_errors
 
 
 @dataclass(frozen=True)
-class ModelModule(Functions):
+class ModelModule(Signatures):
     """A loaded model module with the weights, data and options that its functions receive.
 
     Every method raises ModelError, with file, function and fix, if the module's function raises or
@@ -99,42 +115,6 @@ class ModelModule(Functions):
     def initialize(self) -> dict[str, Tensor]:
         """Returns the weights that ``build()`` gives a model under the seed, like :meth:`train`."""
         return self.build().state_dict()
-
-    @cached_property
-    def layout(self) -> InputLayout:
-        """How a sample is given to ``forward()``, as ``example_inputs()`` shows."""
-        with model_errors(self.path, "example_inputs"):
-            return InputLayout(self._example())
-
-    def _example(self) -> Any:
-        # Default samples are drawn around it, so it must not differ from step to step.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return self.call("example_inputs")
-
-    def example_inputs(self) -> Sample:
-        """Returns the tensors of one sample, for ``torch.export``."""
-        layout = self.layout
-        with model_errors(self.path, "example_inputs"):
-            sample = layout.flat(self._example())
-            check.check_sample(sample, layout.labels(sample))
-        return sample
-
-    def dynamic_shapes(self, module: nn.Module | None = None) -> Any:
-        """Returns ``dynamic_shapes`` of the flat inputs for ``torch.export``; None: all static.
-
-        Args:
-            module: the model, for the names of its parameters; by default it is built if needed.
-        """
-        if not self.has("dynamic_shapes"):
-            return None
-        with model_errors(self.path, "dynamic_shapes"):
-            shapes = self.call("dynamic_shapes")
-        if shapes is None or self.layout.plain:
-            return shapes
-        built = self.build() if module is None else module
-        with model_errors(self.path, "dynamic_shapes"):
-            return self.layout.shapes(built, shapes)
 
     def calibration(self, limit: int | None = None) -> list[Sample]:
         """Returns the calibration samples in their order, at most ``limit`` of them."""
@@ -194,12 +174,18 @@ class ModelModule(Functions):
         ours, theirs = ([NamedSample(s, names) for s in side] for side in (outputs, reference))
         return self._metrics("agreement", finite, outputs=ours, reference=theirs)
 
-    def output_names(self, count: int, keys: Sequence[str] | None = None) -> list[str]:
-        """Returns the names of the ``count`` outputs of ``forward()``; ``keys`` are its own."""
+    def output_names(
+        self, count: int, keys: Sequence[str] | None = None, method: str | None = None
+    ) -> list[str]:
+        """Returns the names of the ``count`` outputs of a method; ``keys`` are its own."""
         if not self.has("output_names"):
             return list(keys or default_output_names(count))
         with model_errors(self.path, "output_names"):
             names = self.call("output_names")
+            if self.has("methods"):
+                names = by_method(names, self.layouts, "lists of names").get(
+                    method or next(iter(self.layouts)), list(keys or default_output_names(count))
+                )
             check.check_output_names(names, count)
         return names
 
@@ -219,30 +205,33 @@ class ModelModule(Functions):
             check.check_weights(state)
         return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
-    def run(self, model: nn.Module, inputs: Sample) -> Sample:
+    def run(self, model: nn.Module, inputs: Sample, method: str | None = None) -> Sample:
         """Returns the outputs of the built model for one sample: a tuple of finite tensors."""
-        outputs = self.run_named(model, inputs)
-        return tuple(outputs.values()) if isinstance(outputs, dict) else outputs
+        return as_sample(self.run_named(model, inputs, method))
 
-    def run_named(self, model: nn.Module, inputs: Sample) -> dict[str, Tensor] | Sample:
+    def run_named(
+        self, model: nn.Module, inputs: Sample, method: str | None = None
+    ) -> dict[str, Tensor] | Sample:
         """Returns the outputs by name, or as a tuple if neither keys nor the module name them."""
-        arguments, keywords = self.layout.arguments(inputs)
-        with model_errors(self.path, "forward"), torch.no_grad():
+        method = method or next(iter(self.layouts))
+        arguments, keywords = self.layouts[method].arguments(inputs)
+        with model_errors(self.path, method), entered(model, method), torch.no_grad():
             returned = model(*arguments, **keywords)
             self.check_imports()
-            outputs = self.outputs_of(returned)
-            flat = tuple(outputs.values()) if isinstance(outputs, dict) else outputs
+            outputs = self.outputs_of(returned, method)
+            flat = as_sample(outputs)
             names = list(outputs) if isinstance(outputs, dict) else default_output_names(len(flat))
             check.check_outputs(flat, names)
         return outputs
 
-    def outputs_of(self, returned: Any) -> dict[str, Tensor] | Sample:
-        """Returns what ``forward()`` returned as :meth:`run_named` does."""
+    def outputs_of(self, returned: Any, method: str | None = None) -> dict[str, Tensor] | Sample:
+        """Returns what a method returned as :meth:`run_named` does."""
         outputs = named_outputs(returned)
         if not self.has("output_names"):
             return outputs
-        flat = tuple(outputs.values()) if isinstance(outputs, dict) else outputs
-        return dict(zip(self.output_names(len(flat)), flat, strict=True))
+        flat = as_sample(outputs)
+        keys = list(outputs) if isinstance(outputs, dict) else None
+        return dict(zip(self.output_names(len(flat), keys, method), flat, strict=True))
 
     def _metrics(self, function: str, finite: bool, **given: Any) -> dict[str, float | None]:
         with model_errors(self.path, function):

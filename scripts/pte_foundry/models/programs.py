@@ -3,7 +3,9 @@
 import hashlib
 import importlib
 import io
+import re
 import zipfile
+from collections.abc import Iterable, Mapping
 from functools import partial
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -17,8 +19,9 @@ from pte_foundry.errors import DamagedError, ProgramError
 from pte_foundry.files import replacing
 from pte_foundry.models.archive_checks import refuse_code
 from pte_foundry.models.checksums import DIGEST_SIZE
+from pte_foundry.models.methods import FORWARD
 from pte_foundry.models.user_code import portable_trace
-from pte_foundry.upstream import torch_quantized_operators
+from pte_foundry.upstream import torch_quantized_operators, torch_shared_weights
 from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
 
 # Reading a quantized program needs its operators and tensor types, which these functions register.
@@ -28,6 +31,10 @@ REGISTERED_BY = {
     b"torchao": partial(importlib.import_module, "torchao.quantization"),
     b"codebook": partial(importlib.import_module, "torchao.prototype.quantization.codebook_coreml"),
 }
+
+
+_ONLY = "model"
+"""torch's name of the only program in an archive."""
 
 
 def forget_history(program: ExportedProgram, root: Path | None = None) -> None:
@@ -46,10 +53,19 @@ def forget_history(program: ExportedProgram, root: Path | None = None) -> None:
 
 def save(program: ExportedProgram, path: Path) -> None:
     """Writes a program atomically; equal programs give equal bytes, in every folder."""
-    forget_history(program)
+    save_all({FORWARD: program}, path)
+
+
+def save_all(methods: Mapping[str, ExportedProgram], path: Path) -> None:
+    """Writes the programs of methods like :func:`save`; equal weights of theirs once."""
+    for program in methods.values():
+        forget_history(program)
     with replacing(path) as temporary, temporary.open("wb") as file:
         archive = _Archive(file)
-        torch.export.save(program, archive)
+        if methods.keys() == {FORWARD}:
+            torch.export.save(methods[FORWARD], archive)
+        else:
+            torch_shared_weights.save(dict(methods), archive)
         archive.finish()
 
 
@@ -108,7 +124,20 @@ def load(path: Path) -> ExportedProgram:
 
     Raises:
         DamagedError: the file is missing, truncated or modified.
-        ProgramError: reading the file could run code, so this project has not written it.
+        ProgramError: reading the file could run code, so this project has not written it; or it has
+            several programs.
+    """
+    programs = load_all(path)
+    if len(programs) > 1:
+        raise ProgramError(f"{path} has several programs: {', '.join(programs)}; expected one")
+    return next(iter(programs.values()))
+
+
+def load_all(path: Path) -> dict[str, ExportedProgram]:
+    """Reads the programs that :func:`save_all` wrote, by method; they share equal weights.
+
+    Raises:
+        DamagedError, ProgramError: as :func:`load` does.
     """
     replace_mkl_functions()
     if path.exists() and not path.is_file():
@@ -120,13 +149,14 @@ def load(path: Path) -> ExportedProgram:
                 if content[end:] != hashlib.sha256(archived).hexdigest().encode():
                     raise DamagedError(path, "checksum mismatch")
             with zipfile.ZipFile(file) as archive:
-                names = [name for name in archive.namelist() if name.endswith("model.json")]
-                graphs = [archive.read(name) for name in names]
+                graphs = _graphs(archive)
     except (OSError, ValueError) as error:  # no file, or an empty one
         raise DamagedError(path, error) from error
-    _register(graphs)
+    _register(graphs.values())
     refuse_code(path)
-    return torch.export.load(path)
+    if graphs.keys() == {_ONLY}:
+        return {FORWARD: torch.export.load(path)}
+    return torch_shared_weights.load(path)
 
 
 def read(path: Path) -> ExportedProgram:
@@ -138,15 +168,21 @@ def read(path: Path) -> ExportedProgram:
     replace_mkl_functions()
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith("model.json")]
-            _register([archive.read(name) for name in names])
+            _register(_graphs(archive).values())
     except (OSError, zipfile.BadZipFile) as error:
         raise ProgramError(f"{path} is not an exported program: {error}") from error
     refuse_code(path)
     return torch.export.load(path)
 
 
-def _register(graphs: list[bytes]) -> None:
+def _graphs(archive: zipfile.ZipFile) -> dict[str, bytes]:
+    """The serialized graphs of an archive, by the names of the programs, in its order."""
+    names = [re.fullmatch(r"[^/]+/models/(\w+)\.json", name) for name in archive.namelist()]
+    return {found[1]: archive.read(found[0]) for found in names if found}
+
+
+def _register(graphs: Iterable[bytes]) -> None:
+    graphs = list(graphs)
     for name, register in REGISTERED_BY.items():
         if any(name in graph for graph in graphs):
             register()

@@ -13,7 +13,7 @@ from pte_foundry.models.weight_readers import obstacles
 
 def modules_table(
     model: nn.Module,
-    program: ExportedProgram | None = None,
+    *programs: ExportedProgram,
     stored: Mapping[str, StoredWeight] | None = None,
 ) -> list[dict[str, Any]]:
     """Returns the modules of a model as rows, to check a recipe's names and types against.
@@ -21,12 +21,12 @@ def modules_table(
     Keys of a row: ``name`` (fully qualified), ``type`` (dotted), ``types`` (every public dotted
     name of the class and of its bases below ``torch.nn.Module``, such as ``torch.nn.Linear`` and
     ``torch.nn.modules.linear.Linear``), ``weight`` (shape, or None), ``obstacle`` (why the weight
-    cannot be replaced by a quantized one, or None; with ``program``, the model's exported program,
-    also if it is because of how the weight is read). ``stored``: the bits of the weight in the
-    model's file; rows of weights that the file does not store quantized lack it.
+    cannot be replaced by a quantized one, or None; with all ``programs`` of the model, also for
+    the way in which the weight is read). ``stored``: the bits of the weight in the model's file;
+    rows of weights that the file does not store quantized lack it.
     """
     table = []
-    reasons = obstacles(model, program)
+    reasons = obstacles(model, *programs)
     for name, part in model.named_modules():
         classes = type(part).__mro__[: type(part).__mro__.index(nn.Module)]
         weight = getattr(part, "weight", None)

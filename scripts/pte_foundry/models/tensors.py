@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -67,6 +67,15 @@ def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+class Call(NamedTuple):
+    """A recorded call of a method (``models.play``): number of the sample, method, flat tensors."""
+
+    sample: int
+    method: str
+    inputs: Sample
+    outputs: Sample
+
+
 @dataclass(frozen=True)
 class Samples:
     """The samples of a run.
@@ -78,6 +87,9 @@ class Samples:
         input_names: of the inputs; empty if they are not known.
         output_names: of the outputs; empty if they have none.
         weights: what a quantized program has compressed (``quantize.coverage``); None: unknown.
+        structures: of conversations (``models.play``), for each sample that of its inputs.
+        calls: recorded calls; without inputs if they are in another file.
+        methods: of a model with conversations, by method the names of its inputs and outputs.
     """
 
     inputs: list[Sample]
@@ -85,13 +97,25 @@ class Samples:
     labels: torch.Tensor | None
     input_names: list[str] = field(default_factory=list)
     output_names: list[str] = field(default_factory=list)
+    structures: list[Any] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    methods: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     weights: dict[str, Any] | None = None
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file with the keys ``input.<sample>.<position>`` and so on."""
-        tensors = {"names": _encoded([self.input_names, self.output_names])}
+        names: list[Any] = [self.input_names, self.output_names]
+        if self.methods:
+            names += [self.structures, [call[:2] for call in self.calls], self.methods]
+        tensors = {"names": _encoded(names)}
         tensors |= {} if self.labels is None else {"labels": self.labels}
-        for kind, samples in (("input", self.inputs), ("output", self.outputs)):
+        kinds = {
+            "input": self.inputs,
+            "output": self.outputs,
+            "given": [call.inputs for call in self.calls],
+            "gave": [call.outputs for call in self.calls],
+        }
+        for kind, samples in kinds.items():
             for index, sample in enumerate(samples):
                 for position, tensor in enumerate(sample):
                     # A clone, because safetensors refuses tensors that share memory.
@@ -108,18 +132,21 @@ class Samples:
         weights = tensors.pop("weights", None)
         labels = tensors.pop("labels", None)
         names = _decoded(tensors.pop("names"))
-        found: dict[str, dict[int, dict[int, torch.Tensor]]] = {"input": {}, "output": {}}
+        found: dict[str, dict[int, dict[int, torch.Tensor]]] = {}
         for key, tensor in tensors.items():
             kind, index, position = key.split(".")
-            found[kind].setdefault(int(index), {})[int(position)] = tensor
-        inputs, outputs = (
-            [
-                tuple(sample[i] for i in range(len(sample)))
-                for _, sample in sorted(found[kind].items())
-            ]
-            for kind in ("input", "output")
-        )
-        made = cls(inputs, outputs, labels, *names)
+            found.setdefault(kind, {}).setdefault(int(index), {})[int(position)] = tensor
+
+        def samples(kind: str, count: int = 0) -> list[Sample]:
+            rows = found.get(kind, {})
+            columns = (rows.get(row, {}) for row in range(max([count - 1, *rows]) + 1))
+            return [tuple(row[position] for position in range(len(row))) for row in columns]
+
+        structures, called, methods = names[2:] or ([], [], {})
+        pairs = zip(samples("given", len(called)), samples("gave"), strict=True)
+        calls = [Call(*call, *pair) for call, pair in zip(called, pairs, strict=True)]
+        inputs, outputs = samples("input", len(structures)), samples("output")
+        made = cls(inputs, outputs, labels, *names[:2], structures, calls, methods)
         return made if weights is None else replace(made, weights=_decoded(weights))
 
 

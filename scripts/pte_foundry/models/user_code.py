@@ -31,6 +31,8 @@ def model_errors(path: Path, function: str) -> Iterator[None]:
     try:
         yield
     except ModelError as error:
+        if str(error).startswith(f"{path}:"):  # of a function that this one calls
+            raise
         raise ModelError(f"{path}: {function}() {error}.") from error
     except SystemExit as error:
         where, _ = place_of(path, error)

@@ -12,15 +12,18 @@ from torch.fx import Node
 _NO_PARAMETER = "its weight is no parameter, but computed (weight norm …) or a buffer"
 
 
-def obstacles(model: nn.Module, program: ExportedProgram | None) -> dict[str, str]:
+def obstacles(model: nn.Module, *programs: ExportedProgram) -> dict[str, str]:
     """Returns the modules whose 2-D weight cannot be quantized, each with the reason.
 
     Args:
         model: the eager model.
-        program: the program that was exported from it; None: how weights are read is not checked.
+        programs: that were exported from it; without any, how weights are read is not checked.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    readers = {} if program is None else _readers(parameters, program)
+    readers: dict[int, set[str]] = {}
+    for program in programs:
+        for weight, operators in _readers(parameters, program).items():
+            readers.setdefault(weight, set()).update(operators)
     found = {}
     for name, part in model.named_modules():
         weight = getattr(part, "weight", None)

@@ -6,13 +6,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from pte_foundry.errors import InputError, ProgramError
 from pte_foundry.formats import pte_schema
-from pte_foundry.formats.coreml_delegate import PACKAGE, CoreMLModel, resolve
+from pte_foundry.formats.coreml_delegate import MAIN, PACKAGE, CoreMLModel, resolve
 from pte_foundry.formats.delegate_blob import write_files
 from pte_foundry.formats.pte_file import PteFile
 from pte_foundry.limits import Limits
@@ -30,9 +31,11 @@ class Delegate:
         backend_id: for example ``CoreMLBackend``.
         compile_specs: the backend's options at lowering, undecoded, by key.
         observe: called with the inputs of each call, by name, if it is set.
+        symbols: the debug info of its function in a model that methods share, which has none.
     """
 
     observe: Callable[[Mapping[str, np.ndarray]], None] | None = None
+    symbols: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -41,8 +44,10 @@ class Delegate:
         index: int,
         delegate: pte_schema.BackendDelegate,
         limits: Limits,
+        shared: dict[str, Program],
     ) -> None:
         self._file = file
+        self._shared = shared
         self._limits = limits
         self._delegate = delegate
         self._state: dict[str, np.ndarray] | None = None
@@ -66,6 +71,11 @@ class Delegate:
         return self._resolved[1]
 
     @property
+    def debug_info(self) -> Mapping[str, Any]:
+        """Debug handles by MIL value: those of the model, or else ``symbols``."""
+        return self.model.debug_info or self.symbols or {}
+
+    @property
     def files(self) -> Mapping[str, memoryview]:
         """Contents of the files in the delegate's blob, by path."""
         return self.model.files
@@ -83,11 +93,16 @@ class Delegate:
 
     @cached_property
     def program(self) -> Program:
-        """The model, loaded at the first use.
+        """The model, loaded at the first use; once for all methods that share it.
 
         Raises ProgramError if it is malformed, compiled, or has unsupported operations.
         """
-        program = Program.from_parts(bytes(self.model.model), self.model.weights, self._limits)
+        key = str(self.model.metadata.get("identifier")) if self.function != MAIN else None
+        program = self._shared.get(key) if key else None
+        if program is None:
+            program = Program.from_parts(bytes(self.model.model), self.model.weights, self._limits)
+        if key:
+            self._shared[key] = program
         if self.function not in program.functions:
             raise ProgramError(f"the Core ML model has no function {self.function!r}")
         return program

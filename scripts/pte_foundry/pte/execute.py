@@ -6,7 +6,7 @@ method.cpp``). torch computes kernel calls, :mod:`pte_foundry.mil` computes Core
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pte_foundry.formats import pte_schema
 from pte_foundry.formats.coreml_delegate import BACKEND
 from pte_foundry.formats.pte_file import PteFile, read_pte
 from pte_foundry.limits import Limits, current
+from pte_foundry.mil import Program
 from pte_foundry.mil.limited import limited
 from pte_foundry.pte.delegate import Delegate
 from pte_foundry.pte.kernels import Kernel, find_kernel
@@ -38,8 +39,9 @@ class Pte:
         self._file = file
         self._limits = limits
         self._methods: dict[str, _Method] = {}
+        shared: dict[str, Program] = {}
         self.delegates = [
-            Delegate(file, plan.name, number, delegate, limits)
+            Delegate(file, plan.name, number, delegate, limits, shared)
             for plan in file.program.execution_plan
             for number, delegate in enumerate(plan.delegates)
         ]
@@ -87,6 +89,17 @@ class Pte:
         """
         with limited(self._limits):
             return self._method(method).run(inputs, tap)
+
+    def describe(self, symbols: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Give the delegates of methods that share a model the debug info of their functions.
+
+        Args:
+            symbols: by method, that of its delegates, as the ``lower`` step writes it.
+        """
+        for delegate in self.delegates:
+            known = symbols.get(delegate.method, ())
+            if delegate.index < len(known):
+                delegate.symbols = known[delegate.index]
 
     def reset(self) -> None:
         """Reset the state of every method to its state after load, delegates included."""

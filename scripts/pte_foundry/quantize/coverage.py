@@ -1,6 +1,8 @@
 """How much of a program's weights is quantized."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from torch.export import ExportedProgram
@@ -42,30 +44,39 @@ _SHOWN = 5
 _LISTED = 20
 
 
-def coverage(program: ExportedProgram) -> Coverage:
-    """Returns which weights of a program are quantized: those that a dequantization reads."""
+def coverage(*methods: ExportedProgram) -> Coverage:
+    """Returns which weights of a program's methods are quantized: a dequantization reads them.
+
+    Methods share weights of one name.
+    """
+    quantized: dict[str, int] = {}
+    floats: dict[str, int] = {}
+    matrices = set()
+    for node, name in chain.from_iterable(map(_weights, methods)):
+        value = node.meta["val"]
+        if any(_unpacks(user) for user in node.users):  # a tensor subclass of torchao
+            quantized[name] = value.numel()
+        elif reading := [user for user in node.users if _dequantizes(user)]:
+            if reading[0].args[0] is node:  # else it is a scale
+                quantized[name] = value.numel()
+        elif value.is_floating_point():
+            floats[name] = value.numel()
+            matrices |= {name} if value.dim() > 1 else set()
+    ordered = dict(sorted(floats.items(), key=lambda item: -item[1]))
+    return Coverage(sum(quantized.values()), ordered, frozenset(matrices))
+
+
+def _weights(program: ExportedProgram) -> Iterator[tuple[Node, str]]:
+    """Yields the parameters, buffers and constants that an operator reads, and their names."""
     signature = program.graph_signature
     names = {
         **signature.inputs_to_parameters,
         **signature.inputs_to_buffers,
         **signature.inputs_to_lifted_tensor_constants,
     }
-    quantized = 0
-    floats: dict[str, int] = {}
-    matrices = set()
     for node in program.graph.nodes:
-        if node.op != "placeholder" or node.name not in names or not node.users:
-            continue
-        value = node.meta["val"]
-        if any(_unpacks(user) for user in node.users):  # a tensor subclass of torchao
-            quantized += value.numel()
-        elif reading := [user for user in node.users if _dequantizes(user)]:
-            quantized += value.numel() if reading[0].args[0] is node else 0  # else it is a scale
-        elif value.is_floating_point():
-            floats[names[node.name]] = value.numel()
-            matrices |= {names[node.name]} if value.dim() > 1 else set()
-    ordered = dict(sorted(floats.items(), key=lambda item: -item[1]))
-    return Coverage(quantized, ordered, frozenset(matrices))
+        if node.op == "placeholder" and node.name in names and node.users:
+            yield node, names[node.name]
 
 
 def _unpacks(node: Node) -> bool:

@@ -10,7 +10,7 @@ first, badly scaled samples out of the statistics.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models import operators
+from pte_foundry.models.inference import resetter
 from pte_foundry.models.programs import forget_history
 from pte_foundry.quantize import ranges
 from pte_foundry.quantize.annotate import Quantizer
@@ -60,6 +61,40 @@ def prepare(
     return prepare_pt2e(module, quantizer)
 
 
+class Observed:
+    """A float program whose activations are observed while it runs.
+
+    Args:
+        program: a float program.
+        settings: as for ``prepare``; of the weight settings none has an effect, except that
+            ``weight_dtype: float32`` means "not quantized at all".
+
+    Attributes:
+        module: runs the program.
+        states: names of the buffers that it writes to.
+    """
+
+    def __init__(self, program: ExportedProgram, settings: dict[str, Any]) -> None:
+        # Settings that apply nowhere are refused by convert, which knows whether others use them.
+        self.module = prepare(program, settings | {"shared": True})
+        self.states = {str(node.target) for node in operators.states(self.module.graph)}
+        self._activations = _observers(self.module)
+        if not self._activations:
+            return
+        for name, child in list(self.module.named_modules(remove_duplicate=False)):
+            if isinstance(
+                child, FakeQuantize
+            ):  # its observer alone: nothing is quantized meanwhile
+                setattr(self.module, name, child.activation_post_process)
+
+    def __bool__(self) -> bool:
+        return bool(self._activations)
+
+    def statistics(self) -> Statistics:
+        """Returns the ranges so far. Raises ModelError if one is nan."""
+        return {name: _range(name, observer) for name, observer in self._activations.items()}
+
+
 def calibrate(
     program: ExportedProgram, settings: dict[str, Any], samples: Iterable[tuple[Any, ...]]
 ) -> Statistics:
@@ -69,9 +104,7 @@ def calibrate(
     States are kept from one sample to the next, so that their ranges are observed.
 
     Args:
-        program: a float program.
-        settings: as for ``prepare``; of the weight settings none has an effect, except that
-            ``weight_dtype: float32`` means "not quantized at all".
+        program, settings: as for :class:`Observed`.
         samples: positional arguments of one call each.
 
     Returns:
@@ -80,24 +113,54 @@ def calibrate(
     Raises:
         ModelError: there are no samples, the model does not take one, or a range is nan.
     """
-    # Settings that apply nowhere are refused by convert, which knows whether others use them.
-    prepared = prepare(program, settings | {"shared": True})
-    activations = _observers(prepared)
-    if not activations:
+    observed = Observed(program, settings)
+    if not observed:
         return {}
-    for name, child in list(prepared.named_modules(remove_duplicate=False)):
-        if isinstance(child, FakeQuantize):  # its observer alone: nothing is quantized meanwhile
-            setattr(prepared, name, child.activation_post_process)
     count = 0
     with torch.no_grad():
         for count, sample in enumerate(samples, start=1):
             try:
-                prepared(*sample)
+                observed.module(*sample)
             except Exception as error:
                 raise ModelError(f"calibration sample {count}: {error}") from error
     if count == 0:
         raise ModelError("calibration() yields no sample; quantizing activations needs at least 1")
-    return {name: _range(name, observer) for name, observer in activations.items()}
+    return observed.statistics()
+
+
+def calibrate_played(
+    programs: Mapping[str, ExportedProgram],
+    settings: dict[str, Any],
+    play: Callable[[Callable[[str, tuple[torch.Tensor, ...]], Any], Callable[[], None]], None],
+) -> dict[str, Statistics]:
+    """Observes the activations of methods while samples are played; see :func:`calibrate`.
+
+    Args:
+        programs: by method.
+        settings: as for :func:`calibrate`.
+        play: plays all samples, given what runs a method, and what resets all states.
+
+    Raises:
+        ModelError: a sample cannot be played, no sample calls a method, or a range is nan.
+    """
+    observed = {method: Observed(program, settings) for method, program in programs.items()}
+    if not any(observed.values()):
+        return {method: {} for method in observed}
+    resets = [resetter(one.module, one.states) for one in observed.values()]
+    called = set()
+
+    def run(method: str, inputs: tuple[torch.Tensor, ...]) -> Any:
+        called.add(method)
+        with torch.no_grad():
+            return observed[method].module(*inputs)
+
+    play(run, lambda: [reset() for reset in resets])
+    if unused := [method for method, one in observed.items() if one and method not in called]:
+        raise ModelError(
+            f"no calibration sample calls {', '.join(unused)}, so the ranges of its activations "
+            "are unknown; calibration() must give samples for which play() calls every method"
+        )
+    return {method: one.statistics() for method, one in observed.items()}
 
 
 def convert(

@@ -66,7 +66,7 @@ def quantize(
     Args:
         module: a float model. After an error, some of its weights may have been replaced.
         steps: see the head of this file; applied in this order.
-        table: ``models.module.modules_table(module, program)``; without it, modules that read
+        table: ``models.structure.modules_table(module, program)``; without it, modules that read
             their weight in a way that torchao does not support are not left out.
         stored: the quantized weights of the model's file, by module, for ``stored`` steps.
 

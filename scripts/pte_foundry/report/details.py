@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pte_foundry.report import layer_chart, outputs, text
+from pte_foundry.report import layer_chart, methods, outputs, text
 from pte_foundry.report.schema import SummaryRecord
 from pte_foundry.validate.divergence_schema import DivergenceReport
 
@@ -32,6 +32,7 @@ FRAMES: tuple[dict[str, Any], ...] = (
         ],
         "wide": True,
     },
+    methods.FRAME,
     outputs.FRAME,
     {
         "title": "Gates",
@@ -122,7 +123,7 @@ def divergence_contents(report: DivergenceReport) -> list[list]:
         layer_chart.values(drawn),
         [
             [
-                text.layer(layer["layer"]),
+                text.layer(layer["layer"], layer.get("method")),
                 text.noise(layer["introduced_sqnr_db"]),
                 text.noise(layer["accumulated_sqnr_db"]),
                 text.interval(layer["reference"]),
@@ -134,8 +135,8 @@ def divergence_contents(report: DivergenceReport) -> list[list]:
     ]
 
 
-def contents(build: SummaryRecord, inputs: Mapping[str, str] | None = None) -> list[list]:
-    """Returns a build's content for each of ``FRAMES``.
+def contents(build: SummaryRecord, inputs: Mapping[str, str] | None = None) -> list[list | None]:
+    """Returns a build's content for each of ``FRAMES``; None for one that it does not have.
 
     Args:
         build: a record of the summary.
@@ -143,6 +144,7 @@ def contents(build: SummaryRecord, inputs: Mapping[str, str] | None = None) -> l
     """
     return [
         _losses(build),
+        methods.rows(build),
         outputs.rows(build),
         _gates(build),
         _hazards(build),
@@ -249,6 +251,7 @@ def _operations(build: SummaryRecord) -> list[list[Any]]:
 def _program(build: SummaryRecord) -> list[list[str]]:
     artifact, details = build["artifact"], build["target_details"]
     weights = build.get("weights") or {}
+    unshared = artifact.get("unshared_weight_bytes")
     facts = [
         ("scheme", build["scheme"]),
         ("weights compressed", weights and text.percent(weights["compressed"])),
@@ -259,6 +262,7 @@ def _program(build: SummaryRecord) -> list[list[str]]:
         ("operations", sum(artifact["ops"].values())),
         ("operators outside of Core ML", artifact.get("kernels")),
         ("states", artifact["states"] or "none"),
+        ("weights if methods shared none", unshared and text.size(unshared)),
         ("evaluation samples", build["samples"]),
         ("made up", build.get("synthetic")),
     ]

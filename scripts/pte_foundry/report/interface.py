@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pte_foundry.report import snippets, text
+from pte_foundry.report import methods, snippets, text
 from pte_foundry.report.schema import SummaryRecord
 
 FRAMES: tuple[dict[str, Any], ...] = (
@@ -35,17 +35,23 @@ def contents(build: SummaryRecord) -> list[list]:
 def _links(build: SummaryRecord) -> list[list[str]]:
     """Text and target of links, and a text beside each. They start from ``results/report``."""
     path = build["paths"]["pte"]
-    methods = ", ".join((build["artifact"] or {}).get("methods") or ["forward"])
+    names = (build["artifact"] or {}).get("methods") or ["forward"]
     units = build["target_details"].get("compute_units", text.MISSING)
     beside = f"{text.size(build['bytes'])}, {build['minimum_os']} or later, compute units {units}, "
-    beside += f"method {methods}"
+    beside += f"method{'s' * (len(names) > 1)} {', '.join(names)}"
     target = "../" + path.removeprefix("results/")
     return [[path.rsplit("/", 1)[-1], target, beside]]
 
 
 def _values(build: SummaryRecord) -> list[list[str]]:
     return [
-        [kind, facts["name"], facts.get("dtype", text.MISSING), snippets.shown(facts.get("shape"))]
+        [
+            f"{method['name']} {kind}".strip(),
+            facts["name"],
+            facts.get("dtype", text.MISSING),
+            snippets.shown(facts.get("shape")),
+        ]
+        for method in methods.of(build)
         for kind, key in (("input", "inputs"), ("output", "outputs"))
-        for facts in build.get(key) or []
+        for facts in method[key]
     ]

@@ -32,7 +32,7 @@ def values(layers: Sequence[LayerDivergence]) -> list[list[Any]]:
     return [
         [
             position,
-            text.layer(layer["layer"]),
+            text.layer(layer["layer"], layer.get("method")),
             *(_height(value, floor) for value in pair),
             *(text.noise(value) for value in pair),
         ]

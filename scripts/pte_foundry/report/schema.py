@@ -17,6 +17,7 @@ from pte_foundry.validate.schema import (
     KnownIssue,
     LatencyMs,
     LaxerGate,
+    MethodFacts,
     Metrics,
     OutputMetrics,
     Stages,
@@ -83,6 +84,7 @@ class SummaryRecord(TypedDict):
     """What is made up: samples that the model does not define, and random weights."""
     weights: NotRequired[Weights]
     inputs: NotRequired[list[InputFacts]]
+    methods: NotRequired[list[MethodFacts]]
     outputs: NotRequired[list[OutputMetrics]]
     stages: Stages
     hazards: list[Hazard]

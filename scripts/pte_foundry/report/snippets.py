@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from pte_foundry.report import methods
 from pte_foundry.report.schema import SummaryRecord
 
 
@@ -80,23 +81,30 @@ def shown(shape: Sequence[int | None] | None) -> str:
 
 
 def snippets(build: SummaryRecord) -> list[list[str]]:
-    """Returns pairs of a language and code that loads a build's artifact and runs it once.
+    """Returns pairs of a language and code that loads a build's artifact and calls a method once.
 
     Nothing for an artifact whose inputs are unknown, or with a dtype that the runtime's interface
     does not have.
     """
-    taken: set[str] = set()
-    inputs = [_value(facts, taken) for facts in build.get("inputs") or []]
-    outputs = [_value(facts, taken) for facts in build.get("outputs") or []]
-    if not inputs or not outputs or any(v.dtype not in _TYPES for v in [*inputs, *outputs]):
-        return []
     path = PurePosixPath(build["paths"]["pte"])
-    methods = (build["artifact"] or {}).get("methods") or ["forward"]
     languages = {"Swift": _swift, "Objective-C++": _objective_c, "Python": _python}
-    return [
-        [language, write(path.stem, methods[0], inputs, outputs)]
-        for language, write in languages.items()
-    ]
+    found = []
+    for language, write in languages.items():
+        for method in methods.of(build):
+            taken: set[str] = set()
+            inputs = [_value(facts, taken) for facts in method["inputs"]]
+            outputs = [_value(facts, taken) for facts in method["outputs"]]
+            if not inputs or not outputs or any(v.dtype not in _TYPES for v in [*inputs, *outputs]):
+                return []
+            name = method["name"]
+            title = f"{language}, {name}" if name else language
+            found.append([title, write(path.stem, name or _only(build), inputs, outputs)])
+    return found
+
+
+def _only(build: SummaryRecord) -> str:
+    """The name of the only method of a build."""
+    return ((build["artifact"] or {}).get("methods") or ["forward"])[0]
 
 
 def _value(facts: Any, taken: set[str]) -> Value:

@@ -61,8 +61,10 @@ def interval(values: ValueRange) -> str:
     return f"{span}, {non_finite} not finite" if non_finite else span
 
 
-def layer(operators: Sequence[str]) -> str:
+def layer(operators: Sequence[str], method: str | None = None) -> str:
     """Joins the operators of a layer to one line, shortened to the first and the last."""
+    if method:
+        return f"{method}: {layer(operators)}"
     if len(operators) > 3:
         return f"{operators[0]} + … + {operators[-1]} ({len(operators)} operators)"
     return " + ".join(operators)

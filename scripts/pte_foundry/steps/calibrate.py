@@ -1,5 +1,6 @@
 """Observes a model's activations on its calibration samples (PT2E static quantization)."""
 
+from functools import partial
 from pathlib import Path
 
 from pte_foundry.files import write_json
@@ -20,12 +21,20 @@ def main(argv: list[str] | None = None) -> int:
 
         load_coremltools()
         from pte_foundry.models import programs
+        from pte_foundry.models.play import play_all
         from pte_foundry.quantize import pt2e
 
-        settings = arguments.slice
-        samples = model_of(arguments).calibration(limit=settings["calibration_samples"])
-        program = programs.load(arguments.program)
-        write_json(arguments.output, pt2e.calibrate(program, settings["activations"], samples))
+        model, settings = model_of(arguments), arguments.slice
+        limit, activations = settings["calibration_samples"], settings["activations"]
+        exported = programs.load_all(arguments.program)
+        if model.plays:
+            play = partial(play_all, model, "calibration", limit)
+            found = pt2e.calibrate_played(exported, activations, play)
+            found = found if len(exported) > 1 else next(iter(found.values()))
+        else:
+            (program,) = exported.values()
+            found = pt2e.calibrate(program, activations, model.calibration(limit=limit))
+        write_json(arguments.output, found)
 
     return command.run(arguments, step, fork=command.BUILDING)
 

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         converted = scheme.convert(
             model_of(arguments), recipe, arguments.program, statistics, modules
         )
-        found = coverage(converted)
+        found = coverage(*converted.values())
         if not found.share and any(size > 1 for size in found.floats.values()):
             raise ModelError(
                 "the recipe compresses no weight of this model, whose largest are "
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
             )
         level = logging.WARNING if found.share < _LITTLE else logging.INFO
         logging.log(level, "%s", found)
-        programs.save(converted, arguments.output)
+        programs.save_all(converted, arguments.output)
 
     return command.run(arguments, step, fork=command.BUILDING)
 

@@ -21,14 +21,16 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.models import programs
         from pte_foundry.models.tensors import Samples
         from pte_foundry.pte import Pte
-        from pte_foundry.validate.divergence import SAMPLES, diverge
+        from pte_foundry.validate.divergence import diverge_all
 
         digest = check_noted(arguments.pte, arguments.digest)
-        report = diverge(
-            Pte.load(arguments.pte),
-            programs.load(arguments.program),
-            read_json(arguments.debug_handles)["operators"],
-            Samples.load(arguments.reference).inputs[:SAMPLES],
+        handles, pte = read_json(arguments.debug_handles), Pte.load(arguments.pte)
+        pte.describe(handles.get("debug_info", {}))
+        report = diverge_all(
+            pte,
+            programs.load_all(arguments.program),
+            handles["operators"],
+            Samples.load(arguments.reference),
         )
         path = seen_from(base_of_artifact(arguments.pte), arguments.pte)
         artifact = {"path": path, "sha256": digest}

@@ -26,8 +26,8 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.models import programs
 
         skip = arguments.slice["skip_ops_for_coreml_delegation"]
-        edge = edge_program.make(programs.load(arguments.program), skip)
-        write_json(arguments.metadata, edge_program.save(edge, arguments.output))
+        edges = edge_program.make_all(programs.load_all(arguments.program), skip)
+        write_json(arguments.metadata, edge_program.save_all(edges, arguments.output))
 
     return command.run(arguments, step, fork=command.BUILDING)
 

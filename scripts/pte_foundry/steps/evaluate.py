@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from pte_foundry.job import command
+from pte_foundry.job.arguments import add_model, model_of
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     parser = command.parser(__doc__)
+    add_model(parser)
     parser.add_argument("--program", type=Path, required=True, help="the quantized program, .pt2")
     parser.add_argument("--reference", type=Path, required=True, help="samples, .safetensors")
     parser.add_argument("--output", type=Path, required=True, help="outputs, .safetensors")
@@ -20,9 +22,10 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.models.tensors import Samples
         from pte_foundry.quantize.coverage import coverage
 
-        program = programs.load(arguments.program)
-        outputs = evaluate(program, Samples.load(arguments.reference))
-        replace(outputs, weights=coverage(program).facts).save(arguments.output)
+        loaded, samples = programs.load_all(arguments.program), Samples.load(arguments.reference)
+        outputs = evaluate(loaded, samples, model_of(arguments))
+        weights = coverage(*loaded.values()).facts
+        replace(outputs, weights=weights).save(arguments.output)
 
     return command.run(arguments, step, fork=command.EXECUTING)
 

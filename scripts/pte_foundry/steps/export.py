@@ -22,19 +22,25 @@ def main(argv: list[str] | None = None) -> int:
 
     def step() -> None:
         from pte_foundry.models import programs
-        from pte_foundry.models.export import export
+        from pte_foundry.models.export import export_all
         from pte_foundry.models.inputs import inputs_table
         from pte_foundry.models.structure import modules_table
 
         model = model_of(arguments)
         module = model.build()
-        program = export(model, module)
+        exported = export_all(model, module)
         table = {
             "digest": arguments.digest,
-            "modules": modules_table(module, program, model.stored_weights(module)),
-            "inputs": inputs_table(program, model.layout.names(module)),
+            "modules": modules_table(
+                module, *exported.values(), stored=model.stored_weights(module)
+            ),
+            "inputs": [
+                row | ({"method": method} if len(exported) > 1 else {})
+                for method, program in exported.items()
+                for row in inputs_table(program, model.input_names(module, method))
+            ],
         }
-        programs.save(program, arguments.program)
+        programs.save_all(exported, arguments.program)
         write_json(arguments.modules, table)
 
     return command.run(arguments, step, fork=command.BUILDING)

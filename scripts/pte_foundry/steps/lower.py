@@ -25,18 +25,22 @@ def main(argv: list[str] | None = None) -> int:
         load_coremltools()
         from pte_foundry.formats.canonical_pte import canonical_pte
         from pte_foundry.lowering import edge_program
-        from pte_foundry.lowering.coreml import lower
+        from pte_foundry.lowering.coreml import lower_described
 
         metadata = read_json(arguments.metadata)
         # No variables for intermediate programs, so that their weights are freed early.
-        lowered = canonical_pte(
-            lower(edge_program.load(arguments.program, metadata), arguments.slice), "all"
+        written, debug_info = lower_described(
+            edge_program.load_all(arguments.program, metadata), arguments.slice
         )
+        lowered = canonical_pte(written, "all")
+        del written
         digest = write_bytes(arguments.output, lowered)
+        described = edge_program.merged(metadata)
         handles = {
             "pte_sha256": digest,
-            "operators": metadata["debug_handles"],
-            "beyond_fp16": metadata["beyond_fp16"],
+            "operators": described["debug_handles"],
+            "beyond_fp16": described["beyond_fp16"],
+            **({"debug_info": debug_info} if debug_info else {}),
         }
         write_json(arguments.debug_handles, handles)
 

@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
             handles["operators"],
             seen_from(base, arguments.log) if arguments.log else "",
             handles.get("beyond_fp16"),
+            handles.get("debug_info"),
         )
         gates, status = judge_measurement(measured, arguments.slice["gates"])
         weakened = laxer(arguments.slice["gates"], arguments.slice["default_gates"])

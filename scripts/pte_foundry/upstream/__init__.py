@@ -40,6 +40,8 @@ executorch_annotators (executorch 1.5.1)
     Annotates with our filters: upstream's match no exported program.
 executorch_caches (executorch 1.5.1)
     Empties a cache that keeps lowered programs in memory.
+executorch_debug_info (executorch 1.5.1)
+    Keeps the debug info of models that methods share. Their values have no torch operators else.
 executorch_edge_config (executorch 1.5.1)
     Accepts operators that are not core ATen but that Core ML or ExecuTorch has.
 executorch_edge_operators (executorch 1.5.1)
@@ -110,6 +112,8 @@ torch_operators (torch 2.13.0)
     Type, schema and name of an operator.
 torch_quantized_operators (torch 2.13.0)
     Registers the operators of quantized programs.
+torch_shared_weights (torch 2.13.0)
+    Several programs in one archive, their equal weights once. Every method's weights otherwise.
 torchao_annotations (torchao 0.18.0)
     Whether a quantizer annotated a node.
 torchao_codebook_solver (torchao 0.18.0)

@@ -17,13 +17,13 @@ introduced
 Limits: errors of two layers may cancel out later, and the error of a layer that hardly reaches the
 outputs counts fully: this measures local error, not its effect on the outputs. Operators that are
 not delegated run in PyTorch on both sides and introduce nothing. Values inside of loops and
-branches are not compared, and integers (indices, tokens) have no noise. Only the method ``forward``
-is run.
+branches are not compared, and integers (indices, tokens) have no noise. Of conversations the
+recorded calls of each method are run (``models.play``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ import torch
 from pte_foundry.errors import InputError
 from pte_foundry.models import operators
 from pte_foundry.models.inference import resetter
+from pte_foundry.models.methods import FORWARD
 from pte_foundry.pte import Pte
 from pte_foundry.validate.dataflow import Dataflow
 from pte_foundry.validate.dual_interpreter import DualInterpreter, Substitute
@@ -43,13 +44,52 @@ from pte_foundry.validate.schema import HazardKind
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from pte_foundry.models.tensors import Sample
+    from pte_foundry.models.tensors import Sample, Samples
     from pte_foundry.pte.delegate import Delegate
     from pte_foundry.validate.divergence_schema import DivergenceReport, LayerDivergence
 
-METHOD = "forward"
 SAMPLES = 4
 """Default number of evaluation samples to run."""
+
+
+def diverge_all(
+    pte: Pte,
+    programs: Mapping[str, ExportedProgram],
+    debug_handles: Mapping[str, str],
+    reference: Samples,
+    limit: int = SAMPLES,
+    method: str | None = None,
+) -> DivergenceReport:
+    """Runs :func:`diverge` for every method, or for one; layers of several have their method.
+
+    Args:
+        pte: the artifact.
+        programs: the exported fp32 programs by method.
+        debug_handles: see :func:`diverge`.
+        reference: the evaluation samples, and the recorded calls of conversations.
+        limit: the number of samples to run, or of calls of each method.
+        method: the only one to compare; None: all.
+
+    Raises:
+        InputError: there is no such method.
+    """
+    if method is not None and method not in programs:
+        raise InputError(f"no method {method!r}; the model has {', '.join(programs)}")
+    found: DivergenceReport = {"layers": [], "uncovered": [], "samples": 0}
+    for name, program in programs.items():
+        if method not in (None, name):
+            continue
+        calls = [call for call in reference.calls if call.method == name][:limit]
+        samples = [call.inputs for call in calls] or reference.inputs[:limit]
+        continued = {n for n, call in enumerate(calls) if n and calls[n - 1].sample == call.sample}
+        one = diverge(pte, program, debug_handles, samples, name, continued)
+        if len(programs) == 1:
+            return one
+        found["layers"] += [{**layer, "method": name} for layer in one["layers"]]
+        found["uncovered"] += [f"{name}: {label}" for label in one["uncovered"]]
+        found["samples"] += one["samples"]
+    found["layers"].sort(key=_most_introduced)
+    return found
 
 
 def diverge(
@@ -57,14 +97,18 @@ def diverge(
     program: ExportedProgram,
     debug_handles: Mapping[str, str],
     samples: Sequence[Sample],
+    method: str = FORWARD,
+    continued: Collection[int] = (),
 ) -> DivergenceReport:
-    """Runs the artifact and the fp32 program on the samples and compares them layer by layer.
+    """Runs a method of the artifact and of the fp32 model, and compares them layer by layer.
 
     Args:
         pte: the artifact. Every sample starts from the initial states of both programs.
         program: the exported fp32 program.
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
         samples: the inputs of each call.
+        method: the method.
+        continued: numbers of samples that start from the states that the one before has left.
 
     Raises:
         InputError: there are no samples.
@@ -73,13 +117,16 @@ def diverge(
     if not samples:
         raise InputError("There are no samples to run; give at least one.")
     module = program.module(check_guards=False)
-    layers = _Layers(pte, module, debug_handles)
-    hazards = {delegate: Hazards() for delegate in pte.delegates if delegate.method == METHOD}
+    delegates = [delegate for delegate in pte.delegates if delegate.method == method]
+    layers = _Layers(delegates, module, debug_handles)
+    hazards = {delegate: Hazards() for delegate in delegates}
     initial = {name: value.detach().clone() for name, value in module.named_buffers()}
     reset = resetter(module)
-    for sample in samples:
-        pte.reset()
-        reset()
+    for number, sample in enumerate(samples):
+        if number not in continued:
+            pte.reset()
+            reset()
+            buffers = {name: value.clone() for name, value in initial.items()}
         values: dict[tuple[Delegate, str], torch.Tensor] = {}
 
         def tap(delegate: Delegate, name: str, value: torch.Tensor, values: dict = values) -> None:
@@ -87,14 +134,13 @@ def diverge(
             if (delegate, name) in layers.compared:
                 values[delegate, name] = value
 
-        pte.run(sample, METHOD, tap)
+        pte.run(sample, method, tap)
         with torch.no_grad():
             # Clones, because operators in place may write into them.
             inputs = [value.clone() for value in sample]
-            buffers = {name: value.clone() for name, value in initial.items()}
             DualInterpreter(module, buffers, layers.comparing(values)).run(*inputs)
     for delegate, collected in hazards.items():
-        for hazard in collected.findings(delegate.program):
+        for hazard in collected.findings(delegate.program.function(delegate.function)):
             layers.add_hazard(delegate, hazard["name"], hazard["kind"])
     found = layers.reports()
     found.sort(key=_most_introduced)
@@ -129,7 +175,10 @@ class _Layers:
     """Maps values of the artifact to nodes of the fp32 graph, and sums their errors."""
 
     def __init__(
-        self, pte: Pte, module: torch.fx.GraphModule, debug_handles: Mapping[str, str]
+        self,
+        delegates: Iterable[Delegate],
+        module: torch.fx.GraphModule,
+        debug_handles: Mapping[str, str],
     ) -> None:
         graph = module.graph
         labels = operators.labels(graph)
@@ -144,10 +193,9 @@ class _Layers:
         self._layers: dict[torch.fx.Node, _Layer] = {}
         self._values: dict[torch.fx.Node, list[_Value]] = {}
         self._node_of_value: dict[tuple[Delegate, str], torch.fx.Node] = {}
-        for delegate in pte.delegates:
-            if delegate.method == METHOD:
-                labels_of = operators_of(delegate.model.debug_info, debug_handles)
-                self._map_values(delegate, labels_of, node_of)
+        for delegate in delegates:
+            labels_of = operators_of(delegate.debug_info, debug_handles)
+            self._map_values(delegate, labels_of, node_of)
         self.compared = {(v.delegate, v.name) for values in self._values.values() for v in values}
 
     def _map_values(

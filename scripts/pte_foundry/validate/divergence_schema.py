@@ -51,6 +51,8 @@ class LayerDivergence(TypedDict):
     program: ValueRange
     hazards: list[HazardKind]
     """Kinds that arise in the layer, each once."""
+    method: NotRequired[str]
+    """Absent if the model has only one."""
 
 
 class DivergenceReport(TypedDict):
@@ -61,5 +63,5 @@ class DivergenceReport(TypedDict):
     uncovered: list[str]
     """Operators without a comparable value in the artifact, in the order of the fp32 program."""
     samples: int
-    """Number of evaluation samples that were run."""
+    """Number of evaluation samples that were run; of conversations, number of calls."""
     artifact: NotRequired[DivergedArtifact]

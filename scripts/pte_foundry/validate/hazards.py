@@ -20,6 +20,7 @@ from pte_foundry.validate.schema import Hazard, HazardKind
 
 if TYPE_CHECKING:
     from pte_foundry.mil import Program
+    from pte_foundry.mil.program import Function
     from pte_foundry.mil.run import Operation
 
 FP16_MAX = 65504.0
@@ -90,7 +91,7 @@ class Hazards:
 
     def findings(
         self,
-        program: Program,
+        program: Program | Function,
         torch_sources: Mapping[str, str] | None = None,
         beyond_fp16: Mapping[str, float] | None = None,
     ) -> list[Hazard]:
@@ -160,7 +161,7 @@ class Hazards:
 
 
 def _infinite_constants(
-    program: Program, flow: Flow, beyond_fp16: Mapping[str, float]
+    program: Program | Function, flow: Flow, beyond_fp16: Mapping[str, float]
 ) -> dict[str, str]:
     """Constants that are finite in the model and infinite here, by the value they lead to."""
     found = {}

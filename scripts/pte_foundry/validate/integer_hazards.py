@@ -18,6 +18,7 @@ from pte_foundry.validate.schema import HazardKind
 
 if TYPE_CHECKING:
     from pte_foundry.mil import Program
+    from pte_foundry.mil.program import Function
     from pte_foundry.mil.run import Operation
 
 EXACT = 2048
@@ -47,7 +48,7 @@ class Flow:
         program: the program.
     """
 
-    def __init__(self, names: Set[str], program: Program) -> None:
+    def __init__(self, names: Set[str], program: Program | Function) -> None:
         self._names = names
         self._program = program
 

@@ -52,7 +52,7 @@ def of(pte: Pte, description: Description, debug_handles: Mapping[str, str]) -> 
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
     """
     programs = {
-        position: (d.program, d.function, torch_sources(d.model.debug_info, debug_handles))
+        position: (d.program, d.function, torch_sources(d.debug_info, debug_handles))
         for position, d in enumerate(pte.delegates)
         if d.backend_id == BACKEND and not d.model.compiled
     }

@@ -12,32 +12,34 @@ what would fail on the fp32 reference as well is the user's error, and raised.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pte_foundry.errors import FoundryError, ModelError
 from pte_foundry.formats.inspect_pte import Description, describe
+from pte_foundry.models.inference import replayed
 from pte_foundry.models.module import ModelModule
-from pte_foundry.models.tensors import Sample, Samples
+from pte_foundry.models.tensors import Call, Sample, Samples, default_output_names
 from pte_foundry.pte import Pte
 from pte_foundry.pte.delegate import Delegate
 from pte_foundry.validate import known_issues
 from pte_foundry.validate.hazards import Hazards, constants_beyond_fp16, torch_sources
+from pte_foundry.validate.methods import inputs_of, measured_methods, with_stages
 from pte_foundry.validate.metrics import Comparison, compare
-from pte_foundry.validate.metrics_schema import COMMON_METRICS, Metrics, OutputMetrics
+from pte_foundry.validate.metrics_schema import COMMON_METRICS, Metrics
 from pte_foundry.validate.output_hazards import FP16_STEP, FP32_STEP, output_hazards
-from pte_foundry.validate.output_metrics import layout_of
 from pte_foundry.validate.rounding import rounded
 from pte_foundry.validate.schema import (
     Artifact,
     Failure,
     Hazard,
-    InputFacts,
     KnownIssue,
     Measurement,
+    MethodFacts,
 )
 from pte_foundry.validate.task_metrics import TaskMetrics
 
@@ -48,30 +50,34 @@ class Execution:
 
     Attributes:
         outputs: of each sample.
+        calls: of the calls that are recorded in the reference (``models.play``).
         hazards: of all samples.
         error: why it failed.
     """
 
     outputs: list[Sample] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     hazards: list[Hazard] = field(default_factory=list)
     error: Exception | None = None
 
 
 def execute(
     pte: Pte,
-    inputs: Sequence[Sample],
+    reference: Samples,
     debug_handles: Mapping[str, str],
     beyond_fp16: Mapping[str, float] | None = None,
+    model: ModelModule | None = None,
 ) -> Execution:
-    """Runs the artifact once for each sample.
+    """Runs the artifact once for each sample, and for each recorded call.
 
     States and buffers have their initial values at the start of every sample.
 
     Args:
         pte: the artifact.
-        inputs: the inputs of each sample.
+        reference: the samples, and the calls of the fp32 model.
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
         beyond_fp16: debug handle to a constant that fp16 does not have, from the same step.
+        model: the model module, for ``play()``.
 
     Raises:
         OSError: the machine fails, not the artifact.
@@ -87,17 +93,17 @@ def execute(
         seen[delegate].tap(name, value)
 
     try:
-        for sample in inputs:
-            pte.reset()
-            done.outputs.append(pte.run(sample, tap=tap))
+        done.outputs, done.calls = replayed(
+            lambda method, inputs: pte.run(inputs, method, tap), pte.reset, reference, model
+        )
     except OSError:
         raise
     except Exception as error:
         done.error = error
     for delegate in filter(ran.__contains__, pte.delegates):
-        symbols = delegate.model.debug_info
+        symbols = delegate.debug_info
         done.hazards += seen[delegate].findings(
-            delegate.program,
+            delegate.program.function(delegate.function),
             torch_sources(symbols, debug_handles),
             constants_beyond_fp16(symbols, beyond_fp16 or {}),
         )
@@ -113,6 +119,7 @@ def validate(
     debug_handles: Mapping[str, str],
     log: str = "",
     beyond_fp16: Mapping[str, float] | None = None,
+    symbols: Mapping[str, Any] | None = None,
 ) -> Measurement:
     """Executes an artifact and compares it with the reference and the quantized torch program.
 
@@ -125,6 +132,7 @@ def validate(
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
         log: path of the log, for an error in the report.
         beyond_fp16: debug handle to a constant that fp16 does not have, from the ``lower`` step.
+        symbols: the debug info of models that methods share, from the ``lower`` step.
 
     Returns:
         The measurement, with an ``error`` if a part of it failed; its traceback is logged. All
@@ -135,7 +143,10 @@ def validate(
             returns a number for it that is not finite.
         OSError: the machine fails, not the artifact.
     """
-    names = model.output_names(len(reference.outputs[0]), reference.output_names)
+    # With conversations, output_names() is about the methods.
+    names = reference.output_names or default_output_names(len(reference.outputs[0]))
+    if not reference.methods:
+        names = model.output_names(len(reference.outputs[0]), reference.output_names)
     tasks = TaskMetrics(model, reference.outputs, reference.labels, names)
     failures: list[Failure] = []
 
@@ -153,6 +164,7 @@ def validate(
     total, lowering = Comparison(unknown, []), Comparison(unknown, [])
     quantization = compared(quantized.outputs, reference.outputs)
     artifact = _artifact(pte, sha256)
+    methods: list[MethodFacts] = measured_methods(reference)
     hazards: list[Hazard] = []
     issues: list[KnownIssue] = []
     stage = "load"
@@ -160,15 +172,17 @@ def validate(
         program = describe(pte)
         artifact = _artifact(pte, sha256, program)
         loaded = Pte.load(pte)
+        loaded.describe(symbols or {})
         issues = known_issues.of(loaded, program, debug_handles)
         stage = "run"
-        done = execute(loaded, reference.inputs, debug_handles, beyond_fp16)
+        done = execute(loaded, reference, debug_handles, beyond_fp16, model)
         hazards = done.hazards
         if done.error is not None:
             raise done.error
         stage = "compare"
         total = compared(done.outputs, reference.outputs)
         lowering = compared(done.outputs, quantized.outputs)
+        methods = measured_methods(reference, quantized.calls, done.calls)
         hazards += output_hazards(names, done.outputs, reference.outputs, _step(program))
         for function, error in tasks.errors(done.outputs):
             failed(function, error)
@@ -180,9 +194,9 @@ def validate(
     measured: Measurement = {
         "artifact": artifact,
         "samples": len(reference.inputs),
-        "inputs": inputs_of(reference),
+        **({"methods": methods} if methods else {"inputs": inputs_of(reference)}),
         "metrics": rounded(total.metrics),
-        "outputs": rounded(_with_stages(total.outputs, stages)),
+        "outputs": rounded(with_stages(total.outputs, stages)),
         "stages": {name: rounded(stage.metrics) for name, stage in stages.items()},
         "hazards": hazards,
         "known_issues": issues,
@@ -211,33 +225,12 @@ def _artifact(pte: Path, sha256: str, program: Description | None = None) -> Art
         "ops": program.ops,
         "states": list(program.states),
         "weight_bytes": program.weight_bytes,
+        "methods": list(program.methods),
+        **({"unshared_weight_bytes": unshared} if (unshared := program.unshared_bytes) else {}),
     }
-
-
-def inputs_of(samples: Samples) -> list[InputFacts]:
-    """The inputs of a model, as its samples show them."""
-    names = samples.input_names or [f"input_{at}" for at in range(len(samples.inputs[0]))]
-    columns = zip(*samples.inputs, strict=True)
-    return [{"name": n, **layout_of(column)} for n, column in zip(names, columns, strict=True)]
 
 
 def _step(program: Description) -> float:
     """Relative distance of neighbouring numbers of the least precise dtype that it computes in."""
     half = any("float16" in delegate.compute_dtypes for delegate in program.delegates)
     return FP16_STEP if half else FP32_STEP
-
-
-def _with_stages(
-    outputs: list[OutputMetrics], stages: Mapping[str, Comparison]
-) -> list[OutputMetrics]:
-    """The outputs, each with its loss by stage."""
-    return [
-        output
-        | {
-            "stages": {
-                name: {key: stage.outputs[at][key] for key in ("sqnr_db", "equal_fraction")}
-                for name, stage in stages.items()
-            }
-        }
-        for at, output in enumerate(outputs)
-    ]

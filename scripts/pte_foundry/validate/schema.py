@@ -47,7 +47,9 @@ class Artifact(TypedDict):
     kernels: NotRequired[dict[str, int]]
     """Number of calls of operators outside of delegates, by operator."""
     weight_bytes: NotRequired[dict[str, int]]
-    """Bytes of the weights of all delegates, by MIL dtype."""
+    """Bytes of the weights of all delegates, by MIL dtype; those that methods share once."""
+    unshared_weight_bytes: NotRequired[int]
+    """Bytes that the weights would take if methods shared none; absent if they share none."""
 
 
 class Device(TypedDict):
@@ -201,6 +203,19 @@ class InputFacts(TypedDict):
     """Null in place of a size that differs between samples."""
 
 
+class MethodFacts(TypedDict):
+    """A method, measured by itself on recorded inputs of the fp32 model."""
+
+    name: str
+    inputs: list[InputFacts]
+    outputs: list[OutputMetrics] | list[InputFacts]
+    """Against the fp32 model; names, types and shapes alone if the artifact cannot be executed."""
+    calls: int
+    """Number of recorded calls."""
+    metrics: NotRequired[Metrics]
+    stages: NotRequired[Stages]
+
+
 class Measurement(TypedDict):
     """The part of a report that comes from executing the artifact."""
 
@@ -208,6 +223,9 @@ class Measurement(TypedDict):
     samples: int
     """Number of evaluation samples."""
     inputs: NotRequired[list[InputFacts]]
+    """Of the only method; absent if samples are conversations."""
+    methods: NotRequired[list[MethodFacts]]
+    """Of a model whose samples are conversations (``play()``, or several methods)."""
     metrics: Metrics
     """The artifact against the fp32 reference; all numbers are null if it could not be executed."""
     outputs: NotRequired[list[OutputMetrics]]

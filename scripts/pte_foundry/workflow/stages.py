@@ -27,7 +27,7 @@ FLOOR = 500
 """Below this many MB the libraries decide, and what a model adds is noise."""
 
 # Functions of a model module that several stages call.
-_SAMPLES = ("example_inputs", "dynamic_shapes")
+_SAMPLES = ("example_inputs", "methods", "dynamic_shapes")
 _BUILD = ("build", *_SAMPLES, "output_names")
 
 
@@ -81,7 +81,7 @@ STAGES: dict[str, Stage] = {
         {"": Need(500, 2.6)},
         minutes=10,
         seconds=1,
-        functions=(*_BUILD, "evaluation"),
+        functions=(*_BUILD, "evaluation", "play"),
     ),
     "calibrate": Stage(
         slices.calibrate,
@@ -89,7 +89,7 @@ STAGES: dict[str, Stage] = {
         minutes=10,
         seconds=1,
         feeds_bytes=True,
-        functions=(*_BUILD, "calibration"),
+        functions=(*_BUILD, "calibration", "play"),
         priority=3,
     ),
     "convert": Stage(
@@ -101,7 +101,13 @@ STAGES: dict[str, Stage] = {
         functions=(*_BUILD, "stored_weights"),
         priority=2,
     ),
-    "evaluate": Stage(slices.nothing, {"": Need(600, 3)}, minutes=10, seconds=1),
+    "evaluate": Stage(
+        slices.nothing,
+        {"": Need(600, 3)},
+        minutes=10,
+        seconds=1,
+        functions=("example_inputs", "methods", "play"),
+    ),
     "edge": Stage(
         slices.edge,
         {"": Need(550, 2.6), "compressed": Need(550, 1.2)},
@@ -128,7 +134,7 @@ STAGES: dict[str, Stage] = {
         {"": Need(500, 2.9)},
         minutes=10,
         seconds=1,
-        functions=(*_SAMPLES, "evaluation", "score", "agreement", "output_names"),
+        functions=(*_SAMPLES, "evaluation", "play", "score", "agreement", "output_names"),
     ),
     "diverge": Stage(slices.nothing, {"": Need(500, 3.6)}, minutes=10, seconds=3),
     "plan": Stage(slices.plan, {"": Need(100)}, minutes=10),

@@ -217,11 +217,11 @@ def test_operators_that_share_a_weight_are_named():
 
     ids = torch.zeros(1, 2, dtype=torch.int64)
     edge = edge_program.make(torch.export.export(Tied().eval(), (ids,)), [])
-    known = Operators(edge.program, edge.debug_handles)
+    known = Operators([edge.program], edge.debug_handles)
     error = ValueError("compression config conflict detected between ops a and b.")
     text = explained(error, "lower {}", known, [])
     assert "untie the weights of aten.embedding.default @ emb and aten.linear.default @ out" in text
-    assert "{sharing}" not in explained(error, "lower {}", Operators(None, {}), [])
+    assert "{sharing}" not in explained(error, "lower {}", Operators([], {}), [])
 
 
 MESSAGES = [

@@ -1,6 +1,7 @@
 """Programs with mutable buffers: as Core ML states, and as ExecuTorch's own buffers."""
 
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -90,13 +91,15 @@ class _Model:
     path = "model.py"
     root = None
 
-    outputs_of = staticmethod(named_outputs)
-    layout = InputLayout((torch.zeros(1, 8),))
+    def outputs_of(self, returned, method):
+        return named_outputs(returned)
 
-    def example_inputs(self):
+    layouts: ClassVar = {"forward": InputLayout((torch.zeros(1, 8),))}
+
+    def example_inputs(self, method=None):
         return (torch.zeros(1, 8),)
 
-    def dynamic_shapes(self, module=None):
+    def dynamic_shapes(self, module=None, method=None):
         return None
 
 

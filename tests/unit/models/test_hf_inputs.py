@@ -11,9 +11,9 @@ from pte_foundry.config.models import origin_file
 from pte_foundry.errors import ModelError
 from pte_foundry.models import snapshots
 from pte_foundry.models.module import ModelModule
-from pte_foundry.upstream.torchvision_operators import declare_missing_operators
+from pte_foundry.upstream.torchvision_operators import make_importable
 
-declare_missing_operators()
+make_importable()
 
 from transformers import (  # noqa: E402
     ASTConfig,

@@ -1,5 +1,7 @@
 """Every sample starts from the initial values of the model's buffers."""
 
+from typing import ClassVar
+
 import torch
 from pte_foundry.models.export import export
 from pte_foundry.models.inference import evaluate, reference
@@ -42,21 +44,28 @@ class Model:
     def build(self):
         return self.module
 
-    def example_inputs(self):
+    plays = False
+
+    def example_inputs(self, method=None):
         return (torch.ones(1, 2),)
 
-    def dynamic_shapes(self, module=None):
+    def dynamic_shapes(self, module=None, method=None):
         return None
 
     def evaluation(self):
         return [(torch.ones(1, 2),), (torch.zeros(1, 2),), (torch.ones(1, 2),)], None
 
-    def run_named(self, module, sample):
+    def run_named(self, module, sample, method=None):
         with torch.no_grad():
             return (module(*sample).clone(),)
 
-    outputs_of = staticmethod(named_outputs)
-    layout = InputLayout((torch.ones(1, 2),))
+    def input_names(self, module):
+        return self.layouts["forward"].names(module)
+
+    def outputs_of(self, returned, method):
+        return named_outputs(returned)
+
+    layouts: ClassVar = {"forward": InputLayout((torch.ones(1, 2),))}
 
 
 def test_the_order_of_samples_has_no_effect_on_the_reference():

@@ -83,6 +83,9 @@ class FakeProgram:
             "main": SimpleNamespace(outputs=[SimpleNamespace(name=n) for n in outputs])
         }
 
+    def function(self, name):
+        return self
+
     def operations(self, function):
         return self._operations
 
@@ -171,7 +174,7 @@ class FakeDelegate:
 
     def __init__(self, program, symbols):
         self.program = program
-        self.model = SimpleNamespace(debug_info={"debugSymbolToHandles": symbols})
+        self.debug_info = {"debugSymbolToHandles": symbols}
 
 
 class FakePte:

@@ -8,6 +8,7 @@ from coremltools.converters.mil import Builder as mb
 from coremltools.converters.mil.mil import types
 from pte_foundry.lowering import coreml, edge_program
 from pte_foundry.mil import Program
+from pte_foundry.models.tensors import Samples
 from pte_foundry.pte import Pte
 from pte_foundry.validate.gates import damage
 from pte_foundry.validate.hazards import Hazards, constants_beyond_fp16
@@ -123,7 +124,7 @@ def found_in(module, folder, precision="float16"):
     target = TARGET | {"compute_precision": precision, "partitioner": options}
     written = coreml.lower(edge_program.load(folder / "edge.pt2", metadata), target)
     handles, constants = metadata["debug_handles"], metadata["beyond_fp16"]
-    return execute(Pte.load(written), [inputs], handles, constants).hazards
+    return execute(Pte.load(written), Samples([inputs], [], None), handles, constants).hazards
 
 
 NAMED = "-3.4028235e+38 became -inf in fp16; use -1e4 or a boolean mask"

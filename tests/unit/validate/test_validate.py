@@ -267,8 +267,8 @@ def test_an_artifact_that_fails_while_it_runs_keeps_its_hazards(
 ):
     run = Pte.run
 
-    def failing(self, sample, tap):
-        run(self, sample, tap=tap)
+    def failing(self, sample, method, tap):
+        run(self, sample, method, tap)
         raise error
 
     monkeypatch.setattr(Pte, "run", failing)
@@ -281,7 +281,7 @@ def test_an_artifact_that_fails_while_it_runs_keeps_its_hazards(
 
 
 def test_a_machine_that_fails_is_no_verdict(artifact, model, monkeypatch):
-    def full(self, sample, tap):
+    def full(self, sample, method, tap):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(Pte, "run", full)

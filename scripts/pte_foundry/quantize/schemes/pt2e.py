@@ -22,8 +22,8 @@ def convert(
     program: Path,
     statistics: Path | None,
     modules: Modules,
-) -> ExportedProgram:
-    """Return the quantized program of ``model``.
+) -> dict[str, ExportedProgram]:
+    """Return the quantized programs of ``model`` by method. Weights that methods share stay equal.
 
     Args:
         model: the module of the model: example inputs, dynamic shapes.
@@ -39,13 +39,20 @@ def convert(
     from pte_foundry.models import programs
     from pte_foundry.quantize import pt2e
 
-    return pt2e.convert(
-        programs.load(program),
-        recipe,
-        None if statistics is None else read_json(statistics),
-        model.example_inputs(),
-        dynamic_shapes=model.dynamic_shapes(),
-    )
+    found = programs.load_all(program)
+    ranges = None if statistics is None else read_json(statistics)
+    if len(found) == 1:
+        ranges = dict.fromkeys(found, ranges)
+    return {
+        method: pt2e.convert(
+            one,
+            recipe,
+            ranges and ranges[method],
+            model.example_inputs(method),
+            dynamic_shapes=model.dynamic_shapes(method=method),
+        )
+        for method, one in found.items()
+    }
 
 
 def findings(

@@ -33,8 +33,8 @@ def convert(
     program: Path,
     statistics: Path | None,
     modules: Modules,
-) -> ExportedProgram:
-    """Return the program of ``model`` with compressed weights.
+) -> dict[str, ExportedProgram]:
+    """Return the programs of ``model`` by method, with compressed weights, which they share.
 
     Args:
         model: the module of the model: eager model, example inputs, dynamic shapes.
@@ -43,13 +43,13 @@ def convert(
         statistics: not used: activations stay in floating point.
         modules: the modules of the model.
     """
-    from pte_foundry.models.export import export
+    from pte_foundry.models.export import export_all
     from pte_foundry.quantize import weight_only
 
     module, steps = model.build(), recipe["steps"]
     asks = any(step["scheme"] == "stored" for step in steps)
     stored = model.stored_weights(module) if asks else None
-    return export(model, weight_only.quantize(module, steps, modules, stored))
+    return export_all(model, weight_only.quantize(module, steps, modules, stored))
 
 
 def findings(
