@@ -208,7 +208,9 @@ def _hazards(build: SummaryRecord) -> list[list[str]]:
         [
             hazard["kind"],
             f"output `{hazard['output']}`" if hazard.get("output") else hazard["op"],
-            ": ".join(filter(None, (hazard["torch_source"], hazard.get("constant"))))
+            ": ".join(
+                filter(None, (hazard["torch_source"], hazard.get("constant"), hazard.get("cause")))
+            )
             or text.MISSING,
             str(hazard["count"]),
         ]

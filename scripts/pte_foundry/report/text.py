@@ -206,7 +206,7 @@ def failure(gate: GateVerdict, hazards: Sequence[Hazard] = ()) -> str:
 def hazard_text(hazard: Hazard) -> str:
     """Formats a hazard: ``nan at aten.mul.Tensor @ mask: -3.4e+38 became -inf in fp16; use …``."""
     if output := hazard.get("output"):
-        return f"{hazard['kind']}: `{output}`"
+        return ", ".join(filter(None, (f"{hazard['kind']}: `{output}`", hazard.get("cause"))))
     where = f"{hazard['kind']} at {hazard['torch_source'] or hazard['op']}"
     return f"{where}: {hazard['constant']}" if hazard.get("constant") else where
 

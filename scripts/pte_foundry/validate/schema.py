@@ -113,6 +113,8 @@ class Hazard(TypedDict):
     """The value that the operation computes."""
     output: NotRequired[str]
     """Name of the output that is lost."""
+    cause: NotRequired[str]
+    """Why it is, in words, with the fix."""
     constant: NotRequired[str]
     """The constant of a ``constant_overflow``, in words, with the fix."""
 
