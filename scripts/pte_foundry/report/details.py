@@ -46,7 +46,7 @@ FRAMES: tuple[dict[str, Any], ...] = (
         "kind": "rows",
         "note": "Operations whose result is worse than all their inputs, and outputs that are zero "
         "or constant in all samples though the reference is not. The gate counts executions with "
-        "damaged values, and lost outputs; fp16_near_overflow, fp16_integer and constant_overflow and "
+        "damaged values, and lost outputs; fp16_near_overflow, fp16_integer, constant_overflow and "
         "clipped (static quantization cuts off values beyond the calibrated range) are warnings.",
         "head": ["kind", "operation or output", "PyTorch operator", "executions"],
         "none": "No infinities, nans or fp16 overflows, and no lost outputs.",
