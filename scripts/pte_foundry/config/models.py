@@ -107,7 +107,9 @@ class Model(Strict):
         description="A model of Hugging Face transformers: a local snapshot, one in a package, or "
         "a revision of a repository. Only safetensors are read, and no code of the repository. "
         "Images (`data: {images: …}`, a folder or .zip of images) or a text file (`data: {text: "
-        "…}`) are its samples. Options: `part` (`encoder`), `sequence_length`, `class_name`.",
+        "…}`) are its samples; a model of both, such as CLIP, takes both. Options: `part` "
+        "(`encoder`, or the path of a module such as `vision_model`), `class_name`, "
+        "`sequence_length`.",
     )
     timm: str | None = Field(
         default=None,

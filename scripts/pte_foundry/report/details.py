@@ -47,8 +47,8 @@ FRAMES: tuple[dict[str, Any], ...] = (
         "kind": "rows",
         "note": "Operations whose result is worse than all their inputs, and outputs that are zero "
         "or constant in all samples though the reference is not. The gate counts executions with "
-        "damaged values, and lost outputs; fp16_near_overflow, fp16_integer and constant_overflow "
-        "are warnings.",
+        "damaged values, and lost outputs; fp16_near_overflow, fp16_integer, constant_overflow and "
+        "clipped (static quantization cuts off values beyond the calibrated range) are warnings.",
         "head": ["kind", "operation or output", "PyTorch operator", "executions"],
         "none": "No infinities, nans or fp16 overflows, and no lost outputs.",
         "wide": True,
@@ -210,7 +210,9 @@ def _hazards(build: SummaryRecord) -> list[list[str]]:
         [
             hazard["kind"],
             f"output `{hazard['output']}`" if hazard.get("output") else hazard["op"],
-            ": ".join(filter(None, (hazard["torch_source"], hazard.get("constant"))))
+            ": ".join(
+                filter(None, (hazard["torch_source"], hazard.get("constant"), hazard.get("cause")))
+            )
             or text.MISSING,
             str(hazard["count"]),
         ]

@@ -188,11 +188,15 @@ def build_name(build: Build) -> str:
     return "/".join(build[part] for part in ("model", "recipe", "target"))
 
 
+_NOISE = ("sqnr_db", "worst_sqnr_db", "cosine")
+
+
 def failure(gate: GateVerdict, hazards: Sequence[Hazard] = ()) -> str:
     """Formats a missed gate: ``sqnr_db 12.1, required >= 15``.
 
     With several outputs it names the worst: ``output `scores`: 0.0 dB, required >= 45``. Of
-    ``hazards``, those of the build, it names the first that damages a value.
+    ``hazards``, those of the build, it names the first that damages a value, and of much noise the
+    first value that is clipped.
     """
     measured = gate.get("reason") or f"{gate['metric']} {number(gate['value'], 4)}"
     damage = next((hazard for hazard in hazards if hazard["kind"] not in WARNINGS), None)
@@ -202,15 +206,17 @@ def failure(gate: GateVerdict, hazards: Sequence[Hazard] = ()) -> str:
         if gate["metric"] == "sqnr_db" and "reason" not in gate:
             measured = metric("sqnr_db", gate["value"])
         measured = f"output `{output}`: {measured}"
-    return f"{measured}, required {gate['limit']}"
+    clipped = next((hazard for hazard in hazards if hazard["kind"] == "clipped"), None)
+    why = f" ({hazard_text(clipped)})" if clipped and gate["metric"] in _NOISE else ""
+    return f"{measured}, required {gate['limit']}{why}"
 
 
 def hazard_text(hazard: Hazard) -> str:
     """Formats a hazard: ``nan at aten.mul.Tensor @ mask: -3.4e+38 became -inf in fp16; use …``."""
     if output := hazard.get("output"):
-        return f"{hazard['kind']}: `{output}`"
+        return ", ".join(filter(None, (f"{hazard['kind']}: `{output}`", hazard.get("cause"))))
     where = f"{hazard['kind']} at {hazard['torch_source'] or hazard['op']}"
-    return f"{where}: {hazard['constant']}" if hazard.get("constant") else where
+    return ": ".join(filter(None, (where, hazard.get("constant") or hazard.get("cause"))))
 
 
 def engines(builds: Sequence[SummaryRecord]) -> list[str]:

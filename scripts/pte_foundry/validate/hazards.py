@@ -3,18 +3,20 @@
 A hazard is reported where it starts: at an operation whose result is worse than all its inputs.
 Values that an earlier overflow has spoiled are not reported again, nor are attention masks. Of a
 constant that the model has as a finite number and the program as an infinity, the number is named.
-Integers are looked at by :mod:`pte_foundry.validate.integer_hazards`.
+:mod:`pte_foundry.validate.integer_hazards` looks at integers, :mod:`pte_foundry.validate.clipping`
+at the ranges of quantized values.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from pte_foundry.validate.clipping import Clipping
 from pte_foundry.validate.integer_hazards import MOVING, Flow, Integers
 from pte_foundry.validate.schema import Hazard, HazardKind
 
@@ -59,9 +61,14 @@ _HARMLESS = _Levels(_FINE, _FINE, False)
 
 
 class Hazards:
-    """Collects the hazards of all runs of one program: ``program.run(…, tap=hazards.tap)``."""
+    """Collects the hazards of all runs of one program: ``program.run(…, tap=hazards.tap)``.
 
-    def __init__(self) -> None:
+    Args:
+        program: returns the program, for what its values are quantized in; None: not looked at.
+    """
+
+    def __init__(self, program: Callable[[], Program] | None = None) -> None:
+        self._clipping = Clipping(program) if program else None
         self._runs: Counter[str] = Counter()
         self._levels: dict[str, dict[int, _Levels]] = {}
         self._inputs: set[str] = set()
@@ -84,6 +91,8 @@ class Hazards:
         self._integers.record(name, value, low, high)
         if not value.is_floating_point():
             return
+        if self._clipping:
+            self._clipping.record(name, value, low, high)
         fp16 = value.dtype == torch.float16
         levels = _Levels(_level(low, fp16), _level(high, fp16), fp16)
         if levels.low or levels.high:
@@ -126,6 +135,7 @@ class Hazards:
         found += [((0, kind), name, count) for name, kind, count in self._integers.findings(flow)]
         found += [((0, "constant_overflow"), name, self._runs[name]) for name in constants]
         found.sort()
+        clipped = self._clipping.findings() if self._clipping else []
         return [
             {
                 "op": program.operation(name).op,
@@ -136,6 +146,16 @@ class Hazards:
                 **({"constant": constants[name]} if name in constants else {}),
             }
             for (_, kind), name, count in found
+        ] + [
+            {
+                "op": program.operation(result).op,
+                "name": result,
+                "torch_source": sources.get(name) or sources.get(result),
+                "kind": "clipped",
+                "count": count,
+                "cause": cause,
+            }
+            for result, name, count, cause in sorted(clipped, key=lambda one: (-one[2], one[0]))
         ]
 
     def _worst_input(self, operation: Operation, name: str, run: int) -> int:

@@ -87,6 +87,7 @@ HazardKind = Literal[
     "fp16_integer",
     "integer_wrap",
     "constant_overflow",
+    "clipped",
 ]
 """``inf``: at a pole such as log(0), or in fp32. ``fp16_overflow``: any other infinity in fp16.
 ``fp16_near_overflow``: a finite fp16 value beyond half of the largest one, 65504. ``output is …``:
@@ -95,10 +96,11 @@ in all samples, though the reference is not (:mod:`pte_foundry.validate.output_h
 later. ``fp16_integer``: an integer that fp16 does not have is used as a float, or integers are
 computed in fp16 beyond 2048, up to which it has all of them. ``integer_wrap``: integers are cast to
 8 or 16 bits that do not hold them. ``constant_overflow``: a finite constant of the model is
-infinite in fp16; what that damages is a hazard of its own."""
+infinite in fp16; what that damages is a hazard of its own. ``clipped``: static quantization cuts
+off a hundredth of a value's power or more (:mod:`pte_foundry.validate.clipping`)."""
 
-WARNINGS = ("fp16_near_overflow", "fp16_integer", "constant_overflow")
-"""Kinds of hazards that need not change a value. All other kinds are damage."""
+WARNINGS = ("fp16_near_overflow", "fp16_integer", "constant_overflow", "clipped")
+"""Kinds of hazards that need not make a result wrong. All other kinds are damage."""
 
 
 class Hazard(TypedDict):
@@ -115,6 +117,8 @@ class Hazard(TypedDict):
     """The value that the operation computes."""
     output: NotRequired[str]
     """Name of the output that is lost."""
+    cause: NotRequired[str]
+    """Why an output is lost, or a value clipped, in words, with the fix."""
     constant: NotRequired[str]
     """The constant of a ``constant_overflow``, in words, with the fix."""
 
