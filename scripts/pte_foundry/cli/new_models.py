@@ -9,7 +9,8 @@ import importlib.util
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -105,11 +106,8 @@ def hf(given: str, place: Place) -> Found:
             if found.unseen:
                 return Found(Entry({"hf": source}), {"not looked at": found.unseen})
             snapshots.download(repo, commit, archive, place.endpoint, weights=False)
-        try:
+        with _looking(f"hf:{given}", place):
             look = first_look.snapshot(archive)
-        except FoundryError as error:
-            fix = f"Write a Python file for it: pte-foundry new {place.name} --from module"
-            raise InputError(f"hf:{given}: {error}. {fix}") from error
     value: dict[str, Any] = {"hf": source}
     comments = {}
     if not weights:
@@ -127,7 +125,8 @@ def timm(given: str, place: Place) -> Found:
         )
     from pte_foundry.models import first_look
 
-    look = first_look.architecture(given)
+    with _looking(f"timm:{given}", place):
+        look = first_look.architecture(given)
     value: dict[str, Any] = {"timm": given}
     if place.weights:
         return _looked_at(look, value | {"weights": _pinned(place)}, {}, None)
@@ -146,6 +145,18 @@ SOURCES: dict[str, Callable[[str, Place], Found]] = {
     "timm": timm,
     "program": program,
 }
+
+
+@contextmanager
+def _looking(source: str, place: Place) -> Iterator[None]:
+    """Tells errors of looking at a model, which libraries may raise of any type."""
+    try:
+        yield
+    except Exception as error:
+        told = str(error) if isinstance(error, FoundryError) else f"{type(error).__name__}: {error}"
+        text = " ".join(told.split())[:500].rstrip(".")
+        fix = f"Or write a Python file for it: pte-foundry new {place.name} --from module"
+        raise InputError(f"{source}: {text}. {fix}") from error
 
 
 def _looked_at(

@@ -6,6 +6,7 @@ as long as a small one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from pte_foundry.errors import ModelError
 from pte_foundry.findings import did_you_mean
 from pte_foundry.models.outputs import named_outputs
+from pte_foundry.models.snapshots import CONFIG, unpacked
 
 _LENGTH = 64  # tokens of a sample that hf_source makes, unless the option says otherwise
 _WIDTH = 94  # characters of a description
@@ -69,6 +71,12 @@ def snapshot(archive: Path) -> Look:
     declare_missing_operators()
     from pte_foundry.models.sources import hf_source
 
+    with unpacked(archive, weights=False) as folder:
+        if name := _architecture_in((folder / CONFIG).read_text(encoding="utf-8")):
+            raise ModelError(
+                f"this is a checkpoint of timm, not of transformers; use --from timm:{name}, in a "
+                "folder with --weights FOLDER/model.safetensors"
+            )
     data = {"snapshot": archive}
     config, kind = hf_source.described(archive)
     options: dict[str, Any] = {}
@@ -89,6 +97,19 @@ def snapshot(archive: Path) -> Look:
         options if part is None else {**options, "part": part},
         reads.get(kind.main_input_name),
     )
+
+
+def _architecture_in(text: str) -> str | None:
+    """Returns the architecture that a config.json of timm names; None: it is another file."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    named = isinstance(found, dict) and "model_type" not in found and "pretrained_cfg" in found
+    if not named or not isinstance(found["pretrained_cfg"], dict):
+        return None
+    tag = found["pretrained_cfg"].get("tag")
+    return f"{found.get('architecture')}{f'.{tag}' if tag else ''}"
 
 
 def architecture(name: str) -> Look:

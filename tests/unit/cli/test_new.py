@@ -131,6 +131,26 @@ def test_a_snapshot_that_needs_a_module_is_refused(call, folders):  # noqa: F811
     assert not Path("mine.yaml").exists()
 
 
+TIMM_CONFIG = {"architecture": "levit_128", "pretrained_cfg": {"tag": "a1"}, "num_classes": 2}
+CONFIGS = [
+    ({}, r"cannot read the snapshot's config\.json"),
+    ([], r"cannot read the snapshot's config\.json"),
+    ({"model_type": "vit", "image_size": "x"}, "image_size"),
+    ({"model_type": "vit", "architectures": 3}, "TypeError"),
+    ({"model_type": "vit", "hidden_size": 7, "patch_size": 0}, "ZeroDivisionError"),
+    (TIMM_CONFIG, "use --from timm:levit_128.a1,"),
+]
+
+
+@pytest.mark.parametrize(("content", "problem"), CONFIGS)
+def test_snapshots_that_cannot_be_read_are_refused(call, content, problem):
+    Path("config.json").write_text(json.dumps(content))
+    code, said = call("net", "--from", "hf:.")
+    assert code == 1
+    assert re.search(f"^error: hf:.: .*{problem}", said), said
+    assert not Path("mine.yaml").exists()
+
+
 def test_a_repository_is_pinned_to_its_commit(folders, tmp_path, monkeypatch):  # noqa: F811
     folder, asked = copied(folders / "vit", tmp_path / "repo"), []
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
