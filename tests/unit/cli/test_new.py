@@ -122,7 +122,10 @@ def test_a_snapshot_without_weights_is_tried_untrained(call, folders):  # noqa: 
 
 
 def test_a_snapshot_that_needs_a_module_is_refused(call, folders):  # noqa: F811
-    copied(folders / "vit", Path("other"), architectures=["CLIPModel"], model_type="clip")
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    small |= {"num_attention_heads": 2, "vocab_size": 32, "image_size": 16, "patch_size": 8}
+    changes = {"text_config": small, "vision_config": small, "model_type": "clip"}
+    copied(folders / "vit", Path("other"), architectures=["CLIPModel"], **changes)
     code, said = call("net", "--from", "hf:other")
     assert code == 1
     assert "pte-foundry new net --from module" in said
