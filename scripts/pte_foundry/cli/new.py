@@ -235,7 +235,10 @@ def _build(model: str, recipe: str, target: str, found: Found) -> Entry:
     value: dict[str, Any] = {"models": [model], "recipes": [recipe], "targets": [target]}
     if "random" not in found.entry.value.get("weights", {}):
         return Entry(value)
-    return Entry(value | {"gates": _LAX}, above="Rounding upsets untrained weights, so lax gates.")
+    return Entry(
+        value | {"gates": _LAX},
+        above="A lax gate for untrained weights, which rounding upsets; remove it for trained ones.",
+    )
 
 
 def _tell(place: Place, found: Found, build: Entry | None, new: bool) -> None:
