@@ -237,7 +237,7 @@ def _build(model: str, recipe: str, target: str, found: Found) -> Entry:
         return Entry(value)
     return Entry(
         value | {"gates": _LAX},
-        above="A lax gate for untrained weights, which rounding upsets; remove it for trained ones.",
+        above="A lax gate: rounding upsets untrained weights. Remove it for trained ones.",
     )
 
 
