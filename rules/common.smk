@@ -42,6 +42,7 @@ from pte_foundry.upstream.snakemake_modules import placing
 from pte_foundry.upstream.snakemake_outcome import forget, outcome
 from pte_foundry.upstream.snakemake_output_cache import copy_and_check
 from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
+from pte_foundry.upstream.snakemake_refusals import refusal
 from pte_foundry.upstream.snakemake_slurm_status import keep_asking
 from pte_foundry.upstream.snakemake_storage import Storage
 from pte_foundry.upstream.versions import assert_pinned
@@ -63,7 +64,7 @@ def refusals():
     try:
         yield
     except (FoundryError, OSError) as error:
-        raise WorkflowError(str(error)) from None
+        raise refusal(str(error)) from None
 
 
 # Jobs must find it too. The image of envs/Dockerfile has the packages, but not the library.
@@ -128,7 +129,7 @@ def start_build(workflow):
         RUN.append(Run.begin(PLACE.base))
     changes.keep(JOBS.code_contents)
     if given := given_configuration(workflow):
-        keep_options(Path.cwd(), *given)
+        keep_options(Path.cwd(), *given, PLACE.address("results"))
         print(f"Building with {shown(made_by())}", file=sys.stderr, flush=True)
     if schedules_local_jobs(workflow):
         remove_rate_limiter(workflow)

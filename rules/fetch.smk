@@ -69,7 +69,7 @@ rule train:
         code=model_code("train"),
         slice=slice_of("train", "model"),
     message:
-        "Training {wildcards.model}"
+        "Making the weights of {wildcards.model}"
     shell:
         "python -P -m pte_foundry.steps.train"
         " --model {input.model:q} --module {input.module:q} --slice {params.slice:q}"

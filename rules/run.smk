@@ -26,7 +26,7 @@ def check_targets(targets, until):
         check_requested(JOBS, targets, PRODUCTS, PLACE)
         if PLACE.stored:
             storage_claim.check_claim(PLACE, Path.cwd())
-    return [] if PLACE.stored or is_used else ASKED.ask(targets, until)
+    return ASKED.ask(targets, until)
 
 
 def end_run(failed):
@@ -40,7 +40,8 @@ def end_run(failed):
         with refusals():
             files = [Path(file) for file in workflow.configfiles]
             RUN[0].end(shown(made_by()), files, failed=failed)
-    return ASKED.conclude(console, ended.unmade if ended else ())
+    with refusals():
+        return ASKED.conclude(console, ended.unmade if ended else ())
 
 
 def begin_build():
@@ -50,6 +51,13 @@ def begin_build():
         if PLACE.stored:
             storage_claim.claim(PLACE, Path.cwd())
             storage_claim.begin(PLACE, Path.cwd())
+
+
+def workflow_is_read():
+    """Adds handlers, also to those that a workflow which uses these rules has set after them."""
+    if is_used:
+        add_handlers(workflow, partial(start_build, workflow), partial(tell_failures, workflow))
+    at_the_end(workflow, end_run)
 
 
 def expected_seconds():
@@ -62,11 +70,8 @@ PRODUCTS = {
     for stage in STAGES
     if hasattr(rules, stage)
 }
-ASKED = AskedArtifacts(CONFIG)
+ASKED = AskedArtifacts(CONFIG, PLACE)
 give_to_jobs(workflow)
 tell_plan(workflow, expected_seconds)
-at_the_end(workflow, end_run)
-is_used = is_module(workflow)  # whose targets are those of another workflow
-# It may have handlers of its own.
-handlers = add_handlers(workflow, partial(start_build, workflow), partial(tell_failures, workflow))
-before_planning(workflow, check_targets, begin_build, handlers if is_used else None)
+is_used = is_module(workflow)
+before_planning(workflow, check_targets, begin_build, workflow_is_read)

@@ -62,6 +62,8 @@ class Provider:
         return query.startswith("mem://")
 
 
-def storage_in(folder: Path, copies: Path, prefix: str = "mem://bucket/run") -> Storage:
-    """A storage whose objects are in ``folder``, with its local copies in ``copies``."""
-    return Storage(Provider(folder, copies), prefix)
+def storage_in(
+    buckets: Path, copies: Path, prefix: str = "mem://bucket/run", folder: Path = Path()
+) -> Storage:
+    """A storage whose objects are in ``buckets``, with its local copies in ``copies``."""
+    return Storage(Provider(buckets, copies), prefix, folder)

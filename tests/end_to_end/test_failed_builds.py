@@ -273,5 +273,5 @@ def test_an_edit_of_what_all_steps_share_reruns_all_of_them(project, broken_late
     path = "scripts/pte_foundry/job/command.py"
     project.write(path, project.read(path) + "\nNEW = 1\n")
     planned = project.jobs()
-    for job in ("Describing sound", "Training sound", "Exporting sound"):
+    for job in ("Describing sound", "Making the weights of sound", "Exporting sound"):
         assert job in planned

@@ -3,6 +3,7 @@
 Chromium comes from the system (Debian: ``apt-get install chromium``), not from playwright.
 """
 
+import base64
 import os
 import shutil
 import time
@@ -234,6 +235,33 @@ def test_narrow_and_dark(browser, path):
         dark = axis.get_attribute("fill")
         page.emulate_media(color_scheme="light")
         expect(axis).not_to_have_attribute("fill", dark)
+
+
+def test_long_names_fit_the_window(browser, tmp_path):
+    """Of models, which are a word without a blank, and of many outputs."""
+    one = report("segmentation_network_with_a_very_long_name_and_a_version_2", "fp16", "ios18")
+    one["outputs"] *= 12
+    written = tmp_path / "index.html"
+    written.write_text(render(summarize({path_of(one): one})), encoding="utf-8")
+    for width in (420, 1400):
+        for page in opened(browser, written, viewport={"width": width, "height": 900}):
+            page.locator(".row button").click()
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_the_page_in_the_report_of_snakemake_has_no_dead_links(browser, path, tmp_path):
+    """There it is a data: address, from which relative addresses lead nowhere."""
+    coded = base64.b64encode(path.read_bytes()).decode()
+    around = tmp_path / "report.html"
+    around.write_text(f'<iframe src="data:text/html;charset=utf8;base64,{coded}"></iframe>')
+    page = browser.new_page()
+    page.goto(around.as_uri())
+    inside = page.frame_locator("iframe")
+    inside.locator(".row button").first.click()
+    expect(inside.locator(".links").first).to_contain_text("results/pte/digits_cnn/")
+    expect(inside.locator("footer")).to_contain_text("logs/run.html")
+    expect(inside.locator('a:not([href^="#"])')).to_have_count(0)
+    page.close()
 
 
 def test_a_thousand_builds_open_fast(browser, tmp_path):

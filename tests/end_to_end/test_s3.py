@@ -101,7 +101,7 @@ def test_a_build_goes_on_where_its_storage_went_away(tmp_path, server, built):
     done = project.build(*IN_BUCKET, **server.environment)
     told = done.stdout + done.stderr
     assert "Writing digits_cnn/fp16/ios16.pte" in told
-    for first in ("Fetching", "Describing", "Planning", "Training"):
+    for first in ("Fetching", "Describing", "Planning", "Making"):
         assert first not in told, "its result is in the bucket"
     assert (bucket / TRAINED).stat().st_mtime_ns == trained
 

@@ -212,6 +212,15 @@ def test_a_module_refuses_what_is_asked_for_by_path_and_cannot_be_built(neighbou
     assert "ours.yaml:8: targets.ios18.minimum_os" in wrong.stdout + wrong.stderr
 
 
+def test_a_module_s_artifact_that_is_asked_for_by_path_is_validated(neighbour):
+    report = neighbour / "foundry" / VALIDATION
+    report.unlink()
+    done = snakemake(neighbour, f"foundry/{PTE}")
+    assert_ended_well(done, neighbour)
+    assert report.is_file()
+    assert re.search(rf"foundry/{PTE} +[\d.]+ kB +[\d.]+ dB +pass", done.stdout + done.stderr)
+
+
 def test_a_module_tells_failures_in_a_table_and_the_summary(neighbour):
     model = neighbour / "models/secret.py"
     model.write_text(

@@ -185,7 +185,7 @@ def test_a_new_model_adds_its_own_jobs(project):
             "Describing other",
             "Planning the builds of other",
             "Fetching digits of other",
-            "Training other",
+            "Making the weights of other",
             "Exporting other",
             "Running the fp32 reference of other",
             "Preparing other/_float for lowering",
@@ -335,7 +335,7 @@ def test_a_locked_version_reruns_everything(project):
         f"Describing {M}",
         f"Planning the builds of {M}",
         f"Fetching digits of {M}",
-        f"Training {M}",
+        f"Making the weights of {M}",
         f"Exporting {M}",
     }
 
@@ -349,7 +349,7 @@ def test_a_file_that_the_model_imports_is_code_of_the_model(project):
     assert "code: brightness.py" in done.stdout
     assert planned(project) == everything_below_export() | REFERENCE | {
         f"Describing {M}",
-        f"Training {M}",
+        f"Making the weights of {M}",
         f"Exporting {M}",
     }
 
@@ -416,7 +416,7 @@ def test_a_changed_data_file_rebuilds_everything_below_it(project):
         f"Describing {M}",
         f"Planning the builds of {M}",
         f"Fetching digits of {M}",
-        f"Training {M}",
+        f"Making the weights of {M}",
         f"Exporting {M}",
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pte_foundry.cli.console import cell, console, table
-from pte_foundry.cli.files import SUMMARY, read_summary
+from pte_foundry.cli.files import RESULTS, SUMMARY, read_summary, results_of_last_build
 from pte_foundry.errors import InputError
 from pte_foundry.files import read_json, replacing
 
@@ -25,18 +25,15 @@ EXIT_CODES = {
     1: "a build that passed fails now or is gone, or a file is missing",
 }
 
-RESULTS = SUMMARY.parent
-PREVIOUS = RESULTS / "previous"
+PREVIOUS = "previous"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     named = "a summary, or a folder with one"
     parser.add_argument(
-        "old", type=Path, nargs="?", default=PREVIOUS, metavar="OLD", help=f"{named} ({PREVIOUS})"
+        "old", type=Path, nargs="?", metavar="OLD", help=f"{named} ({RESULTS / PREVIOUS})"
     )
-    parser.add_argument(
-        "new", type=Path, nargs="?", default=RESULTS, metavar="NEW", help=f"{named} ({RESULTS})"
-    )
+    parser.add_argument("new", type=Path, nargs="?", metavar="NEW", help=f"{named} ({RESULTS})")
     parser.add_argument("--all", action="store_true", help="print the builds that are the same too")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the comparison as a page")
 
@@ -44,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from pte_foundry.report import comparison
 
-    old, new = read(arguments.old), read(arguments.new)
+    given = arguments.old, arguments.new
+    results = None if all(given) else results_of_last_build()
+    paths = given[0] or results / PREVIOUS, given[1] or results
+    old, new = map(read, paths)
     changes = comparison.compare(old[0], new[0], old[1], new[1])
     shown = [change for change in changes if arguments.all or change.state != "same"]
     output = console()
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         from pte_foundry.report.run_page import render
 
         with replacing(arguments.html) as temporary:
-            facts = {"old": str(arguments.old), "new": str(arguments.new)}
+            facts = {"old": str(paths[0]), "new": str(paths[1])}
             temporary.write_text(render(facts, changes), encoding="utf-8")
     return 1 if any(change.state in ("fails now", "gone") for change in changes) else 0
 
@@ -76,7 +76,7 @@ def read(path: Path) -> tuple[Any, Any]:
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
     if file is None:
         hint = ""
-        if path == PREVIOUS:
+        if path.name == PREVIOUS:
             hint = ": results have not changed since they were first built. Name two of them"
         raise InputError(f"{path}: no summary there{hint}.")
     beside = file.with_name("manifest.json")

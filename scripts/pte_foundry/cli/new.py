@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         text = path.read_bytes().decode("utf-8") if path.exists() else None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: it is not YAML: {error}") from error
-    _check_free(place, text)
+    _check_free(place, text, kind == "module")
     logging.disable(logging.WARNING)  # of libraries, about what is not used here
     found = SOURCES[kind](given, place)
     written = _write(place, found, text)
@@ -100,8 +100,8 @@ def _check_name(name: str) -> None:
         raise ConfigError(str(Finding(("models", name), **parts, value=name))) from None
 
 
-def _check_free(place: Place, text: str | None) -> None:
-    """Refuses a name that the config or a file has."""
+def _check_free(place: Place, text: str | None, with_file: bool) -> None:
+    """Refuses a name that the config has, or a file, if one is to be written."""
     layers = _layers(place.config, text or TEMPLATE.read_text(encoding="utf-8"), place.config)
     models = layers.data.get("models") if isinstance(layers.data, dict) else None
     for name in models if isinstance(models, dict) else ():
@@ -113,7 +113,7 @@ def _check_free(place: Place, text: str | None) -> None:
                 "choose another name, or edit the entry",
             )
             raise ConfigError(str(layers.located(finding)))
-    if place.module.exists():
+    if with_file and place.module.exists():
         raise InputError(
             f"{place.module} is there already, and is not overwritten; choose another name, or "
             f"write an entry for it into {place.config}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).parent / "templates" / "model.py"
 UNTRAINED = {"random": 0}
 _TRY = "untrained, to try the architecture"
-_PART = "the decoder needs a `module`: it also takes the tokens so far"
+_PART = "the decoder takes the tokens so far as well, and needs a `module`"
 
 
 @dataclass(frozen=True)
@@ -167,16 +167,14 @@ def _looked_at(
     if look.options:
         value["options"] = dict(look.options)
         comments = comments | {"options": _PART if "part" in look.options else ""}
-    below = {
-        "images": "data: {images: {folder: …}}  # in folders named like classes: labels",
-        "text": "data: {text: {file: …, sha256: …}}  # a sample a line",
-    }
+    files = {"images": "images: {folder: …}", "text": "text: {file: …, sha256: …}"}
+    named = ", ".join(files[name] for name in look.reads)
+    lines = [f"data: {{{named}}}  # samples; see config/README.md"] if named else []
     facts = {"model": ", ".join(filter(None, (look.kind, look.task)))}
     facts |= {f"input {name}": text for name, text in look.inputs.items()}
     facts |= {f"output {name}": text for name, text in look.outputs.items()}
     facts |= {f"option {name}": str(given) for name, given in look.options.items()}
     facts["samples"] = "synthetic ones, until the config names data"
-    lines = [below[look.reads]] if look.reads else []
     return Found(Entry(value, comments, str(look), lines), facts)
 
 

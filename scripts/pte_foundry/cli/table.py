@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from pte_foundry.cli.console import console
-from pte_foundry.cli.files import SUMMARY, read_summary
+from pte_foundry.cli.files import SUMMARY, read_summary, results_of_last_build
 from pte_foundry.errors import InputError
 from pte_foundry.report.table import render
 
@@ -27,15 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "summary",
         type=Path,
         nargs="?",
-        default=SUMMARY,
         metavar="SUMMARY",
-        help=f"the summary of the builds ({SUMMARY})",
+        help=f"the summary of the builds ({SUMMARY}, or where the last build here put it)",
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    path = arguments.summary
+    path = arguments.summary or results_of_last_build() / SUMMARY.name
     if not path.is_file():
         raise InputError(
             f"{path}: no such file. Build first (make, or snakemake --cores all), or name the "

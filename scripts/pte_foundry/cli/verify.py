@@ -6,11 +6,10 @@ import time
 from pathlib import Path
 
 from pte_foundry.cli.console import printable
+from pte_foundry.cli.files import RESULTS, results_of_last_build
 from pte_foundry.errors import InputError
-from pte_foundry.workflow.build_options import build_options
+from pte_foundry.workflow.build_options import build_options, folder_of_build
 from pte_foundry.workflow.verify import rebuild_command, verify
-
-RESULTS = Path("results")
 
 DESCRIPTION = """\
 Checks every file of a build against its checksum: artifacts against their
@@ -31,9 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "results",
         type=Path,
         nargs="?",
-        default=RESULTS,
         metavar="FOLDER",
-        help=f"the folder of results ({RESULTS})",
+        help=f"the folder of results ({RESULTS}, or where the last build here put it)",
     )
     parser.add_argument(
         "--json",
@@ -44,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    results, began = arguments.results, time.monotonic()
+    results, began = arguments.results or results_of_last_build(), time.monotonic()
     if not results.is_dir():
         raise InputError(
             f"{results}: there is no such folder. Build first (make, or snakemake --cores all), or "
@@ -53,8 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     found = verify(results)
     if not found.checked and not found.damaged:
         raise InputError(f"{results}: there are no results of a build in this folder")
-    paths = [path.relative_to(results.parent) for path in found.damaged]
-    command = rebuild_command(paths, build_options(results.parent)) if paths else None
+    folder = folder_of_build(results)
+    paths = [path.relative_to(folder) for path in found.damaged]
+    command = rebuild_command(paths, build_options(folder)) if paths else None
     if arguments.json:
         damaged = [{"path": str(path), "why": why} for path, why in found.damaged.items()]
         unchecked = [str(path) for path in found.unchecked]

@@ -271,5 +271,7 @@ def load(files: Iterable[Path], root: Path) -> Config:
 def _gates(parsed: Parsed, one: Combination) -> tuple[dict[str, Gate], dict[str, Gate]]:
     document, own = parsed.document, parsed.builds[one.entry].gates
     recipe, target = document.recipes[one.recipe], document.targets[one.target]
-    defaults = default_gates(recipe, target)
+    weights = document.models[one.model].weights
+    untrained = weights is not None and weights.kind == "random"
+    defaults = default_gates(recipe, target, untrained=untrained)
     return merged_gates(defaults, document.gates, recipe.gates, own), defaults

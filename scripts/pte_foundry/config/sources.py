@@ -127,7 +127,10 @@ class TrainSource(Source):
 
 
 class RandomSource(Source):
-    """Weights as the module's `build()` initializes them, to try an architecture untrained."""
+    """Weights as `build()` initializes them, to try an architecture untrained.
+
+    The default gates on quality then only warn, because values are not those of a trained model.
+    """
 
     kind: ClassVar[str] = "random"
     made_by: ClassVar[tuple[str, ...]] = ("build",)

@@ -7,7 +7,7 @@ as long as a small one.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +23,6 @@ from pte_foundry.findings import did_you_mean
 from pte_foundry.models.outputs import named_outputs
 from pte_foundry.models.snapshots import CONFIG, unpacked
 
-_LENGTH = 64  # tokens of a sample that hf_source makes, unless the option says otherwise
 _WIDTH = 94  # characters of a description
 _LARGEST = 500_000_000  # parameters of a model that is made in memory
 
@@ -38,7 +37,7 @@ class Look:
         inputs: shapes and dtypes, by name.
         outputs: shapes and dtypes, by name.
         options: of the config, without which it cannot be built.
-        reads: the data files that it can be evaluated on: ``images``, ``text``, or nothing.
+        reads: the data files that it can be evaluated on: ``images``, ``text``.
         checkpoint: the repository of its weights, if that is known.
         license: of its weights, if that is known.
     """
@@ -48,7 +47,7 @@ class Look:
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     options: Mapping[str, Any] = field(default_factory=dict)
-    reads: str | None = None
+    reads: tuple[str, ...] = ()
     checkpoint: str | None = None
     license: str | None = None
 
@@ -70,6 +69,7 @@ def snapshot(archive: Path) -> Look:
 
     declare_missing_operators()
     from pte_foundry.models.sources import hf_source
+    from pte_foundry.models.sources.hf_snapshot import class_of
 
     with unpacked(archive, weights=False) as folder:
         if name := _architecture_in((folder / CONFIG).read_text(encoding="utf-8")):
@@ -77,25 +77,20 @@ def snapshot(archive: Path) -> Look:
                 f"this is a checkpoint of timm, not of transformers; use --from timm:{name}, in a "
                 "folder with --weights FOLDER/model.safetensors"
             )
+        kind, _ = class_of(folder, None)
     data = {"snapshot": archive}
-    config, kind = hf_source.described(archive)
-    options: dict[str, Any] = {}
-    longest = getattr(config, "max_position_embeddings", None)
-    if isinstance(longest, int) and longest < _LENGTH and kind.main_input_name == "input_ids":
-        options["sequence_length"] = longest
-    inputs = hf_source.example_inputs(data, **options)
-    whole: tuple[str | None, ...] = (None,)
-    if getattr(config, "is_encoder_decoder", False):  # detectors take images alone, too
-        whole = (None, "encoder") if kind.main_input_name == "pixel_values" else ("encoder",)
-    outputs, part = _first(partial(hf_source.build, data), whole, inputs)
+    inputs, part = hf_source.example_inputs(data), None
+    if any(name.startswith("decoder_") for name in inputs):
+        part = "encoder"
+        inputs = hf_source.example_inputs(data, part=part)
     reads = {"pixel_values": "images", "input_ids": "text"}
     return Look(
         kind.__name__,
         _task(kind.__name__),
         _shapes(inputs),
-        _shapes(outputs),
-        options if part is None else {**options, "part": part},
-        reads.get(kind.main_input_name),
+        _shapes(_outputs(partial(hf_source.build, data, part=part), inputs)),
+        {} if part is None else {"part": part},
+        tuple(reads[name] for name in inputs if name in reads),
     )
 
 
@@ -140,7 +135,7 @@ def architecture(name: str) -> Look:
         f"image classification, {classes} classes" if classes else "image features",
         _shapes({"x": image}),
         _shapes(outputs),
-        reads="images",
+        reads=("images",),
         checkpoint=described.get("hf_hub_id") or None,
         license=described.get("license") or None,
     )
@@ -156,21 +151,6 @@ def _task(class_name: str) -> str:
             words = table.removeprefix("MODEL_FOR_").removesuffix("_MAPPING_NAMES")
             return words.replace("_", " ").lower()
     return ""
-
-
-def _first(
-    build: Callable[..., nn.Module],
-    parts: Sequence[str | None],
-    inputs: Mapping[str, Tensor],
-) -> tuple[Mapping[str, Tensor], str | None]:
-    """The outputs of the first of these parts that runs with the inputs, and which one it is."""
-    errors = []
-    for part in parts:
-        try:
-            return _outputs(partial(build, part=part), inputs), part
-        except ModelError as error:
-            errors.append(error)
-    raise errors[0]
 
 
 def _outputs(

@@ -79,7 +79,7 @@ SQNR_SHOWN_DB = 70.0
 """Above it, no build differs from fp32 in practice: decisions happen below."""
 
 SQNR = Axis(
-    f"SQNR, dB (arrows: above {SQNR_SHOWN_DB:.0f})",
+    "SQNR, dB",
     lambda build: build["metrics"].get("sqnr_db"),
     SQNR_SHOWN_DB,
     front=True,
@@ -133,10 +133,12 @@ def size_against(
     # Logarithmic, because schemes differ by factors; ticks are at powers of two.
     doubling = alt.Scale(type="log", base=2, nice=False, padding=24)
     title = f"size in {unit}, log scale"
+    capped = any(axis.value(build) > axis.cap for _, build in drawn)
+    arrows = f" (arrows: above {axis.cap:.0f})" if capped else ""
     x = alt.X("size:Q", title=title, scale=doubling, axis=alt.Axis(format="~r"))
     y = alt.Y(
         "value:Q",
-        title=axis.title,
+        title=f"{axis.title}{arrows}",
         scale=alt.Scale(zero=False, nice=True, padding=12),
         axis=alt.Axis(format=axis.format),
     )
@@ -156,12 +158,14 @@ def size_against(
         )
         layers.append(line.encode(order="size:Q", color=alt.value(_CARRIED)))
     layers.append(_points(base, colour_of))
+    key = f"width < {labels.WIDTHS['wide']} ? 'side' : 'wide'"  # also after the window is resized
+    # No filter: Vega warns of a layer without points.
     layers += [
-        base.transform_filter(f"datum.side == '{side}'")
+        base.transform_calculate(name=f"datum[{key}] == '{side}' ? datum.recipe : ''")
         .mark_text(align=align, baseline=baseline, dx=dx, dy=dy, fontSize=11, aria=False)
-        .encode(text="recipe:N")
+        .encode(text="name:N")
         for side, (align, baseline, dx, dy) in labels.SIDES.items()
-        if any(value["side"] == side for value in values)  # Vega warns of layers without points
+        if any(side in (value["side"], value["wide"]) for value in values)
     ]
     chart = alt.layer(*layers).properties(
         width="container", height=300, autosize=alt.AutoSizeParams(type="fit", contains="padding")
@@ -198,7 +202,7 @@ def _points(base: Any, colour_of: Mapping[str, str]) -> Any:
 
 
 def _place_names(values: Sequence[dict[str, Any]], front: Sequence[int], axis: Axis) -> None:
-    """Sets the ``side`` of the points whose names have room; those of the front come first."""
+    """Sets the sides of the points whose names have room; those of the front come first."""
     heights = [value["value"] for value in values]
     if axis.baseline is not None:
         heights.append(axis.baseline)
@@ -209,9 +213,10 @@ def _place_names(values: Sequence[dict[str, Any]], front: Sequence[int], axis: A
             strict=True,
         )
     )
-    sides = labels.place(places, [value["recipe"] for value in values], front)
-    for value, side in zip(values, sides, strict=True):
-        value["side"] = side
+    names = [value["recipe"] for value in values]
+    for key, width in labels.WIDTHS.items():
+        for value, side in zip(values, labels.place(places, names, front, width), strict=True):
+            value[key] = side
 
 
 def _spread(numbers: Sequence[float]) -> list[float]:
@@ -238,5 +243,4 @@ def _point(axis: Axis, index: int, build: SummaryRecord, scale: float) -> dict[s
         "task": text.task(metrics),
         "status": build["status"],
         "front": False,
-        "side": None,
     }

@@ -30,23 +30,24 @@ class Choice:
 
 
 def baselines(builds: Sequence[SummaryRecord]) -> dict[str, int]:
-    """Returns for each model the index of its fp32 build, the smallest if there are several.
+    """Returns for each model the index of its fp32 build, or of its fp16 build if it has none.
 
-    Sizes are compared with it. Models without an fp32 build are left out.
+    Sizes are compared with it: the smallest one if there are several. Models without an
+    uncompressed build are left out.
     """
-    found: dict[str, int] = {}
+    order = {"float32": 0, "float16": 1}
+    found: dict[str, tuple[int, int, int]] = {}
     for index, build in enumerate(builds):
-        details, model = build["target_details"], build["build"]["model"]
-        if details.get("compute_precision") != "float32" or build["scheme"] != "none":
-            continue
-        size = build["bytes"]
-        if size and (model not in found or size < (builds[found[model]]["bytes"] or 0)):
-            found[model] = index
-    return found
+        rank = order.get(build["target_details"].get("compute_precision", ""))
+        size, model = build["bytes"], build["build"]["model"]
+        if build["scheme"] == "none" and rank is not None and size:
+            one = (rank, size, index)
+            found[model] = min(found.get(model, one), one)
+    return {model: index for model, (_, _, index) in found.items()}
 
 
 def times_smaller(builds: Sequence[SummaryRecord]) -> list[float | None]:
-    """Returns how many times smaller each build is than its model's fp32 build; None if unknown."""
+    """Returns how many times smaller each build is than its model's baseline; None if unknown."""
     found = baselines(builds)
     return [
         builds[found[model]]["bytes"] / size

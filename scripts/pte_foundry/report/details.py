@@ -208,7 +208,9 @@ def _hazards(build: SummaryRecord) -> list[list[str]]:
         [
             hazard["kind"],
             f"output `{hazard['output']}`" if hazard.get("output") else hazard["op"],
-            ": ".join(filter(None, (hazard["torch_source"], hazard.get("constant"))))
+            ": ".join(
+                filter(None, (hazard["torch_source"], hazard.get("constant"), hazard.get("cause")))
+            )
             or text.MISSING,
             str(hazard["count"]),
         ]
@@ -257,7 +259,7 @@ def _program(build: SummaryRecord) -> list[list[str]]:
         ("operators outside of Core ML", artifact.get("kernels")),
         ("states", artifact["states"] or "none"),
         ("evaluation samples", build["samples"]),
-        ("synthetic samples", build.get("synthetic")),
+        ("made up", build.get("synthetic")),
     ]
     return [[key, _joined(value)] for key, value in facts if value not in (None, "", {}, [])]
 

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-# In pixels. The narrowest plot, on a phone; in a wider one the points move apart, but not the text.
-WIDTH, HEIGHT = 290, 235
+# In pixels. In a plot that is wider than that, the points move apart, but not the text.
+WIDTHS = {"side": 290, "wide": 440}
+"""The narrowest plot, on a phone, and one of a screen; by the name of where a name goes there."""
+
+HEIGHT = 235
 _CHARACTER, _LINE, _MARK, _GAP = 6.2, 13.0, 6.0, 9.0
 
 SIDES = {
@@ -16,6 +19,10 @@ SIDES = {
     "left": ("right", "middle", -_GAP, 0.0),
     "above": ("center", "bottom", 0.0, -_GAP + 2),
     "below": ("center", "top", 0.0, _GAP - 2),
+    "above right": ("left", "bottom", 5.0, -4.0),
+    "above left": ("right", "bottom", -5.0, -4.0),
+    "below right": ("left", "top", 5.0, 4.0),
+    "below left": ("right", "top", -5.0, 4.0),
 }
 
 
@@ -37,7 +44,10 @@ class Box(NamedTuple):
 
 
 def place(
-    points: Sequence[tuple[float, float]], names: Sequence[str], front: Sequence[int] = ()
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    front: Sequence[int] = (),
+    width: float = WIDTHS["side"],
 ) -> list[str | None]:
     """Returns the side of each point that its name goes to; None if it has no room.
 
@@ -45,8 +55,9 @@ def place(
         points: their places in the plot, from the left and from the bottom, each from 0 to 1.
         names: their names. A name that several points have is placed once.
         front: indices of the points that a line of steps connects. They are named first.
+        width: of the plot, in pixels.
     """
-    places = [(x * WIDTH, (1 - y) * HEIGHT) for x, y in points]
+    places = [(x * width, (1 - y) * HEIGHT) for x, y in points]
     taken = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in places]
     taken += _steps([places[index] for index in front])
     sides: list[str | None] = [None] * len(points)
@@ -57,7 +68,7 @@ def place(
         others = taken[:index] + taken[index + 1 :]
         for side in SIDES:
             box = box_of(places[index], names[index], side)
-            inside = box.left >= -20 and box.right <= WIDTH + 20 and box.top >= -20
+            inside = box.left >= -20 and box.right <= width + 20 and box.top >= -20
             if inside and not any(map(box.meets, others)):
                 sides[index] = side
                 named.add(names[index])

@@ -53,6 +53,7 @@ def render(
     """
     builds = summary["builds"]
     figures = _figures(builds, models or {})
+    choice_figures, choices = _choices(builds)
     return filled(
         "page.html.j2",
         totals=summary["totals"],
@@ -61,7 +62,8 @@ def render(
         synthetic=text.synthetic(builds),
         failures=failures(builds),
         missed=_missed(builds),
-        choices=_choices(builds),
+        choices=choices,
+        choice_figures=choice_figures,
         laxer=text.laxer_gates(builds),
         figures=figures,
         plots=[plot["spec"] for figure in figures for plot in figure["plots"]],
@@ -117,7 +119,11 @@ def _missed(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
     return sorted(missed, key=lambda gate: gate["status"])  # "fail" before "warn"
 
 
-def _choices(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
+_FIGURES = ("Size", "Smaller", "SQNR", "Task metrics")
+
+
+def _choices(builds: Sequence[SummaryRecord]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The titles of the figures of builds to ship that any of them has, and the builds."""
     rows, smaller = [], choice.times_smaller(builds)
     for one in choice.choices(builds):
         build = None if one.index is None else builds[one.index]
@@ -132,7 +138,11 @@ def _choices(builds: Sequence[SummaryRecord]) -> list[dict[str, Any]]:
                 text.task(build["metrics"]),
             ]
         rows.append(row)
-    return rows
+    cells = [row["cells"] for row in rows if row["cells"]]
+    kept = [i for i in range(len(_FIGURES)) if any(some[i] != text.MISSING for some in cells)]
+    for row in rows:
+        row["cells"] = [row["cells"][i] for i in kept if row["cells"]]
+    return [_FIGURES[i] for i in kept], rows
 
 
 def _figures(

@@ -79,7 +79,7 @@ class SummaryRecord(TypedDict):
     samples: int | None
     metrics: Metrics
     synthetic: NotRequired[list[str]]
-    """Which samples are synthetic, because the model defines none."""
+    """What is made up: samples that the model does not define, and random weights."""
     inputs: NotRequired[list[InputFacts]]
     outputs: NotRequired[list[OutputMetrics]]
     stages: Stages

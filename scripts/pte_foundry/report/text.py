@@ -206,7 +206,7 @@ def failure(gate: GateVerdict, hazards: Sequence[Hazard] = ()) -> str:
 def hazard_text(hazard: Hazard) -> str:
     """Formats a hazard: ``nan at aten.mul.Tensor @ mask: -3.4e+38 became -inf in fp16; use …``."""
     if output := hazard.get("output"):
-        return f"{hazard['kind']}: `{output}`"
+        return ", ".join(filter(None, (f"{hazard['kind']}: `{output}`", hazard.get("cause"))))
     where = f"{hazard['kind']} at {hazard['torch_source'] or hazard['op']}"
     return f"{where}: {hazard['constant']}" if hazard.get("constant") else where
 
@@ -221,9 +221,17 @@ def engines(builds: Sequence[SummaryRecord]) -> list[str]:
 
 
 def synthetic(builds: Sequence[SummaryRecord]) -> list[str]:
-    """Returns a line that names the models without samples of their own, if there are any."""
-    models = sorted({build["build"]["model"] for build in builds if build.get("synthetic")})
-    return [f"Synthetic samples, not real data: {', '.join(models)}"] if models else []
+    """Returns lines that name the models without samples or weights of their own, if any."""
+    made_up: dict[str, set[str]] = {}
+    for build in builds:
+        for what in build.get("synthetic") or ():
+            kind = "random weights" if what == "weights" else "synthetic samples"
+            made_up.setdefault(kind, set()).add(build["build"]["model"])
+    notes = {
+        "synthetic samples": "Synthetic samples, not real data",
+        "random weights": "Random weights, so default gates on quality only warn",
+    }
+    return [f"{note}: {', '.join(sorted(made_up[k]))}" for k, note in notes.items() if k in made_up]
 
 
 def _engine(device: DeviceResult) -> str:

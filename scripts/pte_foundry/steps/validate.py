@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         model = model_of(arguments)
         samples = ["evaluation", "calibration"][: 1 + bool(arguments.slice.get("calibrates"))]
         synthetic = [function for function in samples if not model.has(function)]
+        synthetic += ["weights"] * (model.seed is not None)
         measured = validate(
             arguments.pte,
             check_noted(arguments.pte, arguments.digest),

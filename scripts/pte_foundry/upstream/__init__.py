@@ -82,6 +82,8 @@ snakemake_plan (snakemake 9.27.1)
     Tells loggers the planned jobs and what they wait for. No estimate of the time left otherwise.
 snakemake_rate_limiter (snakemake 9.27.1)
     Removes the limit of job starts per second. It takes a core after some hundred jobs.
+snakemake_refusals (snakemake 9.27.1)
+    Errors of the user are told without the lines of the Snakefile that raise them.
 snakemake_slurm_status (snakemake 9.27.1, snakemake-executor-plugin-slurm 2.8.0)
     Waits for a Slurm controller that is away. The build hangs for ever otherwise.
 snakemake_storage (snakemake 9.27.1)

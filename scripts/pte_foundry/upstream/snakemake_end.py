@@ -12,6 +12,7 @@ Remove when: a handler is called at the end of a run with nothing to do, and can
 from collections.abc import Callable
 from typing import Any
 
+from pte_foundry.upstream.snakemake_refusals import refusal
 from pte_foundry.upstream.versions import require
 
 
@@ -28,17 +29,11 @@ def at_the_end(workflow: Any, conclude: Callable[[bool], str]) -> None:
     if not require(workflow, "is_main_process", patch=__name__):
         return
 
-    from snakemake.exceptions import WorkflowError
-
-    # Snakemake would print the lines of this file. Context managers set a traceback.
-    hidden = property(lambda error: None, lambda error, traceback: None)
-    told = type("WorkflowError", (WorkflowError,), {"__traceback__": hidden})
-
     def end(failed: bool) -> None:
         _wait_for_loggers(workflow)
         # After a failed job the run fails anyway.
         if (why := conclude(failed)) and not failed:
-            raise told(why)
+            raise refusal(why)
 
     for name, failed in (("_onsuccess", False), ("_onerror", True)):
         setattr(workflow, name, _both(require(workflow, name, patch=__name__), end, failed))

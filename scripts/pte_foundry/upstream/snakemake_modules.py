@@ -43,25 +43,19 @@ def placing(workflow: Any) -> Callable[[str], str]:
     return lambda path: str(replace(path))
 
 
-def add_handlers(
-    workflow: Any, start: Callable[[], None], error: Callable[[], None]
-) -> Callable[[], None]:
-    """Returns what makes a run call these functions before its own handlers.
+def add_handlers(workflow: Any, start: Callable[[], None], error: Callable[[], None]) -> None:
+    """Makes a run call these functions before its own handlers.
 
-    It is to be called once all of the workflow has been read, which may set handlers of its own.
+    To be called once all of the workflow has been read, which may set handlers of its own.
 
     Args:
         workflow: the ``workflow`` of a Snakefile.
         start: called before the first job.
         error: called after a run in which a job failed.
     """
-
-    def add() -> None:
-        for name, ours in (("_onstart", start), ("_onerror", error)):
-            theirs = require(workflow, name, patch=__name__)
-            setattr(workflow, name, _both(ours, theirs))
-
-    return add
+    for name, ours in (("_onstart", start), ("_onerror", error)):
+        theirs = require(workflow, name, patch=__name__)
+        setattr(workflow, name, _both(ours, theirs))
 
 
 def _both(ours: Callable[[], None], theirs: Callable[..., Any]) -> Callable[[Any], None]:

@@ -14,6 +14,7 @@ Remove when: ``local()`` leaves open where a job runs, and hooks can read and wr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -43,12 +44,14 @@ class Storage:
     Attributes:
         prefix: where names start from in the storage.
         base: where names start from on this disk, in the folder of local copies.
+        folder: where names start from in what a run is asked for.
     """
 
     stored = True
 
-    def __init__(self, provider: Any, prefix: str) -> None:
+    def __init__(self, provider: Any, prefix: str, folder: Path = Path()) -> None:
         self._provider = provider
+        self.folder = folder
         self.prefix = f"{prefix}/" if prefix and not prefix.endswith("/") else prefix
         copy = self._object("results").local_path()
         if copy.name != "results":
@@ -74,13 +77,22 @@ class Storage:
         prefix = require(settings, "default_storage_prefix", patch=__name__) or ""
         # Snakemake refuses a wrong prefix.
         prefix = "/".join(filter(None, [prefix.rstrip("/"), *base.parts]))
-        return cls(provider, prefix) if provider.is_valid_query(f"{prefix}/results") else None
+        valid = provider.is_valid_query(f"{prefix}/results")
+        return cls(provider, prefix, base) if valid else None
 
     def name(self, file: str) -> str:
         """Returns the name of a file of a rule or job, given as Snakemake has it."""
         path = Path(file)
         inside = path.is_relative_to(self.base)
         return path.relative_to(self.base).as_posix() if inside else str(file)
+
+    def asked(self, target: str) -> str:
+        """Returns the name of a file that a run is asked for, as the command line has it."""
+        return Path(os.path.relpath(target, self.folder)).as_posix()
+
+    def target_of(self, name: str) -> str:
+        """Returns what a run is to be asked for, to make a file; Snakemake adds the storage."""
+        return os.fspath(self.folder / name)
 
     def file(self, name: str) -> str:
         """Returns a file as Snakemake has it."""
@@ -102,6 +114,10 @@ class Storage:
     def shown(self, name: str) -> str:
         """Returns how messages name a file."""
         return name
+
+    def address(self, name: str) -> str:
+        """Returns where a file or folder is, for people: its address in the storage."""
+        return f"{self.prefix}{name}"
 
     def path(self, name: str) -> Path:
         """Returns the path of a file's local copy, which is made if the file exists."""

@@ -20,6 +20,9 @@ from pte_foundry.validate.schema import Hazard, HazardKind
 FP16_STEP = 2.0**-10
 """Distance of neighbouring fp16 values, relative to their magnitude; at most, in normal range."""
 
+FP16_ZERO = 2.0**-25
+"""The largest magnitude that fp16 rounds to zero."""
+
 FP32_STEP = 2.0**-23
 """The same for fp32."""
 
@@ -50,16 +53,30 @@ def output_hazards(
     for position, name in enumerate(names):
         ours, theirs = ([sample[position] for sample in side] for side in (outputs, reference))
         if kind := _lost(ours, theirs, step):
-            hazards.append(
-                {
-                    "op": "output",
-                    "torch_source": None,
-                    "kind": kind,
-                    "count": len(ours),
-                    "output": name,
-                }
-            )
+            lost: Hazard = {
+                "op": "output",
+                "torch_source": None,
+                "kind": kind,
+                "count": len(ours),
+                "output": name,
+            }
+            if step == FP16_STEP and (cause := _underflow(theirs)):
+                lost["cause"] = cause
+            hazards.append(lost)
     return hazards
+
+
+def _underflow(theirs: list[torch.Tensor]) -> str:
+    """Says that fp16 has no such small values, if that is so."""
+    if not is_floating(theirs[0]):
+        return ""
+    largest = max(float(tensor.abs().max()) for tensor in theirs if tensor.numel())
+    if largest > FP16_ZERO:
+        return ""
+    return (
+        f"in fp32 it is at most {largest:.1e}, which fp16 rounds to 0; scale it up, or set the "
+        "target's compute_precision to float32 (weights of an untrained model are often the cause)"
+    )
 
 
 def _lost(ours: list[torch.Tensor], theirs: list[torch.Tensor], step: float) -> HazardKind | None:

@@ -113,6 +113,8 @@ class Hazard(TypedDict):
     """The value that the operation computes."""
     output: NotRequired[str]
     """Name of the output that is lost."""
+    cause: NotRequired[str]
+    """Why it is, in words, with the fix."""
     constant: NotRequired[str]
     """The constant of a ``constant_overflow``, in words, with the fix."""
 
@@ -243,9 +245,9 @@ class ValidationReport(Measurement):
     """The metrics that depend on what failed are null, and have no gates."""
     laxer_gates: NotRequired[list[LaxerGate]]
     """Absent if all gates are as strict as the defaults."""
-    synthetic: NotRequired[list[Literal["evaluation", "calibration"]]]
-    """Which samples are synthetic (:mod:`pte_foundry.models.default_samples`), because the model
-    defines none."""
+    synthetic: NotRequired[list[Literal["evaluation", "calibration", "weights"]]]
+    """What is made up: samples (:mod:`pte_foundry.models.default_samples`), because the model
+    defines none, and random weights."""
     scheme: NotRequired[str | None]
     """The recipe's compression scheme."""
     target_details: NotRequired[TargetDetails]

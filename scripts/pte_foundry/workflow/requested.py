@@ -5,10 +5,8 @@ Snakemake itself only finds that no rule makes such a file, or plans what cannot
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
 
 from pte_foundry.config.check_builds import too_old
 from pte_foundry.config.config import Config
@@ -51,9 +49,9 @@ def check_requested(
     findings: dict[str, list[str]] = {}
     models: set[str] = set()
     pairs: dict[tuple[str, str], None] = {}
-    for path in sorted(map(_normalized, paths)):
+    for path in sorted(paths):
         for rule, pattern in patterns:
-            if match := pattern.fullmatch(place.name(path)):
+            if match := pattern.fullmatch(place.asked(path)):
                 names = match.groupdict()
                 if problems := list(_problems(jobs, rule, names)):
                     findings[path] = problems
@@ -72,15 +70,11 @@ def check_requested(
     jobs.config.check_structure(known, pairs)
 
 
-def matching(paths: Iterable[str], pattern: str) -> dict[str, dict[str, str]]:
-    """Returns the paths that match the pattern of a rule's output, with their wildcards."""
+def matching(names: Iterable[str], pattern: str) -> dict[str, dict[str, str]]:
+    """Returns the files that match the pattern of a rule's output, with their wildcards."""
     expression = re.compile(_relaxed(pattern))
-    found = {path: expression.fullmatch(path) for path in sorted(map(_normalized, paths))}
-    return {path: match.groupdict() for path, match in found.items() if match}
-
-
-def _normalized(path: str) -> str:
-    return os.path.relpath(path) if Path(path).is_absolute() else os.path.normpath(path)
+    found = {name: expression.fullmatch(name) for name in sorted(names)}
+    return {name: match.groupdict() for name, match in found.items() if match}
 
 
 def _relaxed(pattern: str) -> str:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from pte_foundry.files import read_json, write_json
+from pte_foundry.workflow.build_options import keep_options
 
 from tests.project import ROOT
 
@@ -27,6 +28,38 @@ def test_a_summary_that_is_missing_or_none_names_the_fix(call, tmp_path):
     for name in ("README.md", "report.json"):
         code, _, err = call("table", tmp_path / name)
         assert (code, f"{name}: not a summary" in err, "Delete" in err) == (1, True, False)
+
+
+def test_commands_find_the_results_of_the_last_build(call, summary, tmp_path, monkeypatch):
+    """Also below the prefix of a Snakemake module, for which `results` alone means nothing."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "foundry").mkdir()
+    summary.parent.rename(tmp_path / "foundry/results")
+    keep_options(tmp_path, tmp_path / "Snakefile", [], {}, "foundry/results")
+    code, out, err = call("table")
+    assert (code, "builds" in out, err) == (1, True, "")
+    assert "results have not changed since" in call("compare")[2]
+    (tmp_path / "foundry/results/summary.json").write_text("{")
+    code, out, _ = call("verify")
+    assert (code, out.splitlines()[-1]) == (
+        1,
+        "  snakemake --cores all --force -- foundry/results/summary.json",
+    )
+
+
+def test_results_in_a_storage_are_to_be_copied_first(call, summary, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keep_options(tmp_path, tmp_path / "Snakefile", [], {}, "s3://bucket/run/results")
+    code, _, err = call("table")
+    assert (code, err) == (
+        1,
+        "This is the copy in results; the last build here wrote to s3://bucket/run/results.\n",
+    )
+    summary.parent.rename(tmp_path / "elsewhere")
+    for command in ("table", "verify", "compare"):
+        code, _, err = call(command)
+        assert (code, "Copy them (aws s3 sync s3://bucket/run/results results)" in err) == (1, True)
+    assert call("table", "elsewhere/summary.json")[2] == ""
 
 
 CONFIG = """\

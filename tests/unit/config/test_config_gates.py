@@ -167,6 +167,16 @@ def test_every_build_of_the_project_has_a_gate_that_zeros_miss():
     assert negative == {("minilm", "lut1"), ("minilm", "lut2")}
 
 
+def test_quality_of_random_weights_only_warns():
+    """An untrained EfficientNet has logits of 1e-5, for which fp16 has few bits."""
+    given = NoneRecipe(scheme="none"), Target(minimum_os="iOS18")
+    made = default_gates(*given, untrained=True)
+    warning = {metric for metric, gate in made.items() if gate.on_fail == "warn"}
+    assert warning == {"sqnr_db", "equal_fraction"}, "a broken program fails nonetheless"
+    assert made["sqnr_db"].min == default_gates(*given)["sqnr_db"].min
+    assert not any(gate.on_fail == "warn" for gate in default_gates(*given).values())
+
+
 def test_default_gates_of_integers_follow_the_precision():
     def equal(recipe, precision):
         target = Target(minimum_os="iOS18", compute_precision=precision)

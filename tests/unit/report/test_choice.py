@@ -60,14 +60,18 @@ def test_macos_is_not_a_newer_ios():
     ]
 
 
-def test_sizes_are_compared_with_the_fp32_build_of_the_model():
+def test_sizes_are_compared_with_the_fp32_build_of_the_model_or_its_fp16_build():
     builds = builds_of(
         report("minilm", "fp32", "ios16"),
         report("minilm", "fp16", "ios16"),
         report("digits_cnn", "fp16", "ios16"),
+        report("digits_cnn", "lut1", "ios18"),
+        report("smollm2", "lut1", "ios18"),
     )
     recipes = [(build["build"]["model"], build["build"]["recipe"]) for build in builds]
     by_build = dict(zip(recipes, choice.times_smaller(builds), strict=True))
     assert by_build["minilm", "fp32"] == 1
     assert by_build["minilm", "fp16"] == pytest.approx(2, rel=0.01)
-    assert by_build["digits_cnn", "fp16"] is None
+    assert by_build["digits_cnn", "fp16"] == 1
+    assert by_build["digits_cnn", "lut1"] > 4
+    assert by_build["smollm2", "lut1"] is None

@@ -90,8 +90,9 @@ POINTS_OF_A_PLOT = st.lists(
 def test_no_name_covers_a_point_or_another_name(points):
     places = [(x, y) for x, y, _ in points]
     names = [name for _, _, name in points]
-    sides = labels.place(places, names, range(len(points) // 2))
-    pixels = [(x * labels.WIDTH, (1 - y) * labels.HEIGHT) for x, y in places]
+    width = labels.WIDTHS["wide"]
+    sides = labels.place(places, names, range(len(points) // 2), width)
+    pixels = [(x * width, (1 - y) * labels.HEIGHT) for x, y in places]
     placed = [
         labels.box_of(pixels[i], names[i], side) for i, side in enumerate(sides) if side is not None
     ]
@@ -106,6 +107,13 @@ def test_no_name_covers_a_point_or_another_name(points):
 
 def test_a_lonely_point_is_named():
     assert labels.place([(0.5, 0.5)], ["fp16"]) == ["right"]
+
+
+def test_a_long_name_at_the_left_edge_is_beside_the_line_that_leaves_it():
+    """Such a point is the smallest build, so it matters most."""
+    places = [(0.0, 0.0), (1.0, 1.0)]
+    sides = labels.place(places, ["int8_weight_only", "fp16"], [0, 1])
+    assert sides == ["above right", "left"]
 
 
 def test_a_model_without_any_sqnr_has_no_plot():

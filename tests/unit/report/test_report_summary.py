@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pte_foundry.errors import InputError
 from pte_foundry.files import write_json
+from pte_foundry.report import text
 from pte_foundry.report.schema import Summary
 from pte_foundry.report.summary import FailedBuild, summarize
 from pte_foundry.steps import summary
@@ -194,3 +195,15 @@ def test_command(tmp_path, monkeypatch, capfd):
     assert summary.main(arguments) == 1
     assert "plan.json is damaged" in capfd.readouterr().err
     assert output.read_bytes() == before
+
+
+def test_what_is_made_up_is_named_by_model():
+    synthetic = report("vit", "fp16", "ios18") | {"synthetic": ["evaluation", "calibration"]}
+    random = report("net", "fp16", "ios18") | {"synthetic": ["evaluation", "weights"]}
+    trained = report("digits_cnn", "fp16", "ios18") | {"synthetic": []}
+    builds = summarize({path_of(one): one for one in (synthetic, random, trained)})["builds"]
+    assert text.synthetic(builds) == [
+        "Synthetic samples, not real data: net, vit",
+        "Random weights, so default gates on quality only warn: net",
+    ]
+    assert text.synthetic([]) == []

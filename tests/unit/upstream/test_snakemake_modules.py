@@ -54,10 +54,11 @@ def test_a_module_is_told_from_the_main_workflow():
 
 def test_handlers_run_before_those_of_the_other_workflow():
     seen = []
-    workflow = SimpleNamespace(_onstart=None, _onerror=lambda log: seen.append(f"theirs {log}"))
-    add = add_handlers(workflow, lambda: seen.append("start"), lambda: seen.append("error"))
-    workflow._onstart = lambda log: seen.append(f"their start {log}")  # set later
-    add()
+    workflow = SimpleNamespace(
+        _onstart=lambda log: seen.append(f"their start {log}"),
+        _onerror=lambda log: seen.append(f"theirs {log}"),
+    )
+    add_handlers(workflow, lambda: seen.append("start"), lambda: seen.append("error"))
     workflow._onstart("log")
     workflow._onerror("log")
     assert seen == ["start", "their start log", "error", "theirs log"]

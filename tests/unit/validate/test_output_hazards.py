@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pte_foundry.report.text import hazard_text
 from pte_foundry.validate.gates import damage
 from pte_foundry.validate.output_hazards import FP16_STEP, FP32_STEP, output_hazards
 
@@ -31,6 +32,18 @@ def test_the_output_is_named_and_counts_as_damage():
 @pytest.mark.parametrize("scale", [1.0, 1e-10, 1e-26, 1e-40])
 def test_underflow_is_a_loss_however_small_the_reference_is(scale):
     assert kinds([torch.zeros(8)] * 2, [noise(8) * scale, noise(8, seed=1) * scale]) == [ZEROS]
+
+
+def test_values_that_fp16_does_not_have_are_the_cause_of_zeros():
+    """Not where a layer in between underflows: there the output's own values would fit."""
+    small = [(noise(8) * 1e-10,), (noise(8, seed=1) * 1e-10,)]
+    zeros = [(torch.zeros(8),)] * 2
+    (lost,) = output_hazards(["y"], zeros, small)
+    largest = max(float(y.abs().max()) for (y,) in small)
+    assert lost["cause"].startswith(f"in fp32 it is at most {largest:.1e}, which fp16 rounds to 0;")
+    assert hazard_text(lost).startswith("output is all zeros: `y`, in fp32 it is at most")
+    assert "cause" not in output_hazards(["y"], zeros, small, FP32_STEP)[0]
+    assert "cause" not in output_hazards(["y"], zeros, [(noise(8),)] * 2)[0]
 
 
 def test_zeros_in_place_of_zeros_and_in_some_samples_only():

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from pte_foundry.config.config import load
 from pte_foundry.files import write_json
+from pte_foundry.place import Folder
 from pte_foundry.workflow.asked_artifacts import NO_BUILD, UNTIL, AskedArtifacts
 from rich.console import Console
 
 from tests.made_up_reports import path_of, report
+from tests.storage_folder import storage_in
 
 CONFIG = """\
 models:
@@ -119,3 +121,31 @@ def test_a_damaged_report_is_no_verdict(asked):
 def test_a_run_of_everything_prints_no_artifacts(asked):
     assert asked.ask(["all", "results/summary.json"]) == []
     assert concluded(asked) == ("", [])
+
+
+def test_a_module_s_artifact_is_that_below_its_prefix(asked, monkeypatch):
+    """Another workflow may have files of its own that are called like ours."""
+    below = AskedArtifacts(asked._config, Folder(Path("foundry")))
+    assert below.ask([FP16, "publish", "published/net.pte"]) == []
+    wanted = below.ask([f"foundry/{FP16}"])
+    assert wanted == ["foundry/results/validation/net/fp16/ios18/host.json"]
+    Path("foundry").mkdir()
+    with monkeypatch.context() as inside:
+        inside.chdir("foundry")
+        report_of_it = build(FP16)
+    assert concluded(below)[1][0].startswith(f"foundry/{FP16}  1.5 kB")
+    assert concluded(below, unmade=[report_of_it])[1] == []
+
+
+def test_an_artifact_in_a_storage_is_judged_by_the_report_there(asked, tmp_path):
+    storage = storage_in(tmp_path / "buckets", tmp_path / "copies", folder=Path("foundry"))
+    stored = AskedArtifacts(asked._config, storage)
+    wanted = stored.ask([f"foundry/{FP16}"])
+    assert wanted == ["foundry/results/validation/net/fp16/ios18/host.json"]
+    assert concluded(stored)[1] == [], "it has not been made"
+    report_of_it = build(FP16, gates=[GATE], status="fail")
+    for name in (FP16, report_of_it):
+        stored_file = tmp_path / "buckets/bucket/run" / name
+        stored_file.parent.mkdir(parents=True)
+        Path(name).rename(stored_file)
+    assert concluded(stored)[0] == "Built, but it does not pass: net/fp16/ios18"

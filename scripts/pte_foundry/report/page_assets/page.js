@@ -11,6 +11,18 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// In the report of `snakemake --report` the page is a data: address, from which no file can be linked.
+const embedded = location.protocol === "data:";
+
+function link(target, label, attributes = {}) {
+  const path = decodeURI(new URL(target, "file:///results/report/").pathname.slice(1));
+  return embedded ? element("span", {}, path) : element("a", { href: target, ...attributes }, label);
+}
+
+for (const anchor of document.querySelectorAll('a[href^=".."]')) {
+  anchor.replaceWith(link(anchor.getAttribute("href"), anchor.textContent));
+}
+
 // --- details, created when a build is first opened ---
 
 const specOf = new WeakMap(); // of the plots in details
@@ -45,7 +57,7 @@ const kinds = {
 
   links: (links) =>
     element("ul", { class: "links" }, ...links.map(([label, target, beside]) =>
-      element("li", {}, element("a", { href: target, download: "" }, label), " ", element("span", { class: "quiet" }, beside)))),
+      element("li", {}, link(target, label, { download: "" }), " ", element("span", { class: "quiet" }, beside)))),
 
   code: (blocks) =>
     element("div", {}, ...blocks.flatMap(([language, code]) => [element("h5", {}, language), element("pre", { tabindex: "0" }, code)])),
@@ -114,7 +126,7 @@ function openAndGo(index) {
 
 function compare(column, descending) {
   return (a, b) => {
-    // The fp32 builds, which all others are compared with, stay on top.
+    // The uncompressed builds, which all others are compared with, stay on top.
     if (builds[a].baseline !== builds[b].baseline) return builds[b].baseline - builds[a].baseline;
     const [left, right] = [builds[a].cells[column][0], builds[b].cells[column][0]];
     if (left === null || right === null) return (left === null) - (right === null); // missing last
