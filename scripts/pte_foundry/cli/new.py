@@ -32,9 +32,9 @@ commented Python file if neither transformers nor timm has the model. A new
 config gets recipes and a target; in an existing one, all else stays as it is.
 No file and no entry is overwritten."""
 EXAMPLES = """\
-  pte-foundry new net                              # a Python file to fill in
+  pte-foundry new net                          # with a Python file to fill in
   pte-foundry new vit --from hf:google/vit-base-patch16-224
-  pte-foundry new vit --from hf:snapshots/vit      # a folder
+  pte-foundry new vit --from hf:snapshots/vit  # a folder
   pte-foundry new tagger --from timm:levit_128 --weights best.safetensors
   pte-foundry new own --from program:own.pt2 --config config/team.yaml
 """
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         type=Path,
-        metavar="FILE",
+        metavar="CONFIG",
         help="the config file (config/mine.yaml if there is a folder config, or else mine.yaml)",
     )
 
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         text = path.read_bytes().decode("utf-8") if path.exists() else None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: it is not YAML: {error}") from error
-    _check_free(place, text)
+    _check_free(place, text, kind == "module")
     logging.disable(logging.WARNING)  # of libraries, about what is not used here
     found = SOURCES[kind](given, place)
     written = _write(place, found, text)
@@ -100,8 +100,8 @@ def _check_name(name: str) -> None:
         raise ConfigError(str(Finding(("models", name), **parts, value=name))) from None
 
 
-def _check_free(place: Place, text: str | None) -> None:
-    """Refuses a name that the config or a file has."""
+def _check_free(place: Place, text: str | None, with_file: bool) -> None:
+    """Refuses a name that the config has, or a file, if one is to be written."""
     layers = _layers(place.config, text or TEMPLATE.read_text(encoding="utf-8"), place.config)
     models = layers.data.get("models") if isinstance(layers.data, dict) else None
     for name in models if isinstance(models, dict) else ():
@@ -113,7 +113,7 @@ def _check_free(place: Place, text: str | None) -> None:
                 "choose another name, or edit the entry",
             )
             raise ConfigError(str(layers.located(finding)))
-    if place.module.exists():
+    if with_file and place.module.exists():
         raise InputError(
             f"{place.module} is there already, and is not overwritten; choose another name, or "
             f"write an entry for it into {place.config}"
@@ -235,31 +235,35 @@ def _build(model: str, recipe: str, target: str, found: Found) -> Entry:
     value: dict[str, Any] = {"models": [model], "recipes": [recipe], "targets": [target]}
     if "random" not in found.entry.value.get("weights", {}):
         return Entry(value)
-    return Entry(value | {"gates": _LAX}, above="Rounding upsets untrained weights, so lax gates.")
+    return Entry(
+        value | {"gates": _LAX},
+        above="A lax gate: rounding upsets untrained weights. Remove it for trained ones.",
+    )
 
 
 def _tell(place: Place, found: Found, build: Entry | None, new: bool) -> None:
-    output = console()
-    source = next(iter(found.entry.value.values()))
+    output, path = console(), place.config
     print_facts(output, found.facts)
+    lines = []
     if found.module is not None:
-        output.print(f"wrote {source}: a network to replace by yours, and what else it may define")
-    config = shlex.quote(str(place.config))
-    layers = _layers(place.config, place.config.read_text(encoding="utf-8"), place.config)
-    names = {key: listed(layers.data[key]) for key in ("recipes", "targets")}
+        lines.append(f"wrote {place.module}: a network to replace, and what else it may define")
     if new:
-        output.print(f"wrote {place.config}: recipes {names['recipes']}; target {names['targets']}")
+        data = read(path.read_text(encoding="utf-8"))
+        recipes, targets = listed(data["recipes"]), listed(data["targets"])
+        lines.append(f"wrote {path}: recipes {recipes}; target {targets}")
     else:
-        output.print(f"added {place.name} to {place.config}")
-    target = ""
+        lines.append(f"added {place.name} to {path}")
+    after = " && pte-foundry table"
     if build is None:
-        output.print(f'its builds are those of `models: "*"` in {place.config}')
+        lines.append('its builds are those of all models: `models: "*"`')
     elif not new:
-        (recipe,), (system,) = build.value["recipes"], build.value["targets"]
-        target = f" -- results/pte/{place.name}/{recipe}/{system}.pte"
-    output.print("\nNext:")
-    output.print(f"  pte-foundry check {config}")
-    output.print(f"  snakemake{_rules()} --cores all --configfile {config}{target}")
+        (recipe,), (target,) = build.value["recipes"], build.value["targets"]
+        after = f" -- results/pte/{place.name}/{recipe}/{target}.pte"
+    config = shlex.quote(str(path))
+    lines += ["", "Next:", f"  pte-foundry check {config}"]
+    lines.append(f"  snakemake{_rules()} --cores all --configfile {config}{after}")
+    for line in lines:
+        output.print(line, soft_wrap=True)  # commands must stay on one line
 
 
 def _rules() -> str:

@@ -9,7 +9,8 @@ import importlib.util
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).parent / "templates" / "model.py"
 UNTRAINED = {"random": 0}
 _TRY = "untrained, to try the architecture"
-_PART = "the decoder needs a `module`: it also takes the tokens so far"
+_PART = "the decoder takes the tokens so far as well, and needs a `module`"
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,8 @@ def hf(given: str, place: Place) -> Found:
             if found.unseen:
                 return Found(Entry({"hf": source}), {"not looked at": found.unseen})
             snapshots.download(repo, commit, archive, place.endpoint, weights=False)
-        try:
+        with _looking(f"hf:{given}", place):
             look = first_look.snapshot(archive)
-        except FoundryError as error:
-            fix = f"Write a Python file for it: pte-foundry new {place.name} --from module"
-            raise InputError(f"hf:{given}: {error}. {fix}") from error
     value: dict[str, Any] = {"hf": source}
     comments = {}
     if not weights:
@@ -127,7 +125,8 @@ def timm(given: str, place: Place) -> Found:
         )
     from pte_foundry.models import first_look
 
-    look = first_look.architecture(given)
+    with _looking(f"timm:{given}", place):
+        look = first_look.architecture(given)
     value: dict[str, Any] = {"timm": given}
     if place.weights:
         return _looked_at(look, value | {"weights": _pinned(place)}, {}, None)
@@ -148,6 +147,18 @@ SOURCES: dict[str, Callable[[str, Place], Found]] = {
 }
 
 
+@contextmanager
+def _looking(source: str, place: Place) -> Iterator[None]:
+    """Tells errors of looking at a model, which libraries may raise of any type."""
+    try:
+        yield
+    except Exception as error:
+        told = str(error) if isinstance(error, FoundryError) else f"{type(error).__name__}: {error}"
+        text = " ".join(told.split())[:500].rstrip(".")
+        fix = f"Or write a Python file for it: pte-foundry new {place.name} --from module"
+        raise InputError(f"{source}: {text}. {fix}") from error
+
+
 def _looked_at(
     look: Look, value: dict[str, Any], comments: dict[str, str], license: str | None
 ) -> Found:
@@ -156,16 +167,14 @@ def _looked_at(
     if look.options:
         value["options"] = dict(look.options)
         comments = comments | {"options": _PART if "part" in look.options else ""}
-    below = {
-        "images": "data: {images: {folder: …}}  # in folders named like classes: labels",
-        "text": "data: {text: {file: …, sha256: …}}  # a sample a line",
-    }
+    files = {"images": "images: {folder: …}", "text": "text: {file: …, sha256: …}"}
+    named = ", ".join(files[name] for name in look.reads)
+    lines = [f"data: {{{named}}}  # samples; see config/README.md"] if named else []
     facts = {"model": ", ".join(filter(None, (look.kind, look.task)))}
     facts |= {f"input {name}": text for name, text in look.inputs.items()}
     facts |= {f"output {name}": text for name, text in look.outputs.items()}
     facts |= {f"option {name}": str(given) for name, given in look.options.items()}
     facts["samples"] = "synthetic ones, until the config names data"
-    lines = [below[look.reads]] if look.reads else []
     return Found(Entry(value, comments, str(look), lines), facts)
 
 

@@ -93,8 +93,9 @@ Add an entry under `targets`, with the keys of [Target](#target), and its name t
 
 ## Add a model
 
-Add an entry under `models`, with the keys of [Model](#model), and its name to an entry of `builds`.
-A model is defined by one of these:
+`pte-foundry new NAME` writes what follows, also `--from hf:FOLDER` and others (see its `--help`).
+By hand: add an entry under `models`, with the keys of [Model](#model), and its name to an entry of
+`builds`. A model is defined by one of these:
 
 | key | model | weights |
 |---|---|---|

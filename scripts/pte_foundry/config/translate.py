@@ -86,12 +86,13 @@ def _hint(key: str | int, holder: Any, given: Any) -> str:
     """What a missing key holds; for a digest the command that prints it."""
     source = given if isinstance(given, dict) else {}
     if key == "sha256":
-        if isinstance(source.get("url"), str):
-            return f", the first column of `curl -sL {source['url']} | sha256sum`"
         file = source.get("file", "FILE")
-        if "package" in source:
-            return f", the first column of `sha256sum` for {file} in the folder of the package"
-        return f", the first column of `sha256sum {file}`"
+        command = f"`sha256sum {file}`"
+        if isinstance(source.get("url"), str):
+            command = f"`curl -sL {source['url']} | sha256sum`"
+        elif "package" in source:
+            command = f"`sha256sum` for {file} in the folder of the package"
+        return f", the first column of {command}; `pte-foundry pin CONFIG` writes it"
     description = holder.model_fields[str(key)].description if _keys(holder) else None
     return f" with the {description[0].lower()}{description[1:].rstrip('.')}" if description else ""
 

@@ -6,7 +6,8 @@ as long as a small one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from pte_foundry.errors import ModelError
 from pte_foundry.findings import did_you_mean
 from pte_foundry.models.outputs import named_outputs
+from pte_foundry.models.snapshots import CONFIG, unpacked
 
 _WIDTH = 94  # characters of a description
 _LARGEST = 500_000_000  # parameters of a model that is made in memory
@@ -35,7 +37,7 @@ class Look:
         inputs: shapes and dtypes, by name.
         outputs: shapes and dtypes, by name.
         options: of the config, without which it cannot be built.
-        reads: the data files that it can be evaluated on: ``images``, ``text``, or nothing.
+        reads: the data files that it can be evaluated on: ``images``, ``text``.
         checkpoint: the repository of its weights, if that is known.
         license: of its weights, if that is known.
     """
@@ -45,7 +47,7 @@ class Look:
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     options: Mapping[str, Any] = field(default_factory=dict)
-    reads: str | None = None
+    reads: tuple[str, ...] = ()
     checkpoint: str | None = None
     license: str | None = None
 
@@ -66,25 +68,43 @@ def snapshot(archive: Path) -> Look:
     from pte_foundry.upstream.torchvision_operators import make_importable
 
     make_importable()
-    from pte_foundry.models.snapshots import unpacked
+    from pte_foundry.models.sources import hf_source
     from pte_foundry.models.sources.hf_snapshot import class_of
 
-    data = {"snapshot": archive}
     with unpacked(archive, weights=False) as folder:
-        kind, config = class_of(folder, None)
-    parts: tuple[str | None, ...] = (None,)
-    if getattr(config, "is_encoder_decoder", False):  # detectors take images alone, too
-        parts = (None, "encoder") if kind.main_input_name == "pixel_values" else ("encoder",)
-    inputs, outputs, part = _first(data, parts)
+        if name := _architecture_in((folder / CONFIG).read_text(encoding="utf-8")):
+            raise ModelError(
+                f"this is a checkpoint of timm, not of transformers; use --from timm:{name}, in a "
+                "folder with --weights FOLDER/model.safetensors"
+            )
+        kind, _ = class_of(folder, None)
+    data = {"snapshot": archive}
+    inputs, part = hf_source.example_inputs(data), None
+    if any(name.startswith("decoder_") for name in inputs):
+        part = "encoder"
+        inputs = hf_source.example_inputs(data, part=part)
     reads = {"pixel_values": "images", "input_ids": "text"}
     return Look(
         kind.__name__,
         _task(kind.__name__),
         _shapes(inputs),
-        _shapes(outputs),
+        _shapes(_outputs(partial(hf_source.build, data, part=part), inputs)),
         {} if part is None else {"part": part},
-        reads.get(kind.main_input_name),
+        tuple(reads[name] for name in inputs if name in reads),
     )
+
+
+def _architecture_in(text: str) -> str | None:
+    """Returns the architecture that a config.json of timm names; None: it is another file."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    named = isinstance(found, dict) and "model_type" not in found and "pretrained_cfg" in found
+    if not named or not isinstance(found["pretrained_cfg"], dict):
+        return None
+    tag = found["pretrained_cfg"].get("tag")
+    return f"{found.get('architecture')}{f'.{tag}' if tag else ''}"
 
 
 def architecture(name: str) -> Look:
@@ -115,7 +135,7 @@ def architecture(name: str) -> Look:
         f"image classification, {classes} classes" if classes else "image features",
         _shapes({"x": image}),
         _shapes(outputs),
-        reads="images",
+        reads=("images",),
         checkpoint=described.get("hf_hub_id") or None,
         license=described.get("license") or None,
     )
@@ -131,22 +151,6 @@ def _task(class_name: str) -> str:
             words = table.removeprefix("MODEL_FOR_").removesuffix("_MAPPING_NAMES")
             return words.replace("_", " ").lower()
     return ""
-
-
-def _first(
-    data: dict[str, Path], parts: Sequence[str | None]
-) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], str | None]:
-    """The inputs and outputs of the first of these parts that runs, and which one it is."""
-    from pte_foundry.models.sources import hf_source
-
-    errors = []
-    for part in parts:
-        try:
-            inputs = hf_source.example_inputs(data, part=part)
-            return inputs, _outputs(partial(hf_source.build, data, part=part), inputs), part
-        except ModelError as error:
-            errors.append(error)
-    raise errors[0]
 
 
 def _outputs(

@@ -1,7 +1,7 @@
 """What the tests of the commands share: the packages of the interpreter's tests, and a summary."""
 
 import pytest
-from pte_foundry.cli import main
+from pte_foundry.cli import main, new
 from pte_foundry.files import write_json
 from pte_foundry.report.summary import summarize
 
@@ -18,6 +18,20 @@ def call(capsys):
         return code, *capsys.readouterr()
 
     return call
+
+
+@pytest.fixture
+def call_new(tmp_path, monkeypatch, capsys):
+    """Runs ``pte-foundry new`` in an empty folder; gives its exit code and all that it prints."""
+    monkeypatch.chdir(tmp_path)
+    # Else the rest of the run would have no warnings.
+    monkeypatch.setattr(new.logging, "disable", lambda level: None)
+
+    def call_new(*arguments):
+        code = main(["new", *map(str, arguments)])
+        return code, "".join(capsys.readouterr())
+
+    return call_new
 
 
 @pytest.fixture

@@ -276,7 +276,7 @@ def test_other_outputs_than_tensors_are_refused(load):
         def forward(self, x):
             return {"logits": x, "loss": [1.5]}
 
-    with pytest.raises(ModelError, match=r"returned a float as loss\.0; .*leave out what is no"):
+    with pytest.raises(ModelError, match=r"returned a float as loss\.0; .*leave it out"):
         load().run(Odd().eval(), (torch.ones(1),))
 
 

@@ -39,9 +39,6 @@ class Cache:
     def __init__(self, keys):
         self.keys = keys
 
-class DynamicCache(Cache):
-    pass
-
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
@@ -106,41 +103,6 @@ def test_outputs_are_flattened_in_order_and_named_by_their_keys(load, returned, 
     assert all(map(torch.equal, ours, theirs))
     returned = program.module()(*model.example_inputs())
     assert (list(returned) if isinstance(returned, dict) else []) == samples.output_names
-
-
-NO_TENSORS = [
-    ("{'y': y, 'past': DynamicCache(y)}", "a DynamicCache as past; ", "with `use_cache=False`"),
-    ("(y, [Cache(y)])", "a Cache as output_1.0; ", "switch the cache off"),
-    ("Depth(y, object())", "an object as mask; ", "return the tensors of the object in a tuple"),
-    ("y.detach().numpy()", "a ndarray; ", "without .numpy()"),
-    ("(y, 0.5)", "a float as output_1; ", "the float is a constant"),
-    ("{'y': y, 'shape': y.shape}", "a Size as shape; ", "the Size is a constant"),
-    ("{y}", "a set; ", "return a tuple, a list or a dict"),
-    ("(row for row in y)", "a generator; ", "return a tuple, a list or a dict"),
-    ("{'y': y}.values()", "a dict_values; ", "return a tuple, a list or a dict"),
-    ("()", "a tuple of nothing; ", "return at least one tensor"),
-    ("None", "None; ", "look for a missing `return`"),
-    ("y.to_sparse()", "a sparse_coo tensor as output_0; ", "call .to_dense()"),
-]
-
-
-@pytest.mark.parametrize(("returned", "what", "fix"), NO_TENSORS)
-def test_outputs_that_are_no_tensors_are_refused_before_export(load, returned, what, fix):
-    """torch.export would ask to register a pytree, or the container could not be written."""
-    model = load(f"y = self.inner(x); return {returned}")
-    with pytest.raises(ModelError) as caught:
-        export(model, model.build())
-    text = str(caught.value)
-    assert f"forward() returned {what}" in text
-    assert fix in text
-    assert "allowed: tensors, in any nesting" in text or "sparse" in what or "None" in what
-    assert "pytree" not in text
-
-
-def test_containers_within_themselves_are_refused(load):
-    model = load("y = {'x': x}; y['me'] = [y]; return y")
-    with pytest.raises(ModelError, match=r"forward\(\) has a dict that contains itself as me\.0"):
-        export(model, model.build())
 
 
 INPUTS = [
