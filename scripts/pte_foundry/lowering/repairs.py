@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 
 from pte_foundry.upstream.coremltools_batchnorm_pass import sound_batch_norms
 from pte_foundry.upstream.coremltools_complex_views import converted_complex_views
+from pte_foundry.upstream.coremltools_constant_comparison import compared_in_pieces
 from pte_foundry.upstream.coremltools_default_arguments import completed_arguments
 from pte_foundry.upstream.coremltools_division import whole_divisions
 from pte_foundry.upstream.coremltools_gelu import approximated_gelu
@@ -16,6 +17,7 @@ from pte_foundry.upstream.coremltools_twin_outputs import single_outputs
 
 REPAIRS = (
     approximated_gelu,
+    compared_in_pieces,
     completed_arguments,
     converted_complex_views,
     kept_floors,

@@ -10,6 +10,8 @@ coremltools_batchnorm_pass (coremltools 9.0)
     Keeps a multiplication that repeats its channel. A program that cannot run otherwise.
 coremltools_complex_views (coremltools 9.0)
     Converts the real view of a complex tensor. Such programs are refused otherwise.
+coremltools_constant_comparison (coremltools 9.0)
+    Compares equal constants piece by piece. 32 bytes for each of their values otherwise.
 coremltools_default_arguments (coremltools 9.0)
     Fills in the arguments that a call leaves out. Such calls are refused otherwise.
 coremltools_division (coremltools 9.0)
