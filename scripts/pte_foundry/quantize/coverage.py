@@ -1,10 +1,13 @@
 """How much of a program's weights is quantized."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from torch.export import ExportedProgram
 from torch.fx import Node
+
+from pte_foundry.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,24 @@ class Coverage:
 
 _SHOWN = 5
 _LISTED = 20
+
+
+def check_compressed(programs: Iterable[Coverage]) -> None:
+    """Refuses programs of one model that have weights, and none that is compressed.
+
+    They would be as large as without the recipe. PT2E can quantize activations alone.
+
+    Raises:
+        ModelError: with the largest weights.
+    """
+    programs = list(programs)
+    floats = [name for found in programs for name, size in found.floats.items() if size > 1]
+    if floats and not any(found.share for found in programs):
+        raise ModelError(
+            "the recipe compresses no weight of this model, whose largest are "
+            f"{', '.join(floats[:_SHOWN])}; leave it out for this model, or use a recipe that fits "
+            "them: `scheme: quantize` for linears and embeddings, `scheme: pt2e` for convolutions"
+        )
 
 
 def coverage(program: ExportedProgram) -> Coverage:

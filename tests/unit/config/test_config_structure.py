@@ -176,6 +176,18 @@ def test_one_model_with_the_name_is_enough(recipe, place):
     assert scheme.unmatched("r", recipe, {"a": MODULES, "b": other}) == []
 
 
+def test_optional_settings_may_match_nothing():
+    """So that a recipe that spares one layer also fits models without it."""
+    settings = {"scheme": "pt2e", "module_name_configs": {"lm_head": None}}
+    strict, lenient = (
+        TypeAdapter(Recipe).validate_python(settings | {"optional": optional})
+        for optional in (False, True)
+    )
+    assert len(list(strict.unmatched_findings("r", {"net": MODULES}))) == 1
+    assert list(lenient.unmatched_findings("r", {"net": MODULES})) == []
+    assert lenient.slice() == strict.slice() | {"shared": True}
+
+
 def test_many_modules_make_one_finding():
     many = [module(f"l.{n}", LINEAR, [8, 9]) for n in range(20)]
     recipe = {"scheme": "quantize", "steps": [step(granularity={"group_size": 2})]}
