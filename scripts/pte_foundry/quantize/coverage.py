@@ -59,7 +59,8 @@ def check_compressed(programs: Iterable[Coverage]) -> None:
         raise ModelError(
             "the recipe compresses no weight of this model, whose largest are "
             f"{', '.join(floats[:_SHOWN])}; leave it out for this model, or use a recipe that fits "
-            "them: `scheme: quantize` for linears and embeddings, `scheme: pt2e` for convolutions"
+            "them: `scheme: quantize` for linears and embeddings, `scheme: pt2e` for convolutions, "
+            "a target's op_linear_quantizer_config for both"
         )
 
 

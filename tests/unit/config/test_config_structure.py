@@ -118,7 +118,7 @@ def test_a_recipe_that_does_nothing_is_one_finding_with_the_fix():
     convolutions = [MODULES[0], MODULES[2]]
     for steps in ([embeddings], [embeddings, step(optional=True)], [embeddings, step()]):
         (finding,) = schemes.load("quantize").findings("r", {"steps": steps}, "net", convolutions)
-        assert "int8_weight_only fits convolutions" in finding.fix
+        assert "for convolutions there are the default config's recipe int8_" in finding.fix
 
 
 def test_the_first_step_that_chooses_a_module_has_it():
