@@ -70,17 +70,20 @@ class Sweeps:
         sweep = self.by_name.get(name)
         return [name] if sweep is None else list(sweep.recipes)
 
+    def sweep_of(self, recipe: str) -> str | None:
+        """Returns the sweep that a recipe is of; None: it has an entry of its own."""
+        return next((name for name, one in self.by_name.items() if recipe in one.recipes), None)
+
     def placed(self, findings: Iterable[Finding]) -> list[Finding]:
         """Moves findings about the recipes of a sweep to its entry.
 
         One that is about several of them is returned once, and says about which, unless it is about
         all or its position tells.
         """
-        owners = {recipe: name for name, sweep in self.by_name.items() for recipe in sweep.recipes}
         found: dict[str, tuple[Finding, dict[str, None]]] = {}
         for finding in findings:
             section, recipe, *rest = (*finding.path[:2], "", "")[:2] + finding.path[2:]
-            if section == "recipes" and (name := owners.get(str(recipe))):
+            if section == "recipes" and (name := self.sweep_of(str(recipe))):
                 path = self.by_name[name].along(tuple(rest), str(recipe))
                 moved = replace(finding, path=("recipes", name, *path))
                 found.setdefault(str(moved), (moved, {}))[1][str(recipe)] = None

@@ -81,6 +81,7 @@ class SummaryRecord(TypedDict):
     metrics: Metrics
     synthetic: NotRequired[list[str]]
     """Which samples are synthetic, because the model defines none."""
+    sweep: NotRequired[str]
     weights: NotRequired[Weights]
     inputs: NotRequired[list[InputFacts]]
     outputs: NotRequired[list[OutputMetrics]]

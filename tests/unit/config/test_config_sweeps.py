@@ -13,6 +13,7 @@ from pte_foundry.config.sweep_options import classes, lists
 from pte_foundry.config.sweeps import LARGEST, expand
 from pte_foundry.errors import ConfigError
 from pte_foundry.quantize.schemes import quantize as scheme
+from pte_foundry.workflow import slices
 
 MODULE = "def build(): ...\ndef example_inputs(): ...\ndef evaluation(): ...\ndef train(): ...\n"
 CONFIG = {
@@ -113,6 +114,9 @@ def test_recipes_are_those_that_one_would_write(tmp_path):
         | {"types": ["torch.nn.Linear", "torch.nn.Embedding"]}
     ]
     assert {build.gates["bytes"].max for build in swept.builds if build.recipe in FOUR} == {9}
+    device = next(iter(swept.devices))
+    sweeps = [slices.validate(swept, "net", b.recipe, "phone", device) for b in swept.builds]
+    assert [one.get("sweep") for one in sweeps] == [None, *["lut"] * 4]
 
 
 def test_a_new_value_leaves_the_other_recipes_alone(tmp_path):
