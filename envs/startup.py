@@ -29,7 +29,7 @@ for package in PACKAGES:
         sys.path.append(path)
 
 
-class Finder:
+class TorchvisionFinder:
     """Finds torchvision, whose wheel does not load next to a CPU torch without some help."""
 
     @staticmethod
@@ -41,7 +41,7 @@ class Finder:
         return repaired_spec(path)
 
 
-sys.meta_path.insert(0, Finder)
+sys.meta_path.insert(0, TorchvisionFinder)
 
 # envs/create.py removes no environment that is locked. This one is until the process ends.
 try:

@@ -60,6 +60,11 @@ or [QuantizeRecipe](#quantizerecipe), and its name to an entry of `builds`.
 | `quantize`, codebook | palettization (LUT) with 1 to 8 bits | iOS18, macOS15, watchOS11, tvOS18 |
 | `quantize`, stored | the quantized weights of a GGUF file | iOS18, macOS15, watchOS11, tvOS18 |
 
+`quantize` compresses linears and embeddings, `pt2e` convolutions and linears. The weights of
+convolutions get 4 bits by a target with `op_linear_quantizer_config`, such as `ios18_weights4`.
+Weights that do not fit an option, such as 10 rows in groups of 16, stay in floating point; the
+report lists them. A recipe that compresses no weight of a model is refused.
+
 Without gates of its own, a build has the default gates of its scheme, from
 `scripts/pte_foundry/config/gates.py`.
 

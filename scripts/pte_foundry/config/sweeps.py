@@ -6,7 +6,7 @@ the builds know the name of the sweep, and findings are moved back to where the 
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args, get_origin
 
@@ -70,17 +70,20 @@ class Sweeps:
         sweep = self.by_name.get(name)
         return [name] if sweep is None else list(sweep.recipes)
 
+    def sweep_of(self, recipe: str) -> str | None:
+        """Returns the sweep that a recipe is of; None: it has an entry of its own."""
+        return next((name for name, one in self.by_name.items() if recipe in one.recipes), None)
+
     def placed(self, findings: Iterable[Finding]) -> list[Finding]:
         """Moves findings about the recipes of a sweep to its entry.
 
         One that is about several of them is returned once, and says about which, unless it is about
         all or its position tells.
         """
-        owners = {recipe: name for name, sweep in self.by_name.items() for recipe in sweep.recipes}
         found: dict[str, tuple[Finding, dict[str, None]]] = {}
         for finding in findings:
             section, recipe, *rest = (*finding.path[:2], "", "")[:2] + finding.path[2:]
-            if section == "recipes" and (name := owners.get(str(recipe))):
+            if section == "recipes" and (name := self.sweep_of(str(recipe))):
                 path = self.by_name[name].along(tuple(rest), str(recipe))
                 moved = replace(finding, path=("recipes", name, *path))
                 found.setdefault(str(moved), (moved, {}))[1][str(recipe)] = None
@@ -145,24 +148,29 @@ def _with(value: Any, chosen: Mapping[KeyPath, Any], path: KeyPath = ()) -> Any:
 
 
 def _wrong(
-    path: KeyPath, lists: Mapping[KeyPath, list[Any]], made: Iterable[str]
+    path: KeyPath, lists: Mapping[KeyPath, list[Any]], made: Collection[str]
 ) -> Iterator[Finding]:
     """Finds why the lists of a recipe are no sweep."""
-    for option, values in lists.items():
-        below = (*path, *option)
-        if not values:
-            yield Finding(
-                below, "the sweep has no value", "one value, or a list", "add one", values
-            )
-        for at, value in enumerate(values):
-            if any(type(value) is type(other) and value == other for other in values[:at]):
-                fix = "list the value once"
-                yield Finding((*below, at), "it occurs twice", "every value once", fix, value)
-    if (count := math.prod(map(len, lists.values()))) > LARGEST:
+    count = math.prod(map(len, lists.values()))
+    if max([count, *map(len, lists.values())]) > LARGEST:
         factors = " × ".join(f"{len(values)} of {option[-1]}" for option, values in lists.items())
         fix = "list fewer values, or make several recipes"
         problem = f"the sweep stands for {count} recipes: {factors}"
         yield Finding(path, problem, f"at most {LARGEST} recipes", fix)
+        return
+    for option, values in lists.items():
+        below = (*path, *option)
+        if not values:
+            allowed = "one value, or a list of values"
+            yield Finding(below, "the sweep has no value", allowed, "add one", values)
+        for at, value in enumerate(values):
+            if any(type(value) is type(other) and value == other for other in values[:at]):
+                fix = "list the value once"
+                yield Finding((*below, at), "it occurs twice", "every value once", fix, value)
+                return
+    if made and len(made) < count:
+        fix = "write the values differently, or make several recipes"
+        yield Finding(path, "two recipes of the sweep have one name", "different names", fix)
     if len(longest := max(made, key=len, default="")) > LONGEST_NAME:
         problem = f"the name of a recipe of the sweep has {len(longest)} characters: {longest}"
         fix = "give the sweep a shorter name, or sweep fewer options"

@@ -50,24 +50,28 @@ def _type_name(kind: Any) -> str:
 
 
 @cache
-def _type_names(kind: Any) -> frozenset[str]:
-    """The names of a class and of its bases: timm's Linear is a torch.nn.Linear too."""
+def _type_names(kind: Any) -> list[str]:
+    """The names of a class and then of its bases: timm's Linear is a torch.nn.Linear too."""
     if isinstance(kind, str):  # as a program on disk has it
         try:
             kind = resolve(kind)
         except Exception:  # a class that a function made, or of a file that is not loaded
-            return frozenset({kind})
-    return frozenset(map(_type_name, getattr(kind, "__mro__", [kind])))
+            return [kind]
+    return [_type_name(base) for base in getattr(kind, "__mro__", [kind])]
 
 
-def _type_depth(node: Node, kind: Any) -> int:
-    """The depth at which ``kind`` occurs in the nesting of modules around ``node``, or -1."""
+def _type_depth(node: Node, kind: Any) -> tuple[int, int]:
+    """The depth at which ``kind`` occurs in the nesting of modules around ``node``, or -1.
+
+    Behind it how specific it is there: 0 for the class itself, less for a base.
+    """
     kinds = [entry[1] for entry in node.meta.get("nn_module_stack", {}).values()]
     stack = [_type_name(entry) for entry in kinds]
     if isinstance(kind, type):
         name = _type_name(kind)
-        found = [depth for depth, entry in enumerate(kinds) if name in _type_names(entry)]
-        return max(found, default=-1)
+        names = [_type_names(entry) for entry in kinds]
+        found = [(depth, -each.index(name)) for depth, each in enumerate(names) if name in each]
+        return max(found, default=(-1, 0))
     if sources := node.meta.get("source_fn_stack"):  # strict export keeps the function itself
         found = any(source is kind for _, source in sources)
     else:
@@ -76,7 +80,7 @@ def _type_depth(node: Node, kind: Any) -> int:
         called = node.meta.get("torch_fn", ("", ""))[1].rpartition(".")[2]
         names = {kind.__name__, re.sub(r"^i(add|mul)$", r"\1_", kind.__name__)}
         found = not called_by_torch and called in names
-    return len(stack) if found else -1
+    return (len(stack) if found else -1), 0
 
 
 class Settings:
@@ -133,7 +137,7 @@ class Settings:
             return "name", max(names, key=len)
         depths = {name: _type_depth(node, kind) for name, kind in self._types.items()}
         innermost = max(depths, key=depths.__getitem__, default=None)
-        if innermost is not None and depths[innermost] >= 0:
+        if innermost is not None and depths[innermost] >= (0,):
             return "type", innermost
         return GLOBAL
 

@@ -8,6 +8,8 @@ from typing import Any
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from pte_foundry.errors import ModelError
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -42,6 +44,24 @@ class Coverage:
 
 _SHOWN = 5
 _LISTED = 20
+
+
+def check_compressed(found: Coverage) -> None:
+    """Refuses programs that have weights, and none that is compressed.
+
+    They would be as large as without the recipe. PT2E can quantize activations alone.
+
+    Raises:
+        ModelError: with the largest weights.
+    """
+    floats = [name for name, size in found.floats.items() if size > 1]
+    if floats and not found.share:
+        raise ModelError(
+            "the recipe compresses no weight of this model, whose largest are "
+            f"{', '.join(floats[:_SHOWN])}; leave it out for this model, or use a recipe that fits "
+            "them: `scheme: quantize` for linears and embeddings, `scheme: pt2e` for convolutions, "
+            "a target's op_linear_quantizer_config for both"
+        )
 
 
 def coverage(*methods: ExportedProgram) -> Coverage:

@@ -157,6 +157,9 @@ def size_against(
             interpolate="step-after", strokeWidth=1.5, aria=False
         )
         layers.append(line.encode(order="size:Q", color=alt.value(_CARRIED)))
+    if any(value["line"] for value in values):  # the recipes of a sweep, by their size
+        line = base.transform_filter("datum.line").mark_line(strokeWidth=1, opacity=0.5, aria=False)
+        layers.append(line.encode(order="size:Q", detail="line:N", color=_colour(colour_of)))
     layers.append(_points(base, colour_of))
     key = f"width < {labels.WIDTHS['wide']} ? 'side' : 'wide'"  # also after the window is resized
     # No filter: Vega warns of a layer without points.
@@ -173,16 +176,19 @@ def size_against(
     return chart.to_dict()
 
 
+def _colour(colour_of: Mapping[str, str]) -> Any:
+    import altair as alt
+
+    scale = alt.Scale(domain=list(colour_of), range=list(colour_of.values()))
+    return alt.Color("scheme:N", scale=scale, legend=None)
+
+
 def _points(base: Any, colour_of: Mapping[str, str]) -> Any:
     import altair as alt
 
     marks = ["circle", "cross", "triangle-up"]
     return base.mark_point(size=90, filled=True, opacity=0.9, cursor="pointer").encode(
-        color=alt.Color(
-            "scheme:N",
-            scale=alt.Scale(domain=list(colour_of), range=list(colour_of.values())),
-            legend=None,
-        ),
+        color=_colour(colour_of),
         shape=alt.Shape("mark:N", scale=alt.Scale(domain=marks, range=marks), legend=None),
         tooltip=[
             alt.Tooltip(f"{field}:N", title=title)
@@ -242,5 +248,6 @@ def _point(axis: Axis, index: int, build: SummaryRecord, scale: float) -> dict[s
         "worstText": text.metric("sqnr_db", text.worst_sqnr_db(metrics)),
         "task": text.task(metrics),
         "status": build["status"],
+        "line": f"{build['sweep']}/{build['build']['target']}" if build.get("sweep") else None,
         "front": False,
     }

@@ -82,6 +82,7 @@ class SummaryRecord(TypedDict):
     metrics: Metrics
     synthetic: NotRequired[list[str]]
     """What is made up: samples that the model does not define, and random weights."""
+    sweep: NotRequired[str]
     weights: NotRequired[Weights]
     inputs: NotRequired[list[InputFacts]]
     methods: NotRequired[list[MethodFacts]]

@@ -96,7 +96,7 @@ def _record(devices: _Devices) -> SummaryRecord:
     reports = [devices[name][1] for name in order]
     main = reports[0]
     details = main.get("target_details") or {}
-    kept = ("inputs", "methods", "outputs", "laxer_gates", "synthetic", "weights")
+    kept = ("inputs", "methods", "outputs", "laxer_gates", "synthetic", "weights", "sweep")
     optional = {key: main.get(key) for key in kept} | {
         "error": next((report["error"] for report in reports if report.get("error")), None)
     }

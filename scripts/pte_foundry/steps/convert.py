@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from pte_foundry.errors import ConfigError, ModelError
+from pte_foundry.errors import ConfigError
 from pte_foundry.files import read_json
 from pte_foundry.job import command
 from pte_foundry.job.arguments import add_model, model_of
@@ -35,19 +35,14 @@ def main(argv: list[str] | None = None) -> int:
             raise ConfigError("\n".join(map(str, findings)))
 
         from pte_foundry.models import programs
-        from pte_foundry.quantize.coverage import coverage
+        from pte_foundry.quantize.coverage import check_compressed, coverage
 
         statistics = next(iter(arguments.statistics or []), None)
         converted = scheme.convert(
             model_of(arguments), recipe, arguments.program, statistics, modules
         )
         found = coverage(*converted.values())
-        if not found.share and any(size > 1 for size in found.floats.values()):
-            raise ModelError(
-                "the recipe compresses no weight of this model, whose largest are "
-                f"{', '.join([*found.floats][:3])}; leave it out for this model, or use a recipe "
-                "that fits them"
-            )
+        check_compressed(found)
         level = logging.WARNING if found.share < _LITTLE else logging.INFO
         logging.log(level, "%s", found)
         programs.save_all(converted, arguments.output)

@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
                 "target": arguments.target,
             },
             "scheme": arguments.slice["scheme"],
+            **({"sweep": arguments.slice["sweep"]} if "sweep" in arguments.slice else {}),
             "target_details": arguments.slice["target"],
             "device": {
                 "name": arguments.device,

@@ -34,7 +34,7 @@ SCHEMAS = (
 _library: torch.library.Library | None = None  # the declarations live as long as this object
 
 
-class Finder:
+class TorchvisionFinder:
     """Finds torchvision for an import, as :func:`repaired_spec` does."""
 
     @staticmethod
@@ -46,8 +46,8 @@ class Finder:
 def make_importable() -> None:
     """Repair torchvision when it is imported from now on, unless startup.py has seen to it."""
     finders = {getattr(finder, "__name__", None) for finder in sys.meta_path}
-    if Finder.__name__ not in finders and "torchvision" not in sys.modules:
-        sys.meta_path.insert(0, Finder)
+    if TorchvisionFinder.__name__ not in finders and "torchvision" not in sys.modules:
+        sys.meta_path.insert(0, TorchvisionFinder)
 
 
 def repaired_spec(path: Sequence[str] | None = None) -> ModuleSpec | None:

@@ -281,6 +281,8 @@ class ValidationReport(Measurement):
     defines none, and random weights."""
     scheme: NotRequired[str | None]
     """The recipe's compression scheme."""
+    sweep: NotRequired[str]
+    """The sweep that the recipe is of, as the config names it."""
     weights: NotRequired[Weights]
     """Absent if the recipe compresses nothing by design."""
     target_details: NotRequired[TargetDetails]

@@ -105,7 +105,9 @@ def validate(config: Config, model: str, recipe: str, target: str, device: str) 
             f"{model}/{recipe}/{target} is not among the builds, so it has no gates to be "
             "validated by; add it to `builds`"
         )
+    sweep = config.parsed.sweeps.sweep_of(recipe)
     return {
+        **({"sweep": sweep} if sweep else {}),
         "gates": {metric: plain(gate) for metric, gate in build.gates.items()},
         "default_gates": {metric: plain(gate) for metric, gate in build.default_gates.items()},
         "scheme": config.recipes[recipe].scheme,

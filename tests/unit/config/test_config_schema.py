@@ -123,7 +123,12 @@ def test_linear_quantizer_has_upstreams_keys_and_defaults():
     assert fields == set(LinearQuantizer.model_fields)
     assert ModuleLinearQuantizerConfig.from_dict(LinearQuantizer().model_dump()) == upstream
     keys = {field.name for field in LinearQuantizerConfig.__attrs_attrs__}
-    assert keys == set(Pt2eRecipe.model_fields) - {"scheme", "calibration_samples", "gates"}
+    assert keys == set(Pt2eRecipe.model_fields) - {
+        "scheme",
+        "calibration_samples",
+        "gates",
+        "optional",
+    }
 
 
 def test_steps_have_upstreams_keys_and_defaults():

@@ -118,7 +118,7 @@ def test_a_recipe_that_does_nothing_is_one_finding_with_the_fix():
     convolutions = [MODULES[0], MODULES[2]]
     for steps in ([embeddings], [embeddings, step(optional=True)], [embeddings, step()]):
         (finding,) = schemes.load("quantize").findings("r", {"steps": steps}, "net", convolutions)
-        assert "int8_weight_only fits convolutions" in finding.fix
+        assert "for convolutions there are the default config's recipe int8_" in finding.fix
 
 
 def test_the_first_step_that_chooses_a_module_has_it():
@@ -174,6 +174,18 @@ def test_one_model_with_the_name_is_enough(recipe, place):
     assert "a, b" in finding.problem
     other = [*MODULES, module("lm_head", "torch.nn.modules.linear.Bilinear", [8, 8])]
     assert scheme.unmatched("r", recipe, {"a": MODULES, "b": other}) == []
+
+
+def test_optional_settings_may_match_nothing():
+    """So that a recipe that spares one layer also fits models without it."""
+    settings = {"scheme": "pt2e", "module_name_configs": {"lm_head": None}}
+    strict, lenient = (
+        TypeAdapter(Recipe).validate_python(settings | {"optional": optional})
+        for optional in (False, True)
+    )
+    assert len(list(strict.unmatched_findings("r", {"net": MODULES}))) == 1
+    assert list(lenient.unmatched_findings("r", {"net": MODULES})) == []
+    assert lenient.slice() == strict.slice() | {"shared": True}
 
 
 def test_many_modules_make_one_finding():

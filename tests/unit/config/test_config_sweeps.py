@@ -13,6 +13,7 @@ from pte_foundry.config.sweep_options import classes, lists
 from pte_foundry.config.sweeps import LARGEST, expand
 from pte_foundry.errors import ConfigError
 from pte_foundry.quantize.schemes import quantize as scheme
+from pte_foundry.workflow import slices
 
 MODULE = "def build(): ...\ndef example_inputs(): ...\ndef evaluation(): ...\ndef train(): ...\n"
 CONFIG = {
@@ -113,6 +114,9 @@ def test_recipes_are_those_that_one_would_write(tmp_path):
         | {"types": ["torch.nn.Linear", "torch.nn.Embedding"]}
     ]
     assert {build.gates["bytes"].max for build in swept.builds if build.recipe in FOUR} == {9}
+    device = next(iter(swept.devices))
+    sweeps = [slices.validate(swept, "net", b.recipe, "phone", device) for b in swept.builds]
+    assert [one.get("sweep") for one in sweeps] == [None, *["lut"] * 4]
 
 
 def test_a_new_value_leaves_the_other_recipes_alone(tmp_path):
@@ -187,6 +191,9 @@ def test_builds_name_a_sweep_or_its_recipes(checked):
          "recipes.q.steps[0].affine.bits[0]", 4, "short for `weight_dtype`"),
         ({"q": steps({"affine": {"group_size": [*range(1, LARGEST + 2)]}})}, "recipes.q", None,
          f"{LARGEST + 1} recipes"),
+        ({"q": steps({"affine": {"group_size": [8] * 200_000}})}, "recipes.q", None, "200000 rec"),
+        ({"q": {"scheme": "pt2e", "global_config": {"weight_per_channel": [True, "true"]}}},
+         "recipes.q", None, "two recipes of the sweep have one name"),
         ({"q" * 95: steps({"affine": {"bits": [4, 8]}})}, f"recipes.{'q' * 95}", None, "101 char"),
         ({"a/b": steps({"affine": {"bits": [4, 8]}})}, 'recipes."a/b"', "a/b", "not a valid one"),
         ({"q": steps({"affine": {"bits": [4, 8]}}), "q_bits8": {"scheme": "none"}}, "recipes.q",

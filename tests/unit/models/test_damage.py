@@ -21,9 +21,11 @@ def program(tmp_path_factory):
 
 def test_samples_come_back_as_they_were(tmp_path):
     scalar = torch.tensor(2.5, dtype=torch.bfloat16)
-    saved = Samples([SAMPLE, SAMPLE], [(scalar,), (torch.empty(0, 4),)], torch.tensor([1, 2]))
+    outputs, facts = [(scalar,), (torch.empty(0, 4),)], {"compressed": 0.5, "floats": {"ä": 3}}
+    saved = Samples([SAMPLE, SAMPLE], outputs, torch.tensor([1, 2]), weights=facts)
     saved.save(tmp_path / "a.safetensors")
     loaded = Samples.load(tmp_path / "a.safetensors")
+    assert loaded.weights == facts
     for mine, theirs in ((saved.inputs, loaded.inputs), (saved.outputs, loaded.outputs)):
         assert [[t.tolist() for t in s] for s in mine] == [[t.tolist() for t in s] for s in theirs]
         assert [[t.dtype for t in s] for s in mine] == [[t.dtype for t in s] for s in theirs]

@@ -175,6 +175,23 @@ def test_converting_twice_gives_the_same_bytes(program, samples, settings):
     assert saved(first) == saved(second) == saved(reloaded(first))
 
 
+class Own(nn.Linear):
+    """As timm's Linear: a class of its own that is a linear."""
+
+
+def test_settings_by_type_are_those_of_subclasses_too():
+    """In a program on disk, classes are names."""
+    net = exported(nn.Sequential(Own(4, 4), nn.Linear(4, 4)), torch.ones(1, 4))
+    for program in (net, reloaded(net)):
+        settings = Settings({"module_type_configs": {"torch.nn.Linear": None}})
+        linears = [n for n in program.graph.nodes if "linear" in str(n.target)]
+        assert [settings.owner(node) for node in linears] == [("type", "torch.nn.Linear")] * 2
+        for order in (1, -1):  # the class itself is more specific than its base
+            names = ["torch.nn.Linear", f"{__name__}.Own"][::order]
+            both = Settings({"module_type_configs": dict.fromkeys(names)})
+            assert [both.owner(n)[1] for n in linears] == [f"{__name__}.Own", "torch.nn.Linear"]
+
+
 def test_dynamic_shapes_pass_through():
     batch = {"x": {0: torch.export.Dim("batch", min=1, max=16)}}
     program = exported(Net(), torch.randn(2, 3, 8, 8), dynamic_shapes=batch)

@@ -11,7 +11,8 @@ from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
 from pte_foundry.models.structure import modules_table
 from pte_foundry.pte.execute import Pte
-from pte_foundry.quantize.coverage import coverage
+from pte_foundry.quantize import pt2e
+from pte_foundry.quantize.coverage import Coverage, check_compressed, coverage
 from pte_foundry.quantize.weight_only import quantize
 from torch import nn
 from torchao.prototype.quantization.codebook_coreml import CodebookQuantizedTensor
@@ -300,6 +301,29 @@ def test_weights_that_do_not_fit_stay_in_float(caplog):
     assert torch.equal(net[1].weight, expected)
     assert "step 1 leaves in floating point '1': 16 does not divide the 10 rows" in caplog.text
     assert "step 2 leaves in floating point '2': the weight has one column" in caplog.text
+
+
+def test_a_recipe_that_compresses_no_weight_is_refused():
+    """PT2E quantizes the product of two embeddings, and the file is as large as before."""
+
+    class Recommender(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.users, self.items = nn.Embedding(20, 8), nn.Embedding(30, 8)
+
+        def forward(self, user, item):
+            return (self.users(user) * self.items(item)).sum(-1)
+
+    inputs = (torch.tensor([1]), torch.tensor([2]))
+    program = torch.export.export(Recommender().eval(), inputs)
+    settings = {"global_config": {"activation_observer": "min_max"}}
+    ranges = pt2e.calibrate(program, settings, [inputs])
+    found = coverage(pt2e.convert(program, settings, ranges, inputs))
+    assert found.facts == {"compressed": 0.0, "floats": {"items.weight": 240, "users.weight": 160}}
+    with pytest.raises(ModelError, match=r"no weight .* items.weight, users.weight; leave it out"):
+        check_compressed([found])
+    check_compressed([found, Coverage(8, {})])  # another method of the model
+    check_compressed([Coverage(0, {"half": 1})])  # without weights, there is nothing to refuse
 
 
 def test_coverage_counts_elements():

@@ -65,6 +65,20 @@ def test_what_is_above_the_scale_is_an_arrow_at_its_end():
     assert drawn["fp16"] == (62.7, "circle", "62.7 dB")
 
 
+def test_the_recipes_of_a_sweep_are_a_line():
+    builds = summarize(reports())["builds"]
+    own = own_builds(builds, "minilm")
+    colours = charts.colours(builds)
+    plain = charts.size_against(charts.SQNR, own, colours)
+    for at in (0, 1):
+        own[at][1]["sweep"] = "bits"
+    swept = charts.size_against(charts.SQNR, own, colours)
+    assert len(swept["layer"]) == len(plain["layer"]) + 1
+    lines = [value["line"] for value in swept["data"]["values"]]
+    assert lines[:2] == [f"bits/{own[at][1]['build']['target']}" for at in (0, 1)]
+    assert not any(lines[2:])
+
+
 def test_the_plot_of_a_task_metric_has_the_value_of_fp32():
     builds = summarize(reports())["builds"]
     own = own_builds(builds, "smollm2")
@@ -103,6 +117,15 @@ def test_no_name_covers_a_point_or_another_name(points):
         assert not covered
     named = [names[i] for i, side in enumerate(sides) if side is not None]
     assert len(named) == len(set(named))
+
+
+def test_the_program_shows_what_stays_in_float():
+    one = report("minilm", "fp16", "ios18")
+    one["weights"] = {"compressed": 0.768, "floats": {"classifier.weight": 480}}
+    (build,) = summary_of(one)["builds"]
+    facts = dict(details.contents(build)[7])
+    assert facts["weights compressed"] == "76.8 %"
+    assert facts["largest weights in floating point"] == "classifier.weight: 480"
 
 
 def test_a_lonely_point_is_named():

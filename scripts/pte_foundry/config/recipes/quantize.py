@@ -60,8 +60,8 @@ class Step(Strict):
     )
     optional: bool = Field(
         default=False,
-        description="Whether the step may match no module, in models without modules of its types. "
-        "At least one step must match.",
+        description="Whether the step may compress nothing, in models without modules that fit it. "
+        "At least one step must compress something.",
     )
     affine: Affine | None = Field(default=None, description="Linear quantization.")
     codebook: Codebook | None = Field(default=None, description="Palettization.")
@@ -131,7 +131,8 @@ class QuantizeRecipe(BaseRecipe):
     )
     steps: list[Step] = Field(
         min_length=1,
-        description="Run in this order. The first step that matches a module compresses it.",
+        description="Run in this order. The first step that matches a module and fits the shape of "
+        "its weight compresses it. What no step compresses is in the report (`weights`).",
     )
 
     @property

@@ -25,7 +25,9 @@ class PerGroup(Strict):
     """Per-block quantization: one scale per group of values in a row; needs iOS18 / macOS15."""
 
     group_size: int = Field(
-        ge=1, description="Values per group; must divide the columns of every selected weight."
+        ge=1,
+        description="Values per group. It must divide the columns of a weight: others are left to "
+        "later steps, or in floating point.",
     )
 
 
@@ -175,7 +177,8 @@ class Codebook(Shortened):
         description="Type of the indices: 1 to 8 bits, 2 to 256 values per table."
     )
     block_size: Annotated[list[int], AfterValidator(_block_size)] = Field(
-        description="[rows, columns] that share one table; -1: all of them. At least one of the "
-        "two must span the weight; the other must divide it.",
+        description="[rows, columns] that share one table; -1: all of them. One of the two must "
+        "span the weight, and the other divide it: other weights are left to later steps, or in "
+        "floating point.",
         json_schema_extra={"minItems": 2, "maxItems": 2},
     )
