@@ -172,7 +172,7 @@ def validate(
         program = describe(pte)
         artifact = _artifact(pte, sha256, program)
         loaded = Pte.load(pte)
-        loaded.describe(symbols or {})
+        loaded.add_debug_info(symbols or {})
         issues = known_issues.of(loaded, program, debug_handles)
         stage = "run"
         done = execute(loaded, reference, debug_handles, beyond_fp16, model)

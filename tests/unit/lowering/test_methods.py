@@ -63,7 +63,7 @@ class Built:
 
     def pte(self):
         loaded = Pte.load(self.path)
-        loaded.describe(self.symbols)
+        loaded.add_debug_info(self.symbols)
         return loaded
 
 
