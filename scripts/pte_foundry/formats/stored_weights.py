@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pte_foundry.formats.coreml_delegate import BACKEND, MAIN, resolve
+from pte_foundry.formats.coreml_delegate import BACKEND, resolve
 from pte_foundry.formats.mil_contents import weigh, weights_by_offset
 from pte_foundry.formats.mlpackage import body_of
 from pte_foundry.formats.pte_file import PteFile
@@ -21,11 +21,11 @@ def stored_weights(file: PteFile) -> Iterator[dict[str, int]]:
             if model.compiled:
                 continue
             block = body_of(model.spec.mlProgram.functions[function])
-            if function == MAIN:
-                yield weigh(block)
-            else:
+            if model.shared:
                 key = str(model.metadata.get("identifier"))
                 shared.setdefault(key, {}).update(weights_by_offset(block))
+            else:
+                yield weigh(block)
     for weights in shared.values():
         for dtype, size in weights.values():
             yield {dtype: size}

@@ -14,7 +14,7 @@ from pte_foundry.lowering.causes import cause_of
 from pte_foundry.lowering.coreml import lower, lower_described
 from pte_foundry.models import programs
 from pte_foundry.models.export import export_all
-from pte_foundry.models.inference import evaluate, reference, replayed
+from pte_foundry.models.inference import evaluate, played, recalled, reference
 from pte_foundry.pte import Pte
 from pte_foundry.quantize import weight_only
 from pte_foundry.validate.divergence import diverge_all
@@ -80,10 +80,12 @@ def speech(tmp_path_factory):
 def test_the_artifact_plays_as_the_quantized_model_does(decoder):
     pte = decoder.pte()
     run = lambda method, inputs: pte.run(inputs, method)  # noqa: E731
-    outputs, calls = replayed(run, pte.reset, decoder.reference, decoder.model)
+    outputs = played(run, pte.reset, decoder.reference, decoder.model)
     for ours, theirs in zip(outputs, decoder.quantized.outputs, strict=True):
         torch.testing.assert_close(ours, theirs, atol=5e-3, rtol=0)
-    assert len(calls) == len(decoder.reference.calls)
+    calls = recalled(run, pte.reset, decoder.reference)
+    for ours, theirs in zip(calls, decoder.quantized.calls, strict=True):
+        torch.testing.assert_close(ours.outputs, theirs.outputs, atol=5e-3, rtol=0)
 
 
 def test_quantized_weights_are_stored_once(decoder):
@@ -159,7 +161,7 @@ def test_older_systems_store_the_weights_of_every_method(speech):
     assert described.unshared_bytes is None
     pte = speech.pte()
     run = lambda method, inputs: pte.run(inputs, method)  # noqa: E731
-    outputs, _ = replayed(run, pte.reset, speech.reference, speech.model)
+    outputs = played(run, pte.reset, speech.reference, speech.model)
     for ours, theirs in zip(outputs, speech.reference.outputs, strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=0)
 
