@@ -47,9 +47,9 @@ def _inputs(length: int) -> dict[str, Tensor]:
 
 def evaluation() -> tuple[list[dict[str, Tensor]], None]:
     random = torch.Generator().manual_seed(1)
-    shape = (1, PROMPT)
+    shape = (1, PROMPT + STEPS)
     draw = [torch.randint(0, VOCABULARY, shape, generator=random) for _ in range(3)]
-    return [{"prompt": tokens.to(torch.int32)} for tokens in draw], None
+    return [{"tokens": tokens.to(torch.int32)} for tokens in draw], None
 
 
 def calibration() -> list[dict[str, Tensor]]:
@@ -57,11 +57,14 @@ def calibration() -> list[dict[str, Tensor]]:
 
 
 def play(run, sample):
-    """Prefills the prompt, then decodes greedily; compares the logits of each step."""
-    tokens, used = sample["prompt"], 0
+    """Prefills the prompt, then decodes the tokens that follow; compares all logits.
+
+    The tokens are the sample's, not chosen by the logits: after the first other choice two
+    programs would read different texts.
+    """
     keys, values = _inputs(1)["keys"], _inputs(1)["values"]
-    logits = []
-    for _ in range(STEPS):
+    logits, used = [], 0
+    for tokens in sample["tokens"].split([PROMPT] + [1] * STEPS, dim=1):
         length = tokens.shape[1]
         mask = torch.full((1, 1, length, CACHE + length), MASKED)
         mask[..., :used] = 0
@@ -71,6 +74,5 @@ def play(run, sample):
         keys[:, :, used : used + length] = found["keys"]
         values[:, :, used : used + length] = found["values"]
         used += length
-        logits.append(found["logits"][:, -1:])
-        tokens = logits[-1].argmax(-1).to(torch.int32)
+        logits.append(found["logits"])
     return {"logits": torch.cat(logits, 1)}

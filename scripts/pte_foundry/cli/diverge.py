@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     files = given if len(given) == len(names) else files_behind(pte) | given
     _require(files.values())
     handles, loaded = read_json(files["debug_handles"]), Pte.load(pte, limits_of(arguments))
-    loaded.describe(handles.get("debug_info", {}))
+    loaded.add_debug_info(handles.get("debug_info", {}))
     report = diverge_all(
         loaded,
         programs.load_all(files["program"]),

@@ -187,7 +187,5 @@ def _only(names: list[str]) -> str:
     """Returns the function to run if none was named."""
     usual = [name for name in ("main", "forward") if name in names] or names
     if len(usual) != 1:
-        raise InputError(
-            f"which function? Name one with --function or --method: {', '.join(names)}"
-        )
+        raise InputError(f"which one? Name it with --function or --method: {', '.join(names)}")
     return usual[0]

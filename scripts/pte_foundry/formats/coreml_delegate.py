@@ -54,6 +54,11 @@ class CoreMLModel:
         return parse_json(self._file(METADATA), METADATA)
 
     @property
+    def shared(self) -> bool:
+        """Whether methods share the model, which has a function for each of them."""
+        return "methods" in self.metadata
+
+    @property
     def compiled(self) -> bool:
         """Whether the model is in the format of Apple's compiler (``mlmodelc``)."""
         return MODEL not in self.files

@@ -11,10 +11,11 @@ from typing import Any
 
 from pte_foundry.errors import ProgramError
 from pte_foundry.formats import pte_schema
-from pte_foundry.formats.coreml_delegate import BACKEND, MAIN, parse_json, resolve
-from pte_foundry.formats.mil_contents import compute_dtypes, count_ops, weigh, weights_by_offset
+from pte_foundry.formats.coreml_delegate import BACKEND, parse_json, resolve
+from pte_foundry.formats.mil_contents import compute_dtypes, count_ops, weigh
 from pte_foundry.formats.mlpackage import body_of
 from pte_foundry.formats.pte_file import PteFile, read_pte
+from pte_foundry.formats.stored_weights import stored_weights
 
 _JSON_SPECS = ("op_linear_quantizer_config", "pass_pipeline", "enumerated_shapes")
 
@@ -147,7 +148,7 @@ def describe(source: bytes | Path) -> Description:
         kernels=kernels,
         delegated_fraction=inside / total if total else 1.0,
         output_names={p.name: n for p in file.program.execution_plan if (n := _output_names(p))},
-        weight_bytes=_total(_weights(file)),
+        weight_bytes=_total(stored_weights(file)),
     )
 
 
@@ -229,27 +230,6 @@ def _describe_delegate(
         states=states,
         handles=handles,
     )
-
-
-def _weights(file: PteFile) -> Iterator[dict[str, int]]:
-    """The weights of each Core ML model, by dtype; those of a shared one once for all methods."""
-    shared: dict[str, dict[int, tuple[str, int]]] = {}
-    for plan in file.program.execution_plan:
-        for delegate in plan.delegates:
-            if delegate.id != BACKEND:
-                continue
-            model, function = resolve(file, delegate)
-            if model.compiled:
-                continue
-            block = body_of(model.spec.mlProgram.functions[function])
-            if function == MAIN:
-                yield weigh(block)
-            else:
-                key = str(model.metadata.get("identifier"))
-                shared.setdefault(key, {}).update(weights_by_offset(block))
-    for weights in shared.values():
-        for dtype, size in weights.values():
-            yield {dtype: size}
 
 
 def _decode(spec: pte_schema.CompileSpec) -> Any:

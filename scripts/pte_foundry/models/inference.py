@@ -129,14 +129,15 @@ def evaluate(
         for one in resets:
             one()
 
-    outputs, calls = replayed(run, reset, reference, model)
+    outputs = played(run, reset, reference, model)
+    calls = recalled(run, reset, reference)
     return Samples([], outputs, reference.labels, calls=calls, methods=reference.methods)
 
 
-def replayed(
+def played(
     run: Program, reset: Callable[[], None], reference: Samples, model: ModelModule | None
-) -> tuple[list[Sample], list[Call]]:
-    """Runs a program on the samples and on the recorded calls of the fp32 model.
+) -> list[Sample]:
+    """Returns the outputs of a program for each sample.
 
     Args:
         run: runs a method of the program.
@@ -144,8 +145,8 @@ def replayed(
         reference: what :func:`reference` returned.
         model: see :func:`evaluate`.
 
-    Returns:
-        The outputs of each sample, and the calls with the program's outputs, without inputs.
+    Raises:
+        ProgramError: ``play()`` fails on what the program computes.
     """
 
     def named(method: str, inputs: Sample) -> dict[str, Tensor]:
@@ -170,13 +171,18 @@ def replayed(
         else:
             found = as_sample(run(only, inputs))
         outputs.append(found)
+    return outputs
+
+
+def recalled(run: Program, reset: Callable[[], None], reference: Samples) -> list[Call]:
+    """Returns the recorded calls of the fp32 model with a program's outputs, without inputs."""
     calls: list[Call] = []
     for call in reference.calls:
         if not calls or calls[-1].sample != call.sample:
             reset()
         found = as_sample(run(call.method, tuple(t.clone() for t in call.inputs)))
         calls.append(Call(call.sample, call.method, (), found))
-    return outputs, calls
+    return calls
 
 
 def _played(model: ModelModule, run: Run, sample: Any) -> Sample | dict[str, Tensor]:

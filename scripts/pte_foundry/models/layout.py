@@ -99,13 +99,14 @@ class InputLayout:
 
     Args:
         example: the sample of ``example_inputs()``.
+        fixed: whether calls must have its sizes.
 
     Raises:
         ModelError: it is no tuple or mapping with tensors.
     """
 
-    def __init__(self, example: Any) -> None:
-        self._example = example
+    def __init__(self, example: Any, fixed: bool = False) -> None:
+        self._example, self._fixed = example, fixed
         self._names = self._leaves(example, "the sample")
         self.plain = isinstance(example, tuple) and all(isinstance(v, Tensor) for v in example)
         """Whether a sample is a tuple of tensors, as programs take them."""
@@ -166,10 +167,14 @@ class InputLayout:
             )
         flat, example = self.flat(sample, what), self.flat(self._example)
         for label, tensor, expected in zip(self.labels(flat), flat, example, strict=True):
-            if (tensor.dtype, tensor.dim()) != (expected.dtype, expected.dim()):
+            given, wanted = (
+                (t.dtype, list(t.shape) if self._fixed else t.dim()) for t in (tensor, expected)
+            )
+            if given != wanted:
+                sizes = f"{wanted[1]}" if self._fixed else f"with {wanted[1]} dimensions"
                 raise ModelError(
                     f"gave {what} the input {label} as {tensor.dtype} {list(tensor.shape)}; it "
-                    f"takes {expected.dtype} with {expected.dim()} dimensions"
+                    f"takes {expected.dtype} {sizes}"
                 )
         return flat
 

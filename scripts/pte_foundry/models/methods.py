@@ -66,20 +66,25 @@ def entered(module: nn.Module, method: str) -> Iterator[None]:
     if called == module.forward:
         yield
         return
-    # The signature, because torch.export names inputs after parameters, also those of a submodule.
-    target = called.forward if isinstance(called, nn.Module) else called
-
-    def forward(*arguments: Any, **keywords: Any) -> Any:
-        return called(*arguments, **keywords)
-
-    forward.__signature__ = inspect.signature(target)
-    module.forward = forward
+    module.forward = _calling(called)
     try:
         yield
     finally:
         del module.forward
         if own is not None:
             module.forward = own
+
+
+def _calling(called: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that calls another, or a submodule, with its parameters' names."""
+
+    def forward(*arguments: Any, **keywords: Any) -> Any:
+        return called(*arguments, **keywords)
+
+    # torch.export names inputs after parameters.
+    target = called.forward if isinstance(called, nn.Module) else called
+    forward.__signature__ = inspect.signature(target)
+    return forward
 
 
 def check_buffers(programs: Mapping[str, ExportedProgram]) -> None:

@@ -24,10 +24,11 @@ A model module defines functions; the loader calls them and checks what they ret
     ``run`` is the fp32 model, the quantized program or the artifact, with buffers and states as
     they start. It takes the inputs as a sample of the method has them, and returns the outputs as
     a tuple that also has names (``run("decode", token)["logits"]``). What ``play`` returns is
-    compared and scored, like what ``forward()`` returns without it. Then samples of
-    ``evaluation()`` and ``calibration()`` have any structure and sizes; ``play`` gets mappings as
-    dicts. By default the method is called once with the sample. If there are several, each of
-    them is, and a sample is like what ``methods()`` returns
+    compared and scored, like what ``forward()`` returns without it. (Choices, such as the next
+    token, should be the sample's: after the first other choice nothing can be compared.) Samples
+    of ``evaluation()`` and ``calibration()`` can then have any structure and sizes; ``play`` gets
+    mappings as dicts. By default the method is called once with the sample. If there are several,
+    each of them is, and a sample is like what ``methods()`` returns
 ``score(outputs, labels, ...) -> dict[str, float]``, optional
     task metrics against the labels
 ``agreement(outputs, reference, ...) -> dict[str, float]``, optional

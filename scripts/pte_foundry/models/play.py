@@ -171,7 +171,9 @@ def play(model: ModelModule, run: Run, sample: Any) -> dict[str, torch.Tensor] |
         Exception: what a program raises, or ``play()`` about a program's outputs.
     """
     if model.has("play"):
-        returned = model.call("play", run=run, sample=sample)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.sample)  # what it draws is the same for every program
+            returned = model.call("play", run=run, sample=sample)
         names = returned.names if isinstance(returned, NamedSample) else ()
         return dict(zip(names, returned, strict=True)) if names else named_outputs(returned)
     if not isinstance(sample, Mapping) or sample.keys() != model.layouts.keys():

@@ -168,9 +168,15 @@ def read(path: Path) -> ExportedProgram:
     replace_mkl_functions()
     try:
         with zipfile.ZipFile(path) as archive:
-            _register(_graphs(archive).values())
+            graphs = _graphs(archive)
+            _register(graphs.values())
     except (OSError, zipfile.BadZipFile) as error:
         raise ProgramError(f"{path} is not an exported program: {error}") from error
+    if len(graphs) > 1:
+        raise ProgramError(
+            f"{path} has several programs: {', '.join(graphs)}. Save each of them in a file of its "
+            "own, or write a `module` with methods()."
+        )
     refuse_code(path)
     return torch.export.load(path)
 

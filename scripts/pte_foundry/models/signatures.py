@@ -40,7 +40,8 @@ class Signatures(Functions):
     def layouts(self) -> dict[str, InputLayout]:
         """How a sample is given to each method of the program, in their order."""
         with model_errors(self.path, self._shown_by):
-            return {name: InputLayout(example) for name, example in self._examples.items()}
+            fixed = not self.has("dynamic_shapes")
+            return {name: InputLayout(sample, fixed) for name, sample in self._examples.items()}
 
     @property
     def layout(self) -> InputLayout:

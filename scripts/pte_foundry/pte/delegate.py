@@ -13,7 +13,7 @@ import torch
 
 from pte_foundry.errors import InputError, ProgramError
 from pte_foundry.formats import pte_schema
-from pte_foundry.formats.coreml_delegate import MAIN, PACKAGE, CoreMLModel, resolve
+from pte_foundry.formats.coreml_delegate import PACKAGE, CoreMLModel, resolve
 from pte_foundry.formats.delegate_blob import write_files
 from pte_foundry.formats.pte_file import PteFile
 from pte_foundry.limits import Limits
@@ -97,11 +97,12 @@ class Delegate:
 
         Raises ProgramError if it is malformed, compiled, or has unsupported operations.
         """
-        key = str(self.model.metadata.get("identifier")) if self.function != MAIN else None
-        program = self._shared.get(key) if key else None
+        model = self.model
+        key = str(model.metadata.get("identifier")) if model.shared else ""
+        program = self._shared.get(key)
         if program is None:
-            program = Program.from_parts(bytes(self.model.model), self.model.weights, self._limits)
-        if key:
+            program = Program.from_parts(bytes(model.model), model.weights, self._limits)
+        if model.shared:
             self._shared[key] = program
         if self.function not in program.functions:
             raise ProgramError(f"the Core ML model has no function {self.function!r}")

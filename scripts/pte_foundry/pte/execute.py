@@ -90,7 +90,7 @@ class Pte:
         with limited(self._limits):
             return self._method(method).run(inputs, tap)
 
-    def describe(self, symbols: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    def add_debug_info(self, symbols: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Give the delegates of methods that share a model the debug info of their functions.
 
         Args:

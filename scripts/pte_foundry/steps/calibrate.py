@@ -23,13 +23,14 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.models import programs
         from pte_foundry.models.play import play_all
         from pte_foundry.quantize import pt2e
+        from pte_foundry.quantize.calibration import calibrate_played
 
         model, settings = model_of(arguments), arguments.slice
         limit, activations = settings["calibration_samples"], settings["activations"]
         exported = programs.load_all(arguments.program)
         if model.plays:
             play = partial(play_all, model, "calibration", limit)
-            found = pt2e.calibrate_played(exported, activations, play)
+            found = calibrate_played(exported, activations, play)
             found = found if len(exported) > 1 else next(iter(found.values()))
         else:
             (program,) = exported.values()

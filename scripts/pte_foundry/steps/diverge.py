@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
 
         digest = check_noted(arguments.pte, arguments.digest)
         handles, pte = read_json(arguments.debug_handles), Pte.load(arguments.pte)
-        pte.describe(handles.get("debug_info", {}))
+        pte.add_debug_info(handles.get("debug_info", {}))
         report = diverge_all(
             pte,
             programs.load_all(arguments.program),

@@ -21,7 +21,7 @@ import torch
 
 from pte_foundry.errors import FoundryError, ModelError
 from pte_foundry.formats.inspect_pte import Description, describe
-from pte_foundry.models.inference import replayed
+from pte_foundry.models.inference import played, recalled
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.tensors import Call, Sample, Samples, default_output_names
 from pte_foundry.pte import Pte
@@ -93,9 +93,12 @@ def execute(
         seen[delegate].tap(name, value)
 
     try:
-        done.outputs, done.calls = replayed(
+        done.outputs = played(
             lambda method, inputs: pte.run(inputs, method, tap), pte.reset, reference, model
         )
+        for delegate in pte.delegates:  # what follows is counted already
+            delegate.observe = None
+        done.calls = recalled(lambda method, inputs: pte.run(inputs, method), pte.reset, reference)
     except OSError:
         raise
     except Exception as error:
@@ -172,7 +175,7 @@ def validate(
         program = describe(pte)
         artifact = _artifact(pte, sha256, program)
         loaded = Pte.load(pte)
-        loaded.describe(symbols or {})
+        loaded.add_debug_info(symbols or {})
         issues = known_issues.of(loaded, program, debug_handles)
         stage = "run"
         done = execute(loaded, reference, debug_handles, beyond_fp16, model)

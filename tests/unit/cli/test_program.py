@@ -78,7 +78,7 @@ def test_a_function_is_named_where_there_is_a_choice(call, functions, array):
     code, _, err = call("run", functions, "--input", x)
     assert (code, err) == (
         1,
-        "error: which function? Name one with --function: doubled, halved\n",
+        "error: which one? Name it with --function or --method: doubled, halved\n",
     )
     _, out, _ = call("run", functions, "--input", x, "--function", "doubled", "--json")
     assert json.loads(out)["out"]["max"] == 6

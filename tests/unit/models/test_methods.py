@@ -7,7 +7,7 @@ import torch
 from pte_foundry.errors import ModelError, ProgramError
 from pte_foundry.models import programs
 from pte_foundry.models.export import export_all
-from pte_foundry.models.inference import evaluate, reference, replayed
+from pte_foundry.models.inference import evaluate, played, reference
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.play import RECORDED_CALLS, RECORDED_SAMPLES, flattened, rebuilt
 from pte_foundry.models.tensors import Samples
@@ -164,9 +164,11 @@ def test_states_last_for_a_conversation_and_no_longer(net):
 
 
 def test_without_play_every_method_gets_its_own_sample(net):
-    model = net(methods("second", "forward"))
+    """One of them is a submodule, whose parameter names its input."""
+    model = net(methods("inner", "second", "forward"))
     samples = reference(model)
-    assert samples.output_names == ["second.output_0", "forward.output_0"]
+    assert samples.output_names == [f"{n}.output_0" for n in ("inner", "second", "forward")]
+    assert samples.methods["inner"]["inputs"] == ["input"]
     assert len(samples.inputs) == len(samples.outputs) == 8
     found = evaluate(export_all(model, model.build()), samples, model)
     torch.testing.assert_close(found.outputs, samples.outputs)
@@ -186,7 +188,11 @@ REFUSED = [
     (ONE + "def example_inputs(): return (X,)", "both example_inputs.. and methods.."),
     (ONE + PLAY + "return run('x', X)", "play.. calls 'x', which is no method; methods: first"),
     (ONE + PLAY + "return run('first', X, X)", "call of first.. with the inputs 0, 1; it takes 0"),
-    (ONE + PLAY + "return run('first', X.int())", "input 0 as torch.int32 .1, 4.; it takes torch"),
+    (
+        ONE + PLAY + "return run('first', X.int())",
+        "0 as torch.int32 .1, 4.; it takes torch.float32",
+    ),
+    (ONE + PLAY + "return run('first', X[:, :3])", "torch.float32 .1, 3.; it takes .* .1, 4."),
     (ONE + PLAY + "return run('first', x=X)", "a call of first.. with the inputs x; it takes 0"),
     (ONE + PLAY + "return sample['text']", "returned a str"),
     (TWO + PLAY + "return run('first', X)", "play.. never calls second"),
@@ -219,9 +225,9 @@ def test_a_program_that_makes_play_fail_is_at_fault_itself(net):
     expected = reference(model)
     nan = torch.full((1, 4), torch.nan)
     with pytest.raises(ProgramError, match=r"own code fail: .*net.py:\d+: play\(\) raised"):
-        replayed(lambda method, inputs: (nan,), lambda: None, expected, model)
+        played(lambda method, inputs: (nan,), lambda: None, expected, model)
     with pytest.raises(ProgramError, match="returned 2 outputs, not 1"):
-        replayed(lambda method, inputs: (nan, nan), lambda: None, expected, model)
+        played(lambda method, inputs: (nan, nan), lambda: None, expected, model)
 
 
 def test_samples_keep_their_structure():

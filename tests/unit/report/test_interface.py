@@ -27,6 +27,33 @@ def code_of(build: dict) -> dict[str, str]:
     return dict(snippets.snippets(build))
 
 
+def method(name: str, inputs: list, outputs: list) -> dict:
+    return {"name": name, "calls": 4, "inputs": inputs, "outputs": outputs}
+
+
+def test_every_method_has_its_inputs_outputs_and_code():
+    """Also where two methods have inputs of one name, and with the names that apps call."""
+    step = method("decode", [value("tokens", "int32", [1, 1])], [value("logits")])
+    first = method("prefill", [value("tokens", "int32", [1, 4])], [value("logits"), value("keys")])
+    build = build_of([]) | {"methods": [first, step]}
+    build["artifact"]["methods"] = ["decode", "prefill"]
+    links, rows, code = interface.contents(build)
+    assert links[0][2].endswith("methods decode, prefill")
+    assert rows[0] == ["prefill input", "tokens", "int32", "[1, 4]"]
+    assert [row[:2] for row in rows[2:]] == [
+        ["prefill output", "keys"],
+        ["decode input", "tokens"],
+        ["decode output", "logits"],
+    ]
+    found = dict(code)
+    assert list(found)[:2] == ["Swift, prefill", "Swift, decode"]
+    assert 'module.execute("decode", [tokens])' in found["Swift, decode"]
+    assert 'executeMethod:@"prefill"' in found["Objective-C++, prefill"]
+    assert 'load_method("decode")' in found["Python, decode"]
+    for name in ("prefill", "decode"):
+        ast.parse(found[f"Python, {name}"])
+
+
 def test_the_link_starts_at_the_page():
     ((name, target, beside),) = interface.contents(build_of([IDS]))[0]
     assert name == "ios18.pte"

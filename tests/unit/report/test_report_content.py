@@ -219,10 +219,42 @@ def test_details_say_everything():
 
 def test_frames_fit_what_is_put_into_them():
     """A row has a cell for every head; whatever can be empty says so."""
-    found = details_of(detector())
+    found = details_of(conversing())
     for frame in details.FRAMES:
         if frame["kind"] == "rows":
             assert {len(row) for row in found[frame["title"]]} == {len(frame["head"])}
+
+
+def conversing() -> dict:
+    """A report of a model whose samples are conversations; the third method was not measured."""
+    one = detector()
+    measured = {key: one[key] for key in ("metrics", "stages", "outputs")}
+    facts = {"inputs": [{"name": "x", "dtype": "float32", "shape": [1, 2]}], "calls": 4}
+    one["methods"] = [
+        {"name": "prefill", **facts, **measured},
+        {"name": "decode", **facts, **measured, "outputs": one["outputs"][:1]},
+    ]
+    one["artifact"]["unshared_weight_bytes"] = 3_000_000
+    return one
+
+
+def test_every_method_is_a_row_and_its_stages_have_their_loss():
+    found = details_of(conversing())
+    prefill, decode = found["Methods"]
+    quantization, lowering, both = (row[1] for row in found["Where the loss comes from"])
+    assert prefill == ["prefill", "4", both, "scores", quantization, lowering]
+    assert decode[:4] == ["decode", "4", both, "–"], "its only output needs no name"
+    assert ["weights if methods shared none", text.size(3_000_000)] in found["Program"]
+    assert details_of(detector())["Methods"] is None, "no frame"
+
+
+def test_layers_have_the_name_of_their_method():
+    found = divergence(4)
+    for layer in found["layers"]:
+        layer["method"] = "decode"
+    plotted, rows = details.divergence_contents(found)
+    assert all(row[0].startswith("decode: aten.") for row in rows)
+    assert all(value[1].startswith("decode: aten.") for value in plotted)
 
 
 def test_every_output_is_a_row_and_the_worst_is_named():
@@ -291,7 +323,7 @@ def test_no_operations_no_weights_no_hazards():
     one["artifact"] |= {"ops": {}, "weight_bytes": {}, "states": ["cache"]}
     one["gates"], one["hazards"], one["known_issues"] = [], [], []
     found = details_of(one)
-    empty = [frame for frame in details.FRAMES if not found[frame["title"]]]
+    empty = [frame for frame in details.FRAMES if found[frame["title"]] == []]
     assert [frame["title"] for frame in empty][:4] == [
         "Outputs",
         "Gates",
