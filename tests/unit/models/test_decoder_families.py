@@ -4,7 +4,6 @@ import gguf
 import numpy as np
 import pytest
 import torch
-
 from pte_foundry.errors import ModelError
 from pte_foundry.models.decoder.caches import CACHES, InputsDecoder, StatesDecoder
 from pte_foundry.models.decoder.config import FAMILIES, decoder_config, library
@@ -30,6 +29,9 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+LINEAR = {"rope_type": "linear", "factor": 8.0}
+LINEAR_OLD = {"type": "linear", "factor": 2.0}
+WINDOW = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}
 GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": 5}
 # Name of the row: the model_type, and what its config has besides SHAPE.
 MODELS = {
@@ -37,15 +39,15 @@ MODELS = {
     "llama 3.2": ("llama", {"rope_parameters": LLAMA3, "tie_word_embeddings": True}),
     "smollm2": ("llama", {"tie_word_embeddings": True, "rms_norm_eps": 1e-5}),
     "llama with biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
-    "llama, old names": ("llama", {"rope_theta": 77.0, "rope_scaling": {"type": "linear", "factor": 2.0}}),
+    "llama, old names": ("llama", {"rope_theta": 77.0, "rope_scaling": LINEAR_OLD}),
     "mistral": ("mistral", {"sliding_window": 5, "head_dim": 16}),
     "mistral without window": ("mistral", {"sliding_window": None}),
     "qwen 2.5": ("qwen2", {"tie_word_embeddings": True}),
-    "qwen 2.5, window": ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+    "qwen 2.5, window": ("qwen2", WINDOW),
     "qwen 3": ("qwen3", {"head_dim": 16}),
     "gemma 2": ("gemma2", {**GEMMA, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}),
-    "gemma 3": ("gemma3_text", {**GEMMA, "sliding_window_pattern": 2, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}),
-}  # fmt: skip
+    "gemma 3": ("gemma3_text", GEMMA | {"sliding_window_pattern": 2, "rope_scaling": LINEAR}),
+}
 
 
 def theirs(name):
