@@ -132,7 +132,7 @@ def generate(
     prompt: Sequence[int],
     limit: int,
     ends: Sequence[int] = (),
-    sampling: Sampling = Sampling(),  # noqa: B008  (it is frozen)
+    sampling: Sampling = Sampling(),
 ) -> Iterator[int]:
     """Yields the tokens that follow a prompt, until one of ``ends``, ``limit`` or the context.
 
