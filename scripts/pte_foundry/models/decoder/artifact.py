@@ -9,8 +9,12 @@ from pte_foundry.mil.signature import Input
 from pte_foundry.models.decoder.generate import Interface
 from pte_foundry.pte import Pte
 
-_STYLES = {1: "none", 2: "states", 4: "inputs"}
-"""By the number of inputs (``caches``)."""
+_STYLES = {
+    frozenset({"tokens"}): "none",
+    frozenset({"tokens", "positions"}): "states",
+    frozenset({"tokens", "positions", "keys", "values"}): "inputs",
+}
+"""By the names of the inputs (``caches``)."""
 
 
 def interface_of(program: Pte) -> Interface:
@@ -28,19 +32,17 @@ def interface_of(program: Pte) -> Interface:
             raise _other(f"method {method!r} has {len(delegates)} delegates")
         (delegate,) = delegates
         signature = delegate.program.functions[delegate.function]
-        named = {given.name: given for given in signature.inputs}
-        order, _ = delegate.model.names(delegate.function)
-        inputs = [named[name] for name in order if name in named]
-        cache = _STYLES.get(len(inputs))
-        if cache is None or len(inputs[0].type.shape) != 2:
-            raise _other(f"method {method!r} takes {len(inputs)} inputs")
-        lengths[method] = _lengths(inputs[0])
+        inputs = {given.name: given for given in signature.inputs}
+        cache = _STYLES.get(frozenset(inputs))
+        if cache is None:
+            raise _other(f"method {method!r} takes {', '.join(sorted(inputs))}")
+        lengths[method] = _lengths(inputs["tokens"])
         if cache == "states":
             if not signature.states:
                 raise _other(f"method {method!r} has no states")
-            context, shape = signature.states[0].type.shape[2], ()
+            context, shape = signature.states[0].type.tensor.shape[2], ()
         elif cache == "inputs":
-            shape = tuple(inputs[2].type.shape)
+            shape = tuple(inputs["keys"].type.shape)
             context = shape[2]
         else:
             context, shape = max(lengths[method]), ()
