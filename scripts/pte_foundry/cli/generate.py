@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Continues a text, or answers as the model's chat template has it, with a decoder
-that pte-foundry built (`decoder:` in the config). The Core ML program is run
-by the reference interpreter: the text is the program's, the speed not that of
-an Apple device. The text goes to standard output as it comes, and what it took to
+that pte-foundry built (`decoder:` in the config). The reference interpreter
+runs the Core ML program: the text is the program's, the speed is not that of an
+Apple device. The text goes to standard output as it comes, and what it took to
 standard error."""
 EXAMPLES = """\
   pte-foundry generate smollm2.pte --prompt "The capital of France is"
-  pte-foundry generate smollm2.pte --chat --prompt "Name three colours." --tokens 60
+  pte-foundry generate smollm2.pte --chat --prompt "Name three colours."
   pte-foundry generate a.pte --tokenizer m.gguf --prompt Once --temperature 0.8
 """
 
