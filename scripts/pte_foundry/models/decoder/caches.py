@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models.decoder.config import DecoderConfig
-from pte_foundry.models.decoder.network import Attention, Call, Decoder, mask
+from pte_foundry.models.decoder.network import Attention, Call, Decoder, Keep, mask
 
 
 class StatesDecoder(Decoder):
@@ -37,18 +37,40 @@ class StatesDecoder(Decoder):
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Returns logits [1, T, vocab_size]."""
         slots = torch.arange(self.context_length, dtype=positions.dtype)
-        # One row for each slot: which of the new tokens it gets. All blocks share it; `.item()`
-        # of a position, for a slice, gives each block symbols of its own, and minutes of export.
-        chosen = slots[:, None] == positions[None]
-        new, held = chosen.to(torch.float32), ~chosen.any(-1, keepdim=True)
-
-        def keep(attention: Attention, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-            for buffer, fresh in ((attention.keys, keys), (attention.values, values)):
-                buffer.copy_(torch.where(held, buffer, new @ fresh))
-            return attention.keys, attention.values
-
+        length = tokens.shape[1]
+        one = isinstance(length, int) and length == 1  # a symbol would be made 1 by a comparison
+        keep = _written_at(positions) if one else _written_where(slots, positions)
         masks = {window: mask(positions, slots, window) for window in self.windows}
         return self.logits(tokens, Call(self.rotations(positions), masks, keep))
+
+
+def _written_at(positions: Tensor) -> Keep:
+    """Writes the keys and values of one token: a slice_update in Core ML."""
+
+    def keep(attention: Attention, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        attention.keys[:, :, positions] = keys
+        attention.values[:, :, positions] = values
+        return attention.keys, attention.values
+
+    return keep
+
+
+def _written_where(slots: Tensor, positions: Tensor) -> Keep:
+    """Writes those of several tokens: a matmul and a select in Core ML.
+
+    A row for each slot tells which token it gets, and all blocks share them. `.item()` of a
+    position, for a slice, would give each block symbols of its own, and minutes of export; a
+    scatter does not run on the Neural Engine.
+    """
+    chosen = slots[:, None] == positions[None]
+    new, held = chosen.to(torch.float32), ~chosen.any(-1, keepdim=True)
+
+    def keep(attention: Attention, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        for buffer, fresh in ((attention.keys, keys), (attention.values, values)):
+            buffer.copy_(torch.where(held, buffer, new @ fresh))
+        return attention.keys, attention.values
+
+    return keep
 
 
 class InputsDecoder(Decoder):

@@ -29,6 +29,11 @@ MAX_SPLITS = 8
 """Most parts of a linear that is split, as in ExecuTorch's exporter (``--max_splits``)."""
 
 
+Keep = Callable[["Attention", Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Takes a block's attention and the new keys and values, [1, kv_heads, T, head_dim]; returns those
+of all tokens that can be attended to."""
+
+
 @dataclass(frozen=True)
 class Call:
     """What all blocks of one call share.
@@ -36,13 +41,12 @@ class Call:
     Attributes:
         rotations: cosines and sines of the tokens' positions, for each of the model's ropes.
         masks: added to the scores, [T, attended tokens], for each of the model's windows.
-        keep: takes a block's attention and the new keys and values, [1, kv_heads, T, head_dim];
-            returns those of all tokens that can be attended to.
+        keep: writes the cache.
     """
 
     rotations: dict[int, tuple[Tensor, Tensor]]
     masks: dict[int | None, Tensor]
-    keep: Callable[[Attention, Tensor, Tensor], tuple[Tensor, Tensor]]
+    keep: Keep
 
 
 class Attention(nn.Module):
