@@ -152,6 +152,15 @@ def test_the_tokenizer_of_a_snapshot_is_written_with_all_ends(snapshot, tmp_path
     assert list(text.stream([256, *text.encode("ab"), 257])) == ["a", "b"]
 
 
+def test_constants_and_tokenizer_are_those_of_the_snapshot(snapshot, tmp_path):
+    found = call(source.constants, snapshot, prefill_length=8)
+    assert found["get_eos_ids"] == [257, 258]
+    assert (found["get_bos_id"], found["get_vocab_size"], found["get_n_layers"]) == (256, 300, 2)
+    assert (found["get_max_seq_len"], found["get_max_context_len"]) == (8, CONTEXT)
+    call(source.tokenizer, snapshot, folder=tmp_path / "t")
+    assert Text.load(tmp_path / "t").encode("ab") == [64, 65]
+
+
 @pytest.mark.parametrize("length", [0, 33])
 def test_prefill_that_does_not_fit_is_refused(snapshot, length):
     with pytest.raises(ModelError, match=f"prefill_length {length}; allowed: 1 to 32"):

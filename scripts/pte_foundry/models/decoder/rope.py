@@ -60,13 +60,13 @@ SCALINGS = {"default": _default, "linear": _linear, "llama3": _llama3}
 
 
 def tables(rope: Frequencies, positions: int) -> tuple[Tensor, Tensor]:
-    """Returns cosines and sines, fp32 [positions, head_dim]."""
+    """Returns cosines and sines, fp32 [positions, head_dim]; the first half of sines negated."""
     angles = torch.arange(positions)[:, None].float() * torch.tensor(rope)
-    angles = torch.cat((angles, angles), -1)
-    return angles.cos(), angles.sin()
+    cosines, sines = angles.cos(), angles.sin()
+    return torch.cat((cosines, cosines), -1), torch.cat((-sines, sines), -1)
 
 
 def rotated(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """Rotates queries or keys, [1, heads, T, head_dim], by rows of the tables, [T, head_dim]."""
     first, second = heads.chunk(2, -1)
-    return heads * cosines + torch.cat((-second, first), -1) * sines
+    return heads * cosines + torch.cat((second, first), -1) * sines

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from pte_foundry.errors import ModelError
 from pte_foundry.models.decoder.generate import Interface, Run, Session
 from pte_foundry.models.decoder.load import config_of, load_decoder
+from pte_foundry.models.decoder.metadata import Constants, constant_methods
 from pte_foundry.models.decoder.tokens import Text, write_tokenizer
 from pte_foundry.models.snapshots import unpacked
 
@@ -157,6 +158,29 @@ def score(outputs: list[Any], labels: Tensor) -> dict[str, float]:
     logits = torch.cat([sample[0] for sample in outputs]).double()
     losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten().long())
     return {"perplexity": losses.exp().item()}
+
+
+def constants(
+    data: dict[str, Path],
+    weights: Path | None = None,
+    cache: str = "states",
+    context_length: int = 256,
+    prefill_length: int = 32,
+) -> Constants:
+    """Returns the constant methods that ExecuTorch's LLM runners read (``decoder.metadata``)."""
+    with _source(data, weights) as source, TemporaryDirectory(prefix="tokenizer") as folder:
+        config = config_of(source)
+        write_tokenizer(source, Path(folder))
+        text = Text.load(Path(folder))
+    lengths = (context_length,) if cache == "none" else tuple(sorted({1, prefill_length}))
+    interface = Interface(cache, context_length, {"forward": lengths})
+    return constant_methods(config, interface, text.begin, text.ends)
+
+
+def tokenizer(folder: Path, data: dict[str, Path], weights: Path | None = None) -> None:
+    """Writes the tokenizer's files, which belong beside the artifact (``decoder.tokens``)."""
+    with _source(data, weights) as source:
+        write_tokenizer(source, folder)
 
 
 @contextmanager
