@@ -45,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokenizer",
         type=Path,
         metavar="PATH",
-        help="tokenizer.json, a folder with one, or a .gguf; by default the nearest "
-        "tokenizer/tokenizer.json or tokenizer.json beside the artifact or above it",
+        help="tokenizer.json, a folder with one, a snapshot (.zip) or a .gguf; by default the "
+        "nearest to the artifact, or that of its model in the results folder",
     )
     parser.add_argument(
         "--tokens", type=_positive, default=64, metavar="N", help="at most so many (64)"
@@ -109,18 +109,27 @@ def _took(prompt: int, begin: float, times: list[float]) -> str:
 
 
 def _found(artifact: Path) -> Path:
-    """The tokenizer that is nearest to an artifact."""
-    for folder in list(artifact.absolute().parents)[:_FOLDERS_UP]:
+    """The tokenizer that is nearest to an artifact, or that its model's weights come with."""
+    folders = list(artifact.absolute().parents)[:_FOLDERS_UP]
+    for folder in folders:
         for path in (folder, folder / "tokenizer"):
             if (path / "tokenizer.json").is_file():
                 return path
+    if len(folders) == _FOLDERS_UP:  # of results/pte/{model}/{recipe}/{target}.pte
+        weights = folders[3] / "fetch" / folders[1].name / "weights"
+        if held := [*sorted(weights.glob("*.zip")), *sorted(weights.glob("*.gguf"))]:
+            return held[0]
     raise InputError(f"{artifact}: there is no tokenizer.json near it; name one with --tokenizer")
 
 
 def _text(path: Path) -> Text:
     from pte_foundry.models.decoder.tokens import Text, write_tokenizer
+    from pte_foundry.models.snapshots import unpacked
 
-    if existing(path).suffix == ".gguf":
+    if existing(path).suffix == ".zip":
+        with unpacked(path, weights=False) as folder:
+            return _text(folder)
+    if path.suffix == ".gguf" or (path.is_dir() and not (path / "tokenizer.json").is_file()):
         with TemporaryDirectory(prefix="tokenizer") as folder:
             write_tokenizer(path, Path(folder))
             return Text.load(Path(folder))

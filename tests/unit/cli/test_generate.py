@@ -13,6 +13,7 @@ from pte_foundry.models.decoder.generate import Interface, Sampling, Session, ge
 from pte_foundry.models.decoder.metadata import constant_methods
 from pte_foundry.models.decoder.tokens import Text
 from pte_foundry.models.decoder.weights import load_weights
+from pte_foundry.models.snapshots import pack
 from pte_foundry.pte import Pte
 from pte_foundry.terminal import lines
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -129,6 +130,20 @@ def test_chat_is_put_into_the_template(call, artifact):
     code, out, _ = call("generate", artifact, "--chat", "--prompt", "Hi", "--tokens", 3)
     assert code == 0
     assert out.rstrip("\n") in lines("".join(text.stream(eager(tokens, 3))))
+
+
+def test_tokenizer_of_the_artifacts_model_is_found(call, artifact, tmp_path):
+    folder = artifact.parent / "tokenizer"
+    built = tmp_path / "results/pte/net/plain/ios18.pte"
+    built.parent.mkdir(parents=True)
+    built.write_bytes(artifact.read_bytes())
+    (tmp_path / "snapshot").mkdir()
+    for path in folder.iterdir():
+        (tmp_path / "snapshot" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "snapshot/config.json").write_text("{}")
+    pack(tmp_path / "snapshot", tmp_path / "results/fetch/net/weights/folder.zip")
+    given = ("--prompt", "Hi", "--tokens", 2)
+    assert call("generate", built, *given)[:2] == call("generate", artifact, *given)[:2]
 
 
 def test_what_cannot_be_generated_is_said(call, artifact, tmp_path, monkeypatch):
