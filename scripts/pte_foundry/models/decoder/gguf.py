@@ -19,7 +19,7 @@ from pte_foundry.errors import ModelError
 from pte_foundry.models.decoder.config import DecoderConfig, library
 
 if TYPE_CHECKING:
-    from gguf import GGUFReader
+    from gguf import GGUFReader, ReaderTensor
 
 ARCHITECTURES = {
     "llama": "llama",  # Llama, SmolLM2 and Mistral
@@ -152,30 +152,37 @@ def with_factors(config: DecoderConfig, reader: GGUFReader) -> DecoderConfig:
     return replace(config, ropes=tuple(scaled[rope] for rope in config.ropes))
 
 
+def names_of(
+    reader: GGUFReader, config: DecoderConfig
+) -> Iterator[tuple[ReaderTensor, str, int | None]]:
+    """Yields the tensors with transformers' names, and the heads of rows to put in order."""
+    names = _GEMMA_NAMES if config.post_norms else _NAMES
+    permuted = field(reader, "general.architecture") == "llama"
+    heads = {"attn_q": config.heads, "attn_k": config.kv_heads} if permuted else {}
+    for tensor in reader.tensors:
+        if tensor.name != _ROPE_FACTORS:
+            *block, name, kind = tensor.name.split(".")  # blk.<number>.<name>.weight
+            found = f"{names.get(name, name)}.{kind}"
+            yield tensor, f"model.layers.{block[1]}.{found}" if block else found, heads.get(name)
+
+
 def tensors_of(
     reader: GGUFReader, config: DecoderConfig
 ) -> Iterator[tuple[str, Callable[[], Tensor]]]:
     """Yields the parameters by transformers' names; each is dequantized when it is read."""
     from gguf import dequantize
 
-    names = _GEMMA_NAMES if config.post_norms else _NAMES
-    permuted = field(reader, "general.architecture") == "llama"
-    heads = {"attn_q": config.heads, "attn_k": config.kv_heads} if permuted else {}
-    for tensor in reader.tensors:
-        if tensor.name == _ROPE_FACTORS:
-            continue
+    def read(tensor: ReaderTensor, heads: int | None) -> Tensor:
+        values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
+        return values if heads is None else in_halves(values, heads)
 
-        def read(tensor: Any = tensor, count: int | None = None) -> Tensor:
-            values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
-            return values if count is None else _split_halves(values, count)
-
-        *block, name, kind = tensor.name.split(".")  # blk.<number>.<name>.weight
-        found = f"{names.get(name, name)}.{kind}"
-        found = f"model.layers.{block[1]}.{found}" if block else found
-        count = heads.get(name)
-        yield found, read if count is None else lambda t=tensor, c=count, r=read: r(t, c)
+    for tensor, name, heads in names_of(reader, config):
+        yield name, lambda t=tensor, h=heads: read(t, h)
 
 
-def _split_halves(rows: Tensor, heads: int) -> Tensor:
-    """llama.cpp rotates neighbouring rows of a head, transformers its halves."""
+def in_halves(rows: Tensor, heads: int) -> Tensor:
+    """Returns the rows of queries or keys in transformers' order.
+
+    llama.cpp rotates neighbouring rows of a head, transformers its halves.
+    """
     return rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).reshape(rows.shape)

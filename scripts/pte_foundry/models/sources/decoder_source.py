@@ -28,10 +28,13 @@ from torch.nn import functional as F
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models.decoder.generate import Interface, Run, Session
+from pte_foundry.models.decoder.gguf import open_gguf
+from pte_foundry.models.decoder.gguf_blocks import stored_weights
 from pte_foundry.models.decoder.load import config_of, load_decoder
 from pte_foundry.models.decoder.metadata import Constants, constant_methods
 from pte_foundry.models.decoder.tokens import Text, write_tokenizer
 from pte_foundry.models.snapshots import unpacked
+from pte_foundry.models.stored import Stored
 
 _RANDOM_WINDOWS = 5
 
@@ -54,6 +57,14 @@ def build(
             split=split,
             split_head=split_head,
         )
+
+
+def stored(data: dict[str, Path], weights: Path | None = None) -> dict[str, Stored]:
+    """Returns the weights that a GGUF file holds as integers, by module."""
+    with _source(data, weights) as source:
+        if weights is None or source.is_dir():
+            raise ModelError("has no weights in a GGUF file; use another recipe than as_stored")
+        return stored_weights(open_gguf(source), config_of(source))
 
 
 def methods(
