@@ -184,6 +184,8 @@ POOL = [
 ]
 
 V = np.array([[1, 2, 3], [4, 5, 9]], SINGLE)
+HEADS = np.arange(24, dtype=SINGLE).reshape(1, 2, 2, 2, 3)
+GROUPS = np.arange(30, dtype=SINGLE).reshape(1, 2, 1, 5, 3)
 NORM = [
     Case(
         "batch_norm",
@@ -273,6 +275,12 @@ LINEAR = [
         {"x": ones(2, 1, 3), "y": ones(4, 1, 3, 2)},
         np.full((4, 2, 1, 2), 3, SINGLE),
         id="broadcast",
+    ),
+    Case(
+        "matmul",  # the two heads of each group share y
+        {"x": HEADS, "y": GROUPS, "transpose_y": True},
+        np.einsum("bghtd,bgsd->bghts", HEADS, GROUPS[:, :, 0]),
+        id="groups",
     ),
     Case(
         "einsum",

@@ -72,7 +72,7 @@ def files_of(layers: Layers, name: str, model: Model) -> list[Path]:
 
 def source_key(name: str, source: str, model: Model) -> KeyPath:
     """Return the key path of a model's weights, or of one of its data files."""
-    held = model.program or model.hf  # it is one of them, and the config has it elsewhere
+    held = model.held  # it is one of them, and the config has it elsewhere
     if held is not None and model.source(source) is held:
         return ("models", name, model.origin)
     return ("models", name, *(("weights",) if source == "weights" else ("data", source)))

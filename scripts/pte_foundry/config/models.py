@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue, model_validator
 from pte_foundry.config.base import Name, Strict
 from pte_foundry.config.sources import (
     DataSource,
+    DecoderSource,
     FileSources,
     SnapshotSource,
     Source,
@@ -41,6 +42,7 @@ class Origin(NamedTuple):
 ORIGINS = {
     "program": Origin(weights=False, random=False),
     "hf": Origin(weights=False, random=True, data=("images", "text")),
+    "decoder": Origin(weights=False, random=True, data=("text",)),
     "timm": Origin(weights=True, random=True, data=("images",), package="timm"),
 }
 
@@ -97,8 +99,8 @@ class Model(Strict):
         default=None,
         min_length=1,
         description="Path of the Python file that defines the model, relative to the config "
-        "file or absolute. Beside another origin (`hf`, `timm`, `program`), its functions replace "
-        "those of the origin.",
+        "file or absolute. Beside another origin (`hf`, `decoder`, `timm`, `program`), its "
+        "functions replace those of the origin.",
     )
     program: FileSources | None = Field(
         default=None,
@@ -114,6 +116,14 @@ class Model(Strict):
         "(`encoder`, or the path of a module such as `vision_model`), `class_name`, "
         "`sequence_length`.",
     )
+    decoder: DecoderSource | None = Field(
+        default=None,
+        description="A language model with a cache of keys and values: Llama, SmolLM2, Mistral, "
+        "Qwen 2.5 or 3, Gemma 2 or 3. A snapshot as of `hf`, or a GGUF file. Text (`data: {text: "
+        "…}`, a file or a folder) is cut into windows for calibration and evaluation. Options: "
+        "`cache` (`states`, `inputs` or `none`), `context_length`, `prefill_length`, "
+        "`decode_length`, `window_length`, `windows`, `split`, `split_head`.",
+    )
     timm: str | None = Field(
         default=None,
         min_length=1,
@@ -123,7 +133,8 @@ class Model(Strict):
     weights: WeightsSource | None = Field(
         default=None,
         description="Source of the weights: a file, a web address, a file inside an installed "
-        "package, `train: true`, or `random: SEED`. `hf` and `program` have weights of their own.",
+        "package, `train: true`, or `random: SEED`. `hf`, `decoder` and `program` have weights of "
+        "their own.",
     )
     data: dict[Name, DataSource] = Field(
         default={},
@@ -161,12 +172,17 @@ class Model(Strict):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         """Weights and data as all models have them: what the origin holds is one of them."""
-        held = self.program or self.hf
+        held = self.held
         if held is not None and self.weights is None:
             self.__dict__["weights"] = held
-        elif self.hf is not None and held is not self.weights:
-            self.__dict__["data"] = {**self.data, SNAPSHOT: self.hf}
+        elif held is not None and held is not self.weights:
+            self.__dict__["data"] = {**self.data, SNAPSHOT: held}
         return self
+
+    @property
+    def held(self) -> Source | None:
+        """The source of an origin that has weights of its own."""
+        return self.program or self.hf or self.decoder
 
     @property
     def origin(self) -> str | None:

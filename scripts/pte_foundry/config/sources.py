@@ -208,12 +208,23 @@ class RepositorySource(Source):
 
 
 _FILES: dict[str, type[Source]] = {"file": FileSource, "url": UrlSource, "package": PackageSource}
-_DATA: dict[str, type[Source]] = {**_FILES, "folder": FolderSource}
+_PACKED = "package folder"
+_DATA: dict[str, type[Source]] = {
+    **_FILES,
+    "folder": FolderSource,
+    _PACKED: PackageFolderSource,
+}
 _WEIGHTS: dict[str, type[Source]] = {**_FILES, "train": TrainSource, "random": RandomSource}
 _SNAPSHOTS: dict[str, type[Source]] = {
     "folder": FolderSource,
     "package": PackageFolderSource,
     "repo": RepositorySource,
+}
+_DECODERS: dict[str, type[Source]] = {
+    "folder": FolderSource,
+    **_FILES,
+    "repo": RepositorySource,
+    _PACKED: PackageFolderSource,
 }
 _ALL = {**_DATA, **_WEIGHTS, **_SNAPSHOTS}
 # Kinds of sources, by what they are sources of. Each has a key of its own name, and the last one
@@ -230,9 +241,10 @@ def _sources(kinds: dict[str, type[Source]]) -> Any:
         "random": "{random: SEED}",
         "folder": "{folder: PATH}",
         "repo": "{repo: OWNER/NAME, revision: COMMIT}",
+        _PACKED: "{package: NAME, folder: PATH}",
     }
     if kinds is _SNAPSHOTS:
-        forms["package"] = "{package: NAME, folder: PATH}"
+        forms["package"] = forms[_PACKED]
     allowed = "; ".join(forms[kind] for kind in kinds)
 
     def check(value: Any) -> Any:
@@ -249,6 +261,8 @@ def _sources(kinds: dict[str, type[Source]]) -> Any:
 
     def kind_of(value: Any) -> str:
         keys = value if isinstance(value, dict) else ()
+        if _PACKED in kinds and {"package", "folder"} <= set(keys):
+            return _PACKED
         known = [*(kind for kind in _ALL if kind not in kinds), *kinds]
         return next((kind for kind in reversed(known) if kind in keys), next(iter(kinds)))
 
@@ -259,3 +273,4 @@ FileSources = _sources(_FILES)
 DataSource = _sources(_DATA)
 WeightsSource = _sources(_WEIGHTS)
 SnapshotSource = _sources(_SNAPSHOTS)
+DecoderSource = _sources(_DECODERS)

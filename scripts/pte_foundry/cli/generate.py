@@ -1,0 +1,150 @@
+"""``pte-foundry generate``: text from a language model in a ``.pte``, without a Mac."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from pte_foundry.cli.files import add_model, existing
+from pte_foundry.cli.limits import limits_of
+from pte_foundry.errors import InputError
+
+if TYPE_CHECKING:
+    from pte_foundry.models.decoder.tokens import Text
+
+DESCRIPTION = """\
+Continues a text, or answers as the model's chat template has it, with a decoder
+that pte-foundry built (`decoder:` in the config). The reference interpreter
+runs the Core ML program: the text is the program's, the speed is not that of an
+Apple device. The text goes to standard output as it comes, and what it took to
+standard error."""
+EXAMPLES = """\
+  pte-foundry generate smollm2.pte --prompt "The capital of France is"
+  pte-foundry generate smollm2.pte --chat --prompt "Name three colours."
+  pte-foundry generate a.pte --tokenizer m.gguf --prompt Once --temperature 0.8
+"""
+
+_FOLDERS_UP = 4  # from results/pte/{model}/{recipe}/{target}.pte to results
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
+    parser.add_argument(
+        "--chat", action="store_true", help="the text is a question, put into the chat template"
+    )
+    parser.add_argument(
+        "--system", metavar="TEXT", help="with --chat: instructions before the question"
+    )
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="PATH",
+        help="tokenizer.json, a folder with one, a snapshot (.zip) or a .gguf; by default the "
+        "nearest to the artifact, or that of its model in the results folder",
+    )
+    parser.add_argument(
+        "--tokens", type=_positive, default=64, metavar="N", help="at most so many (64)"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=_temperature,
+        default=0.0,
+        metavar="T",
+        help="choose by chance, the more the higher; 0 takes the likeliest token (0)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the chance (0)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from pte_foundry.models.decoder.artifact import interface_of
+    from pte_foundry.models.decoder.generate import Sampling, Session, generate
+    from pte_foundry.pte import Pte
+
+    if arguments.system is not None and not arguments.chat:
+        raise InputError("--system needs --chat")
+    program = Pte.load(existing(arguments.file), limits_of(arguments))
+    text = _text(arguments.tokenizer or _found(arguments.file))
+    session = Session(lambda method, *given: program.run(given, method), interface_of(program))
+    prompt = _prompt(text, arguments)
+    sampling = Sampling(arguments.temperature, arguments.seed)
+    begin = time.perf_counter()
+    times: list[float] = []
+
+    def timed() -> Iterator[int]:
+        for token in generate(session, prompt, arguments.tokens, text.ends, sampling):
+            times.append(time.perf_counter())
+            yield token
+
+    for piece in text.stream(timed()):
+        print(piece, end="", flush=True)
+    print()
+    print(_took(len(prompt), begin, times), file=sys.stderr)
+    return 0
+
+
+def _prompt(text: Text, arguments: argparse.Namespace) -> list[int]:
+    if not arguments.chat:
+        return text.encode(arguments.prompt)
+    messages = [{"role": "user", "content": arguments.prompt}]
+    if arguments.system is not None:
+        messages.insert(0, {"role": "system", "content": arguments.system})
+    return text.chat(messages)
+
+
+def _took(prompt: int, begin: float, times: list[float]) -> str:
+    """How long the prompt and the answer took."""
+    if not times:
+        return f"[{prompt} tokens read, no answer]"
+    parts = [f"{prompt} tokens read in {times[0] - begin:.1f} s"]
+    if len(times) > 1:
+        seconds = times[-1] - times[0]
+        parts.append(f"{len(times)} written, {(len(times) - 1) / seconds:.1f} a second")
+    return f"[{', '.join(parts)}, by the interpreter on this machine]"
+
+
+def _found(artifact: Path) -> Path:
+    """The tokenizer that is nearest to an artifact, or that its model's weights come with."""
+    folders = list(artifact.absolute().parents)[:_FOLDERS_UP]
+    for folder in folders:
+        for path in (folder, folder / "tokenizer"):
+            if (path / "tokenizer.json").is_file():
+                return path
+    if len(folders) == _FOLDERS_UP:  # of results/pte/{model}/{recipe}/{target}.pte
+        weights = folders[3] / "fetch" / folders[1].name / "weights"
+        if held := [*sorted(weights.glob("*.zip")), *sorted(weights.glob("*.gguf"))]:
+            return held[0]
+    raise InputError(f"{artifact}: there is no tokenizer.json near it; name one with --tokenizer")
+
+
+def _text(path: Path) -> Text:
+    from pte_foundry.models.decoder.tokens import Text, write_tokenizer
+    from pte_foundry.models.snapshots import unpacked
+
+    if existing(path).suffix == ".zip":
+        with unpacked(path, weights=False) as folder:
+            return _text(folder)
+    if path.suffix == ".gguf" or (path.is_dir() and not (path / "tokenizer.json").is_file()):
+        with TemporaryDirectory(prefix="tokenizer") as folder:
+            write_tokenizer(path, Path(folder))
+            return Text.load(Path(folder))
+    return Text.load(path if path.is_dir() else path.parent)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("expected 1 or more")
+    return value
+
+
+def _temperature(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError("expected 0 or more")
+    return value

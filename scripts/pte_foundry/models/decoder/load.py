@@ -1,0 +1,61 @@
+"""A decoder with its weights, from a snapshot or a GGUF file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from pte_foundry.models.decoder.caches import empty_decoder
+from pte_foundry.models.decoder.config import DecoderConfig, decoder_config, read_config
+from pte_foundry.models.decoder.gguf import (
+    open_gguf,
+    tensors_of,
+    transformers_config,
+    with_factors,
+)
+from pte_foundry.models.decoder.network import Decoder
+from pte_foundry.models.decoder.weights import load_weights, random_weights, safetensors_of
+
+
+def config_of(source: Path) -> DecoderConfig:
+    """Returns the config of a snapshot's folder or a GGUF file.
+
+    Raises:
+        ModelError: it is not of a supported decoder.
+    """
+    if source.is_dir():
+        return read_config(source)
+    reader = open_gguf(source)
+    return with_factors(decoder_config(transformers_config(reader)), reader)
+
+
+def load_decoder(
+    source: Path,
+    cache: str,
+    context_length: int,
+    *,
+    random: bool = False,
+    dtype: torch.dtype = torch.float32,
+    **splits: int | None,
+) -> Decoder:
+    """Returns the decoder of a snapshot's folder or a GGUF file, in eval mode.
+
+    Args:
+        source: the folder or file.
+        cache: one of ``caches.CACHES``.
+        context_length: tokens that the cache has room for.
+        random: with random weights instead of its own.
+        dtype: of the parameters in memory.
+        splits: ``split`` and ``split_head`` (``network.Decoder``).
+
+    Raises:
+        ModelError: the model is not supported, or its weights do not fit its config.
+    """
+    config = config_of(source)
+    decoder = empty_decoder(config, cache, context_length, **splits)
+    if random:
+        return random_weights(decoder, dtype)
+    if source.is_dir():
+        return load_weights(decoder, safetensors_of(source, config), dtype)
+    return load_weights(decoder, tensors_of(open_gguf(source), config), dtype)

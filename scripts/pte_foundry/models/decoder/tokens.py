@@ -1,0 +1,167 @@
+"""The tokenizer of a decoder: text to tokens and back, chats, special tokens.
+
+Written beside an artifact it is files of Hugging Face's: ``tokenizer.json``, which ExecuTorch's
+runners read too, ``tokenizer_config.json``, ``chat_template.jinja`` and ``generation_config.json``.
+Reading them takes the package ``tokenizers`` alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from pte_foundry.errors import InputError, ModelError
+
+TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+TEMPLATE, GENERATION = "chat_template.jinja", "generation_config.json"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A tokenizer with what a conversation needs.
+
+    Attributes:
+        tokenizer: of the package ``tokenizers``.
+        names: the special tokens by role, as ``bos_token``.
+        template: the chat template, in Jinja; None if there is none.
+        ends: tokens that end an answer.
+    """
+
+    tokenizer: Tokenizer
+    names: Mapping[str, str]
+    template: str | None
+    ends: tuple[int, ...]
+
+    @classmethod
+    def load(cls, folder: Path) -> Text:
+        """Reads what :func:`write_tokenizer` wrote, or the same files of a snapshot.
+
+        Raises:
+            InputError: there is no tokenizer, or it is damaged.
+        """
+        path = folder / TOKENIZER
+        if not path.is_file():
+            raise InputError(f"{folder}: there is no {TOKENIZER} in this folder")
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the package raises bare ones
+            raise InputError(f"{path}: not a tokenizer: {error}") from error
+        settings = _json(folder / SETTINGS)
+        roles = ("bos_token", "eos_token", "unk_token", "pad_token")
+        names = {role: _name(settings[role]) for role in roles if settings.get(role)}
+        ends = _json(folder / GENERATION).get("eos_token_id")
+        if ends is None and "eos_token" in names:
+            ends = tokenizer.token_to_id(names["eos_token"])
+        ends = () if ends is None else tuple(ends) if isinstance(ends, list) else (ends,)
+        template = folder / TEMPLATE
+        written = (
+            template.read_text(encoding="utf-8")
+            if template.is_file()
+            else settings.get("chat_template")
+        )
+        return cls(tokenizer, names, written if isinstance(written, str) else None, ends)
+
+    @property
+    def begin(self) -> int | None:
+        """The token that starts a text; None if there is none."""
+        return (
+            self.tokenizer.token_to_id(self.names["bos_token"])
+            if self.names.get("bos_token")
+            else None
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the tokens of a plain text, with those that the tokenizer puts around one."""
+        return self.tokenizer.encode(text).ids
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Returns the tokens of a conversation up to where the model's answer starts.
+
+        Raises:
+            InputError: the model has no chat template, or refuses the conversation.
+        """
+        if self.template is None:
+            raise InputError("the tokenizer has no chat template; give plain text")
+        from jinja2 import TemplateError
+
+        try:
+            text = self._compiled.render(
+                messages=list(messages), add_generation_prompt=True, **self.names
+            )
+        except TemplateError as error:
+            raise InputError(f"the chat template refuses the conversation: {error}") from error
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    @cached_property
+    def _compiled(self) -> Any:
+        """The template as transformers compiles it; it is somebody else's, so in a sandbox."""
+        from jinja2.exceptions import TemplateError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        def refuse(message: str) -> None:
+            raise TemplateError(message)
+
+        made = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        made.globals["raise_exception"] = refuse
+        made.filters["tojson"] = lambda value, indent=None: json.dumps(
+            value, ensure_ascii=False, indent=indent
+        )
+        return made.from_string(self.template)
+
+    def stream(self, tokens: Iterable[int]) -> Iterator[str]:
+        """Yields the text of tokens as they come; a character of several tokens with the last."""
+        decoding = DecodeStream(skip_special_tokens=True)
+        for token in tokens:
+            piece = decoding.step(self.tokenizer, token)
+            if piece:
+                yield piece
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}") from error
+
+
+def _name(token: str | Mapping[str, Any]) -> str:
+    """The text of a special token; older files have it with its settings."""
+    return token if isinstance(token, str) else token["content"]
+
+
+def write_tokenizer(source: Path, folder: Path) -> None:
+    """Writes the tokenizer of a snapshot's folder or a GGUF file as files for :meth:`Text.load`.
+
+    Raises:
+        ModelError: there is none, or transformers cannot read it.
+    """
+    from pte_foundry.models.decoder.config import library
+
+    transformers = library()
+    local = {"local_files_only": True}
+    if source.is_dir():
+        where, more = source, {"trust_remote_code": False}
+    else:
+        where, more = source.parent, {"gguf_file": source.name}
+    try:
+        found = transformers.AutoTokenizer.from_pretrained(where, **local, **more)
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise ModelError(f"cannot read the tokenizer of {source.name}: {text}") from error
+    if not getattr(found, "is_fast", False):
+        raise ModelError(f"has a tokenizer of {type(found).__name__} without a {TOKENIZER}")
+    folder.mkdir(parents=True, exist_ok=True)
+    found.save_pretrained(folder)
+    own = _json(source / GENERATION) if source.is_dir() else {}
+    ends = own.get("eos_token_id", found.eos_token_id)
+    generation = {"bos_token_id": found.bos_token_id, "eos_token_id": ends}
+    (folder / GENERATION).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")

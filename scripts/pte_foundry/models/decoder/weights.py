@@ -1,0 +1,148 @@
+"""The parameters of a decoder, from safetensors; ``gguf`` gives them from a GGUF file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from pte_foundry.errors import ModelError
+from pte_foundry.models.decoder.config import DecoderConfig
+from pte_foundry.models.decoder.network import Decoder, SplitLinear
+
+Weights = Iterable[tuple[str, Callable[[], Tensor]]]
+"""Names as in transformers, each with a function that reads the tensor."""
+
+INDEX = "model.safetensors.index.json"
+_TEXT = re.compile(r"^(?:language_model\.model\.|model\.language_model\.|model\.)?(?=[a-z])")
+_OTHER = re.compile(r"(vision_tower|multi_modal_projector|embed_vision)\.|.*\.inv_freq$")
+
+
+def safetensors_of(folder: Path, config: DecoderConfig) -> Iterator[tuple[str, Callable]]:
+    """Yields the tensors of a snapshot, in one file or in several with an index.
+
+    Files are memory-mapped: a tensor is read when its function is called.
+
+    Raises:
+        ModelError: there are none, or a file is damaged.
+    """
+    for path in _files(folder):
+        try:
+            with safe_open(path, "pt") as file:
+                for name in file.keys():  # noqa: SIM118  (it is no mapping)
+                    found = text_name(name)
+                    if found is not None:
+                        yield found, lambda f=file, n=name: _offset(n, f.get_tensor(n), config)
+        except SafetensorError as error:
+            raise ModelError(f"cannot read {path.name} of the snapshot: {error}") from error
+
+
+def _files(folder: Path) -> list[Path]:
+    if (folder / INDEX).is_file():
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        found = [folder / name for name in sorted(set(index["weight_map"].values()))]
+    else:
+        found = sorted(folder.glob("model*.safetensors"))
+    missing = [path.name for path in found if not path.is_file()]
+    if missing or not found:
+        raise ModelError(
+            f"found no {missing[0] if missing else 'model.safetensors'} in the snapshot, and "
+            "other formats can run code; convert them with `model.save_pretrained(FOLDER)`"
+        )
+    return found
+
+
+def text_name(name: str) -> str | None:
+    """Returns a tensor's name in a model of text alone; None if it is of another part."""
+    if _OTHER.match(name):
+        return None
+    if name.endswith("lm_head.weight"):
+        return "lm_head.weight"
+    return _TEXT.sub("model.", name, count=1)
+
+
+def _offset(name: str, tensor: Tensor, config: DecoderConfig) -> Tensor:
+    """The weight of a norm as it multiplies: Gemma's files hold it minus one."""
+    if config.norm_offset and name.endswith("norm.weight"):
+        return tensor.to(torch.float32) + config.norm_offset
+    return tensor
+
+
+def load_weights(decoder: Decoder, weights: Weights, dtype: torch.dtype = torch.float32) -> Decoder:
+    """Gives a decoder its weights, one tensor after another; returns it in eval mode.
+
+    A tied head is a parameter of its own on the same memory: as one parameter, a scheme for the
+    embedding alone is a conflict in coremltools (executorch#21856), and equal constants are stored
+    once in a Core ML program anyway.
+
+    Raises:
+        ModelError: a tensor is missing, has another shape, or is not the model's.
+    """
+    unknown = []
+    for name, read in weights:
+        if name == "lm_head.weight" and decoder.config.tied:
+            continue
+        known = _assign(decoder, name, read, dtype)
+        unknown += [] if known else [name]
+    if unknown:
+        raise ModelError(
+            f"found weights that a {decoder.config.family} has no use for: {_some(unknown)}"
+        )
+    embedding = decoder.model.embed_tokens.weight
+    if decoder.config.tied and not embedding.is_meta:
+        _assign(decoder, "lm_head.weight", lambda: embedding.detach(), dtype)
+    missing = [name for name, value in decoder.named_parameters() if value.is_meta]
+    if missing:
+        raise ModelError(f"found no weights for {_some(missing)}")
+    return decoder.eval().requires_grad_(False)
+
+
+def _some(names: list[str]) -> str:
+    rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(sorted(names)[:4]) + rest
+
+
+def _assign(decoder: Decoder, name: str, read: Callable[[], Tensor], dtype: torch.dtype) -> bool:
+    """Sets a parameter, or those of the parts of a linear; returns whether there is one."""
+    path, _, kind = name.rpartition(".")
+    try:
+        module = decoder.get_submodule(path)
+    except AttributeError:
+        return False
+    if isinstance(module, SplitLinear):
+        owners, size = list(module.parts), sum(module.sizes)
+        shape = (size, *getattr(owners[0], kind).shape[1:])
+    else:
+        owners = [module]
+        if not isinstance(getattr(module, kind, None), nn.Parameter):
+            return False
+        shape = tuple(getattr(module, kind).shape)
+    tensor = read().to(dtype)
+    if tuple(tensor.shape) != shape:
+        raise ModelError(
+            f"found {name} with shape {list(tensor.shape)}, and config.json describes one of "
+            f"{list(shape)}"
+        )
+    parts = tensor.split([getattr(owner, kind).shape[0] for owner in owners])
+    for owner, part in zip(owners, parts, strict=True):
+        setattr(owner, kind, nn.Parameter(part, requires_grad=False))
+    return True
+
+
+def random_weights(decoder: Decoder, dtype: torch.dtype = torch.float32) -> Decoder:
+    """Gives a decoder weights as transformers initializes them, by torch's generator."""
+    ones = tuple(name for name, _ in decoder.named_parameters() if "norm" in name)
+
+    def made(name: str, shape: torch.Size) -> Tensor:
+        if name in ones:
+            return torch.ones(shape)
+        return torch.zeros(shape) if name.endswith("bias") else torch.randn(shape) * 0.02
+
+    found = {name: value.shape for name, value in decoder.named_parameters()}
+    weights = ((name, lambda n=name, s=shape: made(n, s)) for name, shape in found.items())
+    return load_weights(decoder, weights, dtype)

@@ -1,0 +1,249 @@
+"""Language models: decoder-only transformers of ``models.decoder``, with a cache by choice.
+
+weights  a snapshot as one archive (config.json, safetensors, tokenizer), or a GGUF file; for random
+         weights it is the data file `snapshot`
+data     text: a file of prose, or a folder of such files, as windows of tokens; of .rst files the
+         paragraphs. Without it windows are of random tokens, and nothing is scored
+options  cache (states): states, inputs or none (``models.decoder.caches``)
+         context_length (256): tokens that the cache has room for, without a cache of a call
+         prefill_length (32): tokens of the longest call that reads a prompt
+         decode_length (16): tokens of a window that are read one by one, the others by prefill
+         window_length (128): tokens of a window, at most context_length
+         windows (8): most windows for evaluation
+         split, split_head: most outputs of a linear in the blocks, and of the head
+"""
+
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+from torch.nn import functional as F
+
+from pte_foundry.errors import ModelError
+from pte_foundry.models.decoder.generate import Interface, Run, Session
+from pte_foundry.models.decoder.gguf import open_gguf
+from pte_foundry.models.decoder.gguf_blocks import stored_weights
+from pte_foundry.models.decoder.load import config_of, load_decoder
+from pte_foundry.models.decoder.metadata import Constants, constant_methods
+from pte_foundry.models.decoder.tokens import Text, write_tokenizer
+from pte_foundry.models.snapshots import unpacked
+from pte_foundry.models.stored import Stored
+
+_RANDOM_WINDOWS = 5
+
+
+def build(
+    data: dict[str, Path],
+    weights: Path | None = None,
+    cache: str = "states",
+    context_length: int = 256,
+    split: int | None = None,
+    split_head: int | None = None,
+) -> nn.Module:
+    """Returns the decoder with the weights of its source, or with random ones."""
+    with _source(data, weights, whole=weights is not None) as source:
+        return load_decoder(
+            source,
+            cache,
+            context_length,
+            random=weights is None,
+            split=split,
+            split_head=split_head,
+        )
+
+
+def stored(data: dict[str, Path], weights: Path | None = None) -> dict[str, Stored]:
+    """Returns the weights that a GGUF file holds as integers, by module."""
+    with _source(data, weights) as source:
+        if weights is None or source.is_dir():
+            raise ModelError("has no weights in a GGUF file; use another recipe than as_stored")
+        return stored_weights(open_gguf(source), config_of(source))
+
+
+def methods(
+    data: dict[str, Path],
+    weights: Path | None = None,
+    cache: str = "states",
+    context_length: int = 256,
+    prefill_length: int = 32,
+) -> dict[str, tuple[Tensor, ...]]:
+    """Returns a sample of each method of the style."""
+    if not 1 <= prefill_length <= context_length:
+        raise ModelError(f"has prefill_length {prefill_length}; allowed: 1 to {context_length}")
+
+    def call(length: int, *caches: Tensor) -> tuple[Tensor, ...]:
+        tokens = torch.arange(1, length + 1, dtype=torch.int32)[None]
+        return tokens, torch.arange(length, dtype=torch.int32), *caches
+
+    if cache == "none":
+        return {"forward": call(context_length)[:1]}
+    if cache == "states":
+        return {"forward": call(prefill_length)}
+    with _source(data, weights) as source:
+        config = config_of(source)
+    shape = (config.layers, config.kv_heads, context_length, config.head_dim)
+    lengths = {"prefill": prefill_length, "decode": 1} if prefill_length > 1 else {"decode": 1}
+    # Two tensors: one that is given twice is one input to torch.export.
+    return {m: call(n, torch.zeros(shape), torch.zeros(shape)) for m, n in lengths.items()}
+
+
+def dynamic_shapes(cache: str = "states", prefill_length: int = 32) -> dict[str, Any] | None:
+    """Returns that a call of the style `states` has any number of tokens up to a prefill."""
+    if cache != "states" or prefill_length == 1:
+        return None
+    length = Dim("length", min=1, max=prefill_length)
+    return {"forward": ({1: length}, {0: length})}
+
+
+def enumerated_shapes(
+    cache: str = "states", prefill_length: int = 32
+) -> dict[str, dict[str, list[list[int]]]] | None:
+    """Returns the two lengths that matter: a whole prefill, and one token."""
+    if cache != "states" or prefill_length == 1:
+        return None
+    lengths = (1, prefill_length)
+    return {"forward": {"tokens": [[1, n] for n in lengths], "positions": [[n] for n in lengths]}}
+
+
+def calibration(
+    data: dict[str, Path], weights: Path | None = None, window_length: int = 128
+) -> list[Tensor]:
+    """Returns every fifth window."""
+    return [window[:, :-1] for window in _windows(data, weights, window_length)[::5]]
+
+
+def evaluation(
+    data: dict[str, Path],
+    weights: Path | None = None,
+    window_length: int = 128,
+    windows: int = 8,
+) -> tuple[list[Tensor], Tensor | None]:
+    """Returns the other windows; a window's label is the next token of each of its."""
+    found = _windows(data, weights, window_length)
+    del found[::5]
+    tokens = [window[:, :-1] for window in found[:windows]]
+    if "text" not in data:
+        return tokens, None
+    return tokens, torch.cat([window[:, 1:] for window in found[:windows]])
+
+
+def play(
+    run: Run,
+    sample: Tensor,
+    data: dict[str, Path],
+    weights: Path | None = None,
+    cache: str = "states",
+    context_length: int = 256,
+    prefill_length: int = 32,
+    decode_length: int = 16,
+) -> dict[str, Tensor]:
+    """Reads a window as a prompt, in calls of `prefill_length` tokens, and its end one by one."""
+    shape: tuple[int, ...] = ()
+    lengths: dict[str, tuple[int, ...]] = {"forward": (1, prefill_length)}
+    if cache == "none":
+        lengths = {"forward": (context_length,)}
+    if cache == "inputs":
+        with _source(data, weights) as source:
+            config = config_of(source)
+        shape = (config.layers, config.kv_heads, context_length, config.head_dim)
+        lengths = {"decode": (1,)} | ({"prefill": (prefill_length,)} if prefill_length > 1 else {})
+    session = Session(run, Interface(cache, context_length, lengths, shape))
+    tokens = sample[0].tolist()
+    if cache == "none":
+        return {"logits": session.feed(tokens)[None]}
+    first = max(len(tokens) - decode_length, 1)
+    logits = [session.feed(tokens[:first])]
+    logits += [session.feed([token]) for token in tokens[first:]]
+    return {"logits": torch.cat(logits)[None]}
+
+
+def score(outputs: list[Any], labels: Tensor) -> dict[str, float]:
+    """Returns the perplexity: the exponential of the mean cross entropy over all tokens."""
+    logits = torch.cat([sample[0] for sample in outputs]).double()
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten().long())
+    return {"perplexity": losses.exp().item()}
+
+
+def constants(
+    data: dict[str, Path],
+    weights: Path | None = None,
+    cache: str = "states",
+    context_length: int = 256,
+    prefill_length: int = 32,
+) -> Constants:
+    """Returns the constant methods that ExecuTorch's LLM runners read (``decoder.metadata``)."""
+    with _source(data, weights) as source, TemporaryDirectory(prefix="tokenizer") as folder:
+        config = config_of(source)
+        write_tokenizer(source, Path(folder))
+        text = Text.load(Path(folder))
+    lengths = (context_length,) if cache == "none" else tuple(sorted({1, prefill_length}))
+    interface = Interface(cache, context_length, {"forward": lengths})
+    return constant_methods(config, interface, text.begin, text.ends)
+
+
+def tokenizer(folder: Path, data: dict[str, Path], weights: Path | None = None) -> None:
+    """Writes the tokenizer's files, which belong beside the artifact (``decoder.tokens``)."""
+    with _source(data, weights) as source:
+        write_tokenizer(source, folder)
+
+
+@contextmanager
+def _source(data: dict[str, Path], weights: Path | None, whole: bool = False) -> Iterator[Path]:
+    """The snapshot's folder, without its weights unless they are asked for, or the GGUF file."""
+    held = weights or data["snapshot"]
+    if zipfile.is_zipfile(held):
+        with unpacked(held, weights=whole) as folder:
+            yield folder
+    else:
+        yield held
+
+
+def _windows(data: dict[str, Path], weights: Path | None, length: int) -> list[Tensor]:
+    """The text as windows of tokens, int32 [1, length + 1], that share no token."""
+    with _source(data, weights) as source:
+        if "text" not in data:
+            generator = torch.Generator().manual_seed(0)
+            shape, vocabulary = (_RANDOM_WINDOWS, 1, length + 1), config_of(source).vocab_size
+            return list(torch.randint(vocabulary, shape, dtype=torch.int32, generator=generator))
+        with TemporaryDirectory(prefix="tokenizer") as folder:
+            write_tokenizer(source, Path(folder))
+            tokens = Text.load(Path(folder)).encode(prose(data["text"]))
+    count = len(tokens) // (length + 1)
+    if count < 2:
+        raise ModelError(
+            f"found {len(tokens)} tokens of text; give at least {2 * (length + 1)}, for two windows"
+        )
+    whole = torch.tensor(tokens[: count * (length + 1)], dtype=torch.int32)
+    return list(whole.reshape(-1, 1, length + 1))
+
+
+def prose(source: Path) -> str:
+    """Returns the text of a file, or of the files of an archive in the order of their names.
+
+    Of reStructuredText (.rst) it is the paragraphs of whole sentences.
+
+    Raises:
+        ModelError: a file is not UTF-8.
+    """
+    if not zipfile.is_zipfile(source):
+        return _text(source.name, source.read_bytes())
+    with zipfile.ZipFile(source) as archive:
+        return "\n\n".join(_text(n, archive.read(n)) for n in sorted(archive.namelist()))
+
+
+def _text(name: str, content: bytes) -> str:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelError(f"read {name}, which is not UTF-8: {error}") from error
+    if not name.endswith(".rst"):
+        return text.strip()
+    blocks = (" ".join(b.split()) for b in re.sub(r"[`*]|:\w+:", "", text).split("\n\n"))
+    return "\n\n".join(b for b in blocks if re.fullmatch(r"[A-Z][^|=<>{}\[\]_]{80,}\.", b))

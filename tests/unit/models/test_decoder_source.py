@@ -1,0 +1,167 @@
+"""Protects `decoder:` models, which need no Python file: samples, methods, conversations."""
+
+import inspect
+import zipfile
+
+import pytest
+import torch
+from pte_foundry.errors import ModelError
+from pte_foundry.models import snapshots
+from pte_foundry.models.decoder.config import library
+from pte_foundry.models.decoder.tokens import TOKENIZER, Text, write_tokenizer
+from pte_foundry.models.sources import decoder_source as source
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+transformers = library()
+CONTEXT, WINDOW = 32, 20
+PROSE = "Many words stand here, one after another, and every one of them is followed by the next. "
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    """The archive of a snapshot: Gemma 3, whose layers differ, with a tokenizer of characters."""
+    folder = tmp_path_factory.mktemp("snapshot")
+    torch.manual_seed(0)
+    config = transformers.Gemma3TextConfig(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        sliding_window=6,
+        layer_types=["sliding_attention", "full_attention"],
+        max_position_embeddings=64,
+        eos_token_id=257,
+        bos_token_id=256,
+    )
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({c: n for n, c in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    made = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>"
+    )
+    made.save_pretrained(folder / "model")
+    (folder / "model/generation_config.json").write_text('{"eos_token_id": [257, 258]}')
+    snapshots.pack(folder / "model", folder / "folder.zip")
+    return folder / "folder.zip"
+
+
+def call(function, snapshot, **options):
+    """A function of the source with the options that it takes, as the loader calls it."""
+    given = {"data": {}, "weights": snapshot, "context_length": CONTEXT} | options
+    taken = inspect.signature(function).parameters
+    return function(**{name: value for name, value in given.items() if name in taken})
+
+
+def conversation(snapshot, **options):
+    model = call(source.build, snapshot, **options)
+    calls = []
+
+    def run(method, *inputs):
+        calls.append((method, inputs[0].shape[1]))
+        with torch.no_grad():
+            found = model(*inputs)
+        return list(found.values()) if isinstance(found, dict) else [found]
+
+    sample = call(source.evaluation, snapshot, window_length=WINDOW, **options)[0][0]
+    return call(source.play, snapshot, run=run, sample=sample, **options)["logits"], calls
+
+
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [
+        ({"cache": "states"}, [("forward", 8)] * 2 + [("forward", 1)] * 5),
+        ({"cache": "inputs"}, [("prefill", 8)] * 2 + [("decode", 1)] * 5),
+        ({"cache": "states", "prefill_length": 1}, [("forward", 1)] * WINDOW),
+        ({"cache": "inputs", "prefill_length": 1}, [("decode", 1)] * WINDOW),
+    ],
+)
+def test_conversations_are_the_same_in_every_style(snapshot, options, calls):
+    options = {"prefill_length": 8, "decode_length": 5} | options
+    found, made = conversation(snapshot, **options)
+    expected, (whole,) = conversation(snapshot, cache="none")
+    assert whole == ("forward", CONTEXT)
+    assert made == calls
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    samples = call(source.methods, snapshot, **options)
+    assert {(method, sample[0].shape[1]) for method, sample in samples.items()} <= set(calls)
+    # torch.export takes a tensor that is given twice for one input.
+    assert all(len({id(tensor) for tensor in sample}) == len(sample) for sample in samples.values())
+
+
+def test_shapes_that_may_vary_are_those_of_states():
+    assert source.enumerated_shapes(prefill_length=8) == {
+        "forward": {"tokens": [[1, 1], [1, 8]], "positions": [[1], [8]]}
+    }
+    (tokens, positions) = source.dynamic_shapes(prefill_length=8)["forward"]
+    assert (tokens[1].min, tokens[1].max, positions[0]) == (1, 8, tokens[1])
+    for options in ({"cache": "inputs"}, {"cache": "none"}, {"prefill_length": 1}):
+        assert source.enumerated_shapes(**options) is source.dynamic_shapes(**options) is None
+
+
+def test_random_weights_are_those_of_the_seed(snapshot):
+    def built(seed):
+        torch.manual_seed(seed)
+        return call(source.build, None, data={"snapshot": snapshot}).model.embed_tokens.weight
+
+    assert torch.equal(built(1), built(1))
+    assert not torch.equal(built(1), built(2))
+
+
+def test_text_becomes_windows_that_share_no_token(snapshot, tmp_path):
+    (tmp_path / "a.txt").write_text(PROSE * 3)
+    data = {"text": tmp_path / "a.txt"}
+    options = {"data": data, "window_length": WINDOW}
+    samples, labels = call(source.evaluation, snapshot, **options)
+    for_calibration = call(source.calibration, snapshot, **options)
+    assert (len(samples), len(for_calibration)) == (8, 3)
+    assert all(sample.shape == (1, WINDOW) for sample in samples + for_calibration)
+    assert torch.equal(labels[0, :-1], samples[0][0, 1:])
+    assert labels.shape == (8, WINDOW)
+    assert len(call(source.evaluation, snapshot, **options, windows=2)[0]) == 2
+    uniform = [(torch.zeros(1, WINDOW, 300),)] * 8
+    assert source.score(uniform, labels)["perplexity"] == pytest.approx(300)
+    (tmp_path / "a.txt").write_text("Too short.")
+    with pytest.raises(ModelError, match="found 10 tokens of text; give at least 42"):
+        call(source.evaluation, snapshot, **options)
+
+
+def test_a_folder_of_prose_is_read_in_the_order_of_names(tmp_path):
+    with zipfile.ZipFile(tmp_path / "folder.zip", "w") as archive:
+        archive.writestr("b.rst", f"Title\n=====\n\n{PROSE}`code`.\n\n| a table |\n")
+        archive.writestr("a.txt", "first\n")
+    assert source.prose(tmp_path / "folder.zip") == f"first\n\n{PROSE}code."
+    (tmp_path / "c.txt").write_bytes(b"\xff")
+    with pytest.raises(ModelError, match=r"c\.txt, which is not UTF-8"):
+        source.prose(tmp_path / "c.txt")
+
+
+def test_the_tokenizer_of_a_snapshot_is_written_with_all_ends(snapshot, tmp_path):
+    with snapshots.unpacked(snapshot) as folder:
+        write_tokenizer(folder, tmp_path / "t")
+        (folder / TOKENIZER).unlink()
+        with pytest.raises(ModelError, match="cannot read the tokenizer"):
+            write_tokenizer(folder, tmp_path / "u")
+    text = Text.load(tmp_path / "t")
+    assert (text.begin, text.ends) == (256, (257, 258))
+    assert list(text.stream(text.encode("a€b"))) == ["a", "€", "b"]
+    assert list(text.stream([256, *text.encode("ab"), 257])) == ["a", "b"]
+
+
+def test_constants_and_tokenizer_are_those_of_the_snapshot(snapshot, tmp_path):
+    found = call(source.constants, snapshot, prefill_length=8)
+    assert found["get_eos_ids"] == [257, 258]
+    assert (found["get_bos_id"], found["get_vocab_size"], found["get_n_layers"]) == (256, 300, 2)
+    assert (found["get_max_seq_len"], found["get_max_context_len"]) == (8, CONTEXT)
+    call(source.tokenizer, snapshot, folder=tmp_path / "t")
+    assert Text.load(tmp_path / "t").encode("ab") == [64, 65]
+
+
+@pytest.mark.parametrize("length", [0, 33])
+def test_prefill_that_does_not_fit_is_refused(snapshot, length):
+    with pytest.raises(ModelError, match=f"prefill_length {length}; allowed: 1 to 32"):
+        call(source.methods, snapshot, prefill_length=length)
