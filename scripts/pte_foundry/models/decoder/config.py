@@ -8,7 +8,7 @@ from typing import Any
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models.decoder.rope import Frequencies, frequencies
-from pte_foundry.upstream.torchvision_operators import declare_missing_operators
+from pte_foundry.upstream.torchvision_operators import make_importable
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def read_config(folder: Path) -> DecoderConfig:
 
 def library() -> Any:
     """Returns transformers, which imports torchvision."""
-    declare_missing_operators()
+    make_importable()
     import transformers
 
     return transformers
