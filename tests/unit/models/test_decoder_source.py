@@ -9,6 +9,7 @@ from pte_foundry.errors import ModelError
 from pte_foundry.models import snapshots
 from pte_foundry.models.decoder.config import library
 from pte_foundry.models.decoder.tokens import TOKENIZER, Text, write_tokenizer
+from pte_foundry.models.outputs import NamedSample
 from pte_foundry.models.sources import decoder_source as source
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -91,6 +92,50 @@ def test_conversations_are_the_same_in_every_style(snapshot, options, calls):
     assert {(method, sample[0].shape[1]) for method, sample in samples.items()} <= set(calls)
     # torch.export takes a tensor that is given twice for one input.
     assert all(len({id(tensor) for tensor in sample}) == len(sample) for sample in samples.values())
+
+
+@pytest.mark.parametrize("cache", ["states", "inputs", "none"])
+def test_generated_tokens_are_the_greedy_ones(snapshot, cache):
+    options = {"cache": cache, "prefill_length": 8, "window_length": WINDOW}
+    model = call(source.build, snapshot, **options)
+
+    def run(method, *inputs):
+        with torch.no_grad():
+            found = model(*inputs)
+        return list(found.values()) if isinstance(found, dict) else [found]
+
+    sample = call(source.evaluation, snapshot, **options)[0][0]
+    options |= {"run": run, "sample": sample, "generate": 5, "prompt_length": 9}
+    (tokens,) = call(source.play, snapshot, **options)["tokens"]
+    plain, text = call(source.build, snapshot, cache="none"), sample[0, :9].tolist()
+    for token, margin in tokens.tolist():
+        with torch.no_grad():
+            best = plain(torch.tensor([text]).int())[0, -1].topk(2)
+        assert (token, margin) == (
+            best.indices[0],
+            pytest.approx(1000 * -best.values.diff(), abs=2),
+        )
+        text.append(token)
+
+
+def test_agreement_compares_what_the_reference_is_sure_of():
+    def outputs(*rows):
+        return [NamedSample((torch.tensor([row]),), ["tokens"]) for row in rows]
+
+    theirs = outputs([[1, 500], [2, 99], [3, 500]], [[4, 500], [5, 500], [6, 500]])
+    assert source.agreement(theirs, theirs) == {
+        "tokens_equal": 1.0,
+        "tokens_compared": 4.0,
+        "first_difference": 3.0,
+    }
+    ours = outputs([[1, 0], [8, 0], [9, 0]], [[4, 0], [5, 0], [7, 0]])
+    assert source.agreement(ours, theirs) == {
+        "tokens_equal": 0.75,
+        "tokens_compared": 4.0,
+        "first_difference": 1.0,
+    }
+    logits = [NamedSample((torch.zeros(1),), ["logits"])]
+    assert source.agreement(logits, logits) == {}
 
 
 def test_shapes_that_may_vary_are_those_of_states():

@@ -10,6 +10,8 @@ options  cache (states): states, inputs or none (``models.decoder.caches``)
          decode_length (16): tokens of a window that are read one by one, the others by prefill
          window_length (128): tokens of a window, at most context_length
          windows (8): most windows for evaluation
+         generate (0), prompt_length (16): tokens to write after so many first ones of a window. The
+         output `tokens` is them with their margins, so set the gate equal_fraction to null
          split, split_head: most outputs of a linear in the blocks, and of the head
 """
 
@@ -37,6 +39,8 @@ from pte_foundry.models.snapshots import unpacked
 from pte_foundry.models.stored import Stored
 
 _RANDOM_WINDOWS = 5
+_CLOSE = 100
+"""Thousandths of a logit: the choice between two tokens that are closer says nothing."""
 
 
 def build(
@@ -143,6 +147,8 @@ def play(
     context_length: int = 256,
     prefill_length: int = 32,
     decode_length: int = 16,
+    generate: int = 0,
+    prompt_length: int = 16,
 ) -> dict[str, Tensor]:
     """Reads a window as a prompt, in calls of `prefill_length` tokens, and its end one by one."""
     shape: tuple[int, ...] = ()
@@ -154,14 +160,49 @@ def play(
             config = config_of(source)
         shape = (config.layers, config.kv_heads, context_length, config.head_dim)
         lengths = {"decode": (1,)} | ({"prefill": (prefill_length,)} if prefill_length > 1 else {})
-    session = Session(run, Interface(cache, context_length, lengths, shape))
-    tokens = sample[0].tolist()
-    if cache == "none":
-        return {"logits": session.feed(tokens)[None]}
-    first = max(len(tokens) - decode_length, 1)
+    interface = Interface(cache, context_length, lengths, shape)
+    session, tokens = Session(run, interface), sample[0].tolist()
+    first = len(tokens) if cache == "none" else max(len(tokens) - decode_length, 1)
     logits = [session.feed(tokens[:first])]
     logits += [session.feed([token]) for token in tokens[first:]]
-    return {"logits": torch.cat(logits)[None]}
+    found = {"logits": torch.cat(logits)[None]}
+    if generate:
+        found["tokens"] = _greedy(Session(run, interface), tokens[:prompt_length], generate)
+    return found
+
+
+def _greedy(session: Session, prompt: list[int], count: int) -> Tensor:
+    """The likeliest tokens after a prompt, and by how much, in thousandths: int32 [1, count, 2]."""
+    rows, logits = [], session.feed(prompt)
+    for _ in range(count):
+        (best, second), (token, _) = (part.tolist() for part in logits[-1].float().topk(2))
+        rows.append([token, min(int((best - second) * 1000), 10**6)])
+        if len(rows) < count:
+            logits = session.feed([token])
+    return torch.tensor([rows], dtype=torch.int32)
+
+
+def agreement(outputs: list[Any], reference: list[Any]) -> dict[str, float]:
+    """Returns how many generated tokens are those of the reference, with `generate`.
+
+    After a token that the reference chose by a margin below 0.1 both texts may go on differently,
+    so its tokens are compared up to there; `first_difference` is the earliest of all.
+    """
+    if reference[0].get("tokens") is None:
+        return {}
+    equal, compared, earliest = 0, 0, reference[0]["tokens"].shape[1]
+    for ours, theirs in zip(outputs, reference, strict=True):
+        (found, _), (tokens, margins) = (side["tokens"][0].T for side in (ours, theirs))
+        same, close = found == tokens, margins < _CLOSE
+        sure = int(close.int().argmax()) if close.any() else len(close)
+        equal, compared = equal + int(same[:sure].sum()), compared + sure
+        if not same.all():
+            earliest = min(earliest, int((~same).int().argmax()))
+    return {
+        "tokens_equal": equal / compared if compared else 1.0,
+        "tokens_compared": float(compared),
+        "first_difference": float(earliest),
+    }
 
 
 def score(outputs: list[Any], labels: Tensor) -> dict[str, float]:
