@@ -5,7 +5,6 @@ and a module of the same name in ``quantize/schemes``, which converts the model.
 """
 
 from pte_foundry.config.base import by_key
-from pte_foundry.config.recipes.as_stored import AsStoredRecipe
 from pte_foundry.config.recipes.base import BaseRecipe
 from pte_foundry.config.recipes.none import NoneRecipe
 from pte_foundry.config.recipes.pt2e import Pt2eRecipe
@@ -15,6 +14,5 @@ SCHEMES: dict[str, type[BaseRecipe]] = {
     "none": NoneRecipe,
     "pt2e": Pt2eRecipe,
     "quantize": QuantizeRecipe,
-    "as_stored": AsStoredRecipe,
 }
 Recipe = by_key("scheme", SCHEMES)

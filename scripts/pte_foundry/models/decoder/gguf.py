@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models.decoder.config import DecoderConfig, library
+from pte_foundry.models.stored_weights import StoredWeight, from_gguf
 
 if TYPE_CHECKING:
     from gguf import GGUFReader, ReaderTensor
@@ -178,6 +179,19 @@ def tensors_of(
 
     for tensor, name, heads in names_of(reader, config):
         yield name, lambda t=tensor, h=heads: read(t, h)
+
+
+def stored_of(reader: GGUFReader, config: DecoderConfig) -> dict[str, StoredWeight]:
+    """Returns the quantized weights that Core ML can take as they are, by transformers' modules."""
+    found = {}
+    for tensor, name, heads in names_of(reader, config):
+        if name.endswith(".weight") and (stored := from_gguf(tensor)):
+            if heads is not None:
+                stored = stored.rows(lambda rows, heads=heads: in_halves(rows, heads))
+            found[name.removesuffix(".weight")] = stored
+    if config.tied and "model.embed_tokens" in found:
+        found["lm_head"] = found["model.embed_tokens"]
+    return found
 
 
 def in_halves(rows: Tensor, heads: int) -> Tensor:

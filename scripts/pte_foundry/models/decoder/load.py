@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -10,12 +11,14 @@ from pte_foundry.models.decoder.caches import empty_decoder
 from pte_foundry.models.decoder.config import DecoderConfig, decoder_config, read_config
 from pte_foundry.models.decoder.gguf import (
     open_gguf,
+    stored_of,
     tensors_of,
     transformers_config,
     with_factors,
 )
-from pte_foundry.models.decoder.network import Decoder
+from pte_foundry.models.decoder.network import Decoder, SplitLinear
 from pte_foundry.models.decoder.weights import load_weights, random_weights, safetensors_of
+from pte_foundry.models.stored_weights import StoredWeight
 
 
 def config_of(source: Path) -> DecoderConfig:
@@ -59,3 +62,27 @@ def load_decoder(
     if source.is_dir():
         return load_weights(decoder, safetensors_of(source, config), dtype)
     return load_weights(decoder, tensors_of(open_gguf(source), config), dtype)
+
+
+def stored_weights(source: Path, **splits: int | None) -> dict[str, StoredWeight]:
+    """Returns the quantized weights of a GGUF file by module; a snapshot has none.
+
+    Args:
+        source: the folder or file.
+        splits: as :func:`load_decoder` was given.
+    """
+    if source.is_dir():
+        return {}
+    config = config_of(source)
+    found: dict[str, StoredWeight] = {}
+    decoder = empty_decoder(config, "none", 1, **splits)
+    for name, weight in stored_of(open_gguf(source), config).items():
+        module = decoder.get_submodule(name)
+        if isinstance(module, SplitLinear):
+            ends = [*accumulate(module.sizes)]
+            for number, (size, end) in enumerate(zip(module.sizes, ends, strict=True)):
+                part = slice(end - size, end)
+                found[f"{name}.parts.{number}"] = weight.rows(lambda rows, part=part: rows[part])
+        else:
+            found[name] = weight
+    return found

@@ -30,13 +30,12 @@ from torch.nn import functional as F
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models.decoder.generate import Interface, Run, Session
-from pte_foundry.models.decoder.gguf import open_gguf
-from pte_foundry.models.decoder.gguf_blocks import stored_weights
 from pte_foundry.models.decoder.load import config_of, load_decoder
+from pte_foundry.models.decoder.load import stored_weights as stored_weights_of
 from pte_foundry.models.decoder.metadata import Constants, constant_methods
 from pte_foundry.models.decoder.tokens import Text, write_tokenizer
 from pte_foundry.models.snapshots import unpacked
-from pte_foundry.models.stored import Stored
+from pte_foundry.models.stored_weights import StoredWeight
 
 _RANDOM_WINDOWS = 5
 _CLOSE = 100
@@ -63,12 +62,17 @@ def build(
         )
 
 
-def stored(data: dict[str, Path], weights: Path | None = None) -> dict[str, Stored]:
-    """Returns the weights that a GGUF file holds as integers, by module."""
+def stored_weights(
+    data: dict[str, Path],
+    weights: Path | None = None,
+    split: int | None = None,
+    split_head: int | None = None,
+) -> dict[str, StoredWeight]:
+    """Returns the quantized weights of a GGUF file, for recipes that keep them."""
+    if weights is None:
+        return {}
     with _source(data, weights) as source:
-        if weights is None or source.is_dir():
-            raise ModelError("has no weights in a GGUF file; use another recipe than as_stored")
-        return stored_weights(open_gguf(source), config_of(source))
+        return stored_weights_of(source, split=split, split_head=split_head)
 
 
 def methods(
