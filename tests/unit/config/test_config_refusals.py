@@ -542,6 +542,15 @@ def test_imported_functions_count(project):
     assert found(SOUND, project) == []
 
 
+def test_methods_replace_example_inputs_and_take_options(project):
+    text = MODULE.replace("def example_inputs(): ...", "def methods(length): ...")
+    play = "def play(run, sample, steps): ...\n"
+    (project / "net.py").write_text(text + play)
+    assert found(with_change("models/net/options", {"length": 4, "steps": 2}), project) == []
+    unknown = found(with_change("models/net/options", {"run": 1}), project)
+    assert ["models.net.options.run" in text for text in unknown] == [True]
+
+
 def test_samples_are_optional(project):
     module = MODULE.replace("def calibration", "def other").replace("def evaluation", "def more")
     (project / "net.py").write_text(module)

@@ -2,10 +2,13 @@
 
 import inspect
 import json
+import re
 
+import numpy as np
 import pytest
 import torch
 from executorch.backends.apple.coreml.compiler import CoreMLBackend
+from pte_foundry.cli.main import main
 from pte_foundry.errors import ConfigError
 from pte_foundry.formats.canonical_pte import canonical_pte
 from pte_foundry.formats.inspect_pte import describe
@@ -152,6 +155,29 @@ def test_layers_of_every_method_are_compared(decoder):
     assert {layer["method"] for layer in only["layers"]} == {"decode"}
     linear = next(la for la in only["layers"] if la["layer"][-1] == "aten.linear.default @ head")
     assert 15 < linear["introduced_sqnr_db"] < 60, "int8 rounding, and no more"
+
+
+def test_inspect_prints_a_method_alone(decoder, capsys):
+    assert main(["inspect", str(decoder.path), "--method", "decode"]) == 0
+    printed = capsys.readouterr().out
+    assert "int32[1, 1]" in printed
+    assert "int32[1, 4]" not in printed
+    assert re.search(r"weights +\S+ kB, and \S+ kB if methods shared none", printed)
+    assert main(["inspect", str(decoder.path), "--method", "other"]) == 1
+    assert "no method 'other'; the program has decode, prefill" in capsys.readouterr().err
+
+
+def test_run_needs_a_method_where_there_is_a_choice(decoder, capsys, tmp_path):
+    call = decoder.reference.calls[0]
+    given = []
+    for number, tensor in enumerate(call.inputs):
+        np.save(tmp_path / f"{number}.npy", tensor.numpy())
+        given += ["--input", str(tmp_path / f"{number}.npy")]
+    assert main(["run", str(decoder.path), *given]) == 1
+    assert "--function or --method: decode, prefill" in capsys.readouterr().err
+    assert main(["run", str(decoder.path), *given, "--method", call.method, "--json"]) == 0
+    shapes = [output["shape"] for output in json.loads(capsys.readouterr().out).values()]
+    assert shapes == [list(output.shape) for output in call.outputs]
 
 
 def test_older_systems_store_the_weights_of_every_method(speech):
