@@ -32,7 +32,7 @@ from pte_foundry.lowering.explain import Operators, explained
 from pte_foundry.lowering.states import separate_outputs
 from pte_foundry.models import operators, programs
 from pte_foundry.models.methods import FORWARD
-from pte_foundry.upstream import executorch_edge_operators, torch_operators
+from pte_foundry.upstream import executorch_edge_operators, torch_operators, torch_size_ranges
 from pte_foundry.upstream.executorch_edge_config import preserving
 from pte_foundry.upstream.executorch_to_edge import to_edge
 
@@ -91,6 +91,7 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         separate_outputs(functional)
         kept = outside.preserved(functional, labels, skip)
         edge = to_edge(functional, kept, rewritten)
+        torch_size_ranges.restore(edge, program)
     except FoundryError:
         raise
     except Exception as error:

@@ -8,10 +8,12 @@ from pte_foundry.upstream.coremltools_complex_views import converted_complex_vie
 from pte_foundry.upstream.coremltools_default_arguments import completed_arguments
 from pte_foundry.upstream.coremltools_division import whole_divisions
 from pte_foundry.upstream.coremltools_gelu import approximated_gelu
+from pte_foundry.upstream.coremltools_index_put import several_places
 from pte_foundry.upstream.coremltools_int16_pass import kept_integers
 from pte_foundry.upstream.coremltools_noop_pass import kept_floors
 from pte_foundry.upstream.coremltools_pair_elimination import sound_pair_elimination
 from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
+from pte_foundry.upstream.coremltools_state_shapes import shaped_states
 from pte_foundry.upstream.coremltools_twin_outputs import single_outputs
 
 REPAIRS = (
@@ -20,6 +22,8 @@ REPAIRS = (
     converted_complex_views,
     kept_floors,
     kept_integers,
+    several_places,
+    shaped_states,
     single_outputs,
     sound_batch_norms,
     sound_pair_elimination,

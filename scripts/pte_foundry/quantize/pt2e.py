@@ -24,6 +24,7 @@ from pte_foundry.models import operators
 from pte_foundry.models.programs import forget_history
 from pte_foundry.quantize import ranges
 from pte_foundry.quantize.annotate import Quantizer
+from pte_foundry.upstream import torch_size_ranges
 
 Statistics = dict[str, dict[str, str]]
 """Ranges of activations by name: ``min`` and ``max`` as ``float.hex``, which keeps every bit.
@@ -175,6 +176,7 @@ def convert(
     converted = convert_pt2e(prepared)
     _drop_unused_parameters(converted)
     result = torch.export.export(converted, example_inputs, dynamic_shapes=dynamic_shapes)
+    torch_size_ranges.restore(result, program)
     forget_history(result)
     return result
 

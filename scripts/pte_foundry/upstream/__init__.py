@@ -20,6 +20,8 @@ coremltools_gelu (coremltools 9.0)
     Converts gelu with the approximation that a call asks for. The exact function otherwise.
 coremltools_imports (coremltools 9.0)
     Imports coremltools without the optional packages that it looks for. A third of a step's start.
+coremltools_index_put (coremltools 9.0)
+    Writes several places of a cache at once, also a dynamic number. Refused otherwise.
 coremltools_int16_pass (coremltools 9.0)
     Keeps 32-bit integers that may not fit into 16 bits. Wrong numbers otherwise.
 coremltools_noop_pass (coremltools 9.0)
@@ -34,6 +36,8 @@ coremltools_protobuf (coremltools 9.0)
     Core ML's protobuf classes without the rest of coremltools. 0.05 s instead of 7.6 s.
 coremltools_reshape_pass (coremltools 9.0)
     Keeps a reshape between two different quantization scales. Wrong numbers otherwise.
+coremltools_state_shapes (coremltools 9.0)
+    Writes a window that slides by a dynamic number of rows into a state. Refused otherwise.
 coremltools_twin_outputs (coremltools 9.0)
     Gives every output of a Core ML program a name of its own.
 executorch_annotators (executorch 1.5.1)
@@ -110,6 +114,8 @@ torch_quantized_operators (torch 2.13.0)
     Registers the operators of quantized programs.
 torch_shared_weights (torch 2.13.0)
     Several programs in one archive, their equal weights once. Every method's weights otherwise.
+torch_size_ranges (torch 2.13.0, executorch 1.5.1)
+    Keeps the lower limit of a dynamic size. A batch of one is refused otherwise.
 torchao_annotations (torchao 0.18.0)
     Whether a quantizer annotated a node.
 torchao_codebook_solver (torchao 0.18.0)
