@@ -228,6 +228,10 @@ def lower_slice(wildcards):
     return JOBS.slice("lower", target=JOBS.target_of(wildcards.key))
 
 
+def enumerated_shapes(wildcards):
+    return encoded(CONFIG.models[wildcards.model].enumerated_shapes)
+
+
 def manifest_slice(wildcards):
     """The code of all stages that can change an artifact, and of the schemes that are used."""
     found = {stage: JOBS.code(stage) for stage in FEEDING_BYTES}

@@ -47,11 +47,12 @@ rule lower:
     params:
         code=code("lower"),
         slice=lower_slice,
+        shapes=enumerated_shapes,
     message:
         "Lowering {wildcards.model}/{wildcards.recipe} for {wildcards.key}"
     shell:
         "python -P -m pte_foundry.steps.lower"
-        " --slice {params.slice:q}"
+        " --slice {params.slice:q} --shapes {params.shapes:q}"
         " --program {input.program:q} --metadata {input.metadata:q}"
         " --output {output.pte:q} --debug-handles {output.debug_handles:q}"
         " --benchmark {output.benchmark:q} --log {log:q}"

@@ -18,7 +18,6 @@ def check_targets(parsed: Parsed, platform: str) -> Iterator[Finding]:
         yield from _check_states(path, target)
         yield from _check_skipped(path, target)
         yield from _check_full_graph(path, target)
-        yield from _check_shapes((*path, "enumerated_shapes"), target)
         yield from _check_spec(path, target)
         if target.model_type == "compiled_model" and platform != "darwin":
             problem = "only a Mac can compile a Core ML model"
@@ -78,45 +77,6 @@ def _check_full_graph(path: tuple, target: Target) -> Iterator[Finding]:
         yield Finding(
             (*path, "minimum_os"), problem, f"{named(IOS18)} or newer", fix, target.minimum_os
         )
-
-
-def _check_shapes(path: tuple, target: Target) -> Iterator[Finding]:
-    shapes = target.enumerated_shapes
-    if shapes is None:
-        return
-    if not target.partitioner.lower_full_graph:
-        fix = "set partitioner.lower_full_graph to true"
-        yield Finding(
-            path, "enumerated shapes need lower_full_graph", "lower_full_graph: true", fix
-        )
-    if not shapes:
-        yield Finding(
-            path,
-            "the mapping is empty: no input is listed",
-            "input: [shape, shape]",
-            "write null",
-            shapes,
-        )
-    if len(shapes) > 1 and target.specification_version < IOS18:
-        problem = f"more than one input with enumerated shapes needs {named(IOS18)}"
-        yield Finding(path, problem, "one input", _raise_system(target))
-    counts = {name: len(listed_shapes) for name, listed_shapes in shapes.items()}
-    if len(set(counts.values())) > 1:
-        problem = "the n-th shapes of all inputs belong together, but their numbers differ: " + (
-            ", ".join(f"{name} {count}" for name, count in counts.items())
-        )
-        yield Finding(path, problem, "the same number for all inputs", "list the missing shapes")
-    for name, listed_shapes in shapes.items():
-        if len(listed_shapes) < 2:
-            fix = "leave this input out, or add a shape"
-            problem = "an input with a single shape must not be listed"
-            yield Finding((*path, name), problem, "at least two shapes", fix, listed_shapes)
-        if len({len(shape) for shape in listed_shapes}) > 1:
-            fix = "give all shapes of an input the same number of dimensions"
-            yield Finding((*path, name), "the ranks differ", "one rank", fix, listed_shapes)
-        if len({tuple(shape) for shape in listed_shapes}) < len(listed_shapes) and len(shapes) == 1:
-            fix = "remove the repetition"
-            yield Finding((*path, name), "a shape is listed twice", "each once", fix, listed_shapes)
 
 
 def _check_spec(path: tuple, target: Target) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from pte_foundry.config.check_models import (
     source_key,
 )
 from pte_foundry.config.check_names import check_names
+from pte_foundry.config.check_shapes import check_shapes
 from pte_foundry.config.check_targets import check_targets
 from pte_foundry.config.defaults import default_gates
 from pte_foundry.config.gates import Gate, merged_gates
@@ -31,7 +32,7 @@ from pte_foundry.config.sources import Source
 from pte_foundry.config.targets import Target
 from pte_foundry.config.yamlfiles import merged, read
 from pte_foundry.findings import Finding, raise_for
-from pte_foundry.lowering.enumerated_shapes import shape_findings
+from pte_foundry.lowering.enumerated_shapes import enumeration_findings
 from pte_foundry.quantize import schemes
 
 
@@ -150,20 +151,20 @@ class Config:
         return sorted({build.model for build in self.builds if build.recipe == recipe})
 
     def check_inputs(self, inputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Check the enumerated shapes of the builds against the inputs of their models.
+        """Check the enumerated shapes of the models that are built against their inputs.
 
         Args:
-            inputs: tables of inputs, by model; builds of other models are not checked.
+            inputs: tables of inputs, by model; other models are not checked.
 
         Raises:
             ConfigError: with every finding.
         """
         findings: list[Finding] = []
-        for model, target in dict.fromkeys((build.model, build.target) for build in self.builds):
-            shapes = self.targets[target].enumerated_shapes
-            if shapes and model in inputs:
-                path = ("targets", target, "enumerated_shapes")
-                findings += shape_findings(path, shapes, inputs[model], model)
+        for model in self.built_models:
+            path = ("models", model, "enumerated_shapes")
+            given = self.models[model].enumerated_shapes
+            if given and model in inputs:
+                findings += enumeration_findings(path, given, inputs[model], model)
         raise_for(map(self.layers.located, findings))
 
     @cached_property
@@ -249,6 +250,7 @@ def check(layers: Layers, platform: str = sys.platform) -> tuple[Parsed, list[Fi
         findings += recipe.findings(("recipes", name))
     findings += check_targets(parsed, platform)
     findings += check_builds(parsed)
+    findings += check_shapes(parsed)
     findings += check_gates(parsed, layers)
     return parsed, [layers.located(finding) for finding in findings]
 

@@ -87,6 +87,9 @@ def origin_findings(entry: Any, path: KeyPath) -> Iterator[Finding]:
             yield Finding((*path, "weights"), problem, allowed, "use one of these", weights)
 
 
+_Shapes = list[list[Annotated[int, Field(ge=1)]]]
+
+
 class Model(Strict):
     """A network to build: a Python file, a snapshot, a timm architecture or an exported program."""
 
@@ -128,6 +131,13 @@ class Model(Strict):
         default={},
         description="Passed to the module's functions by name: each function gets the options "
         "that it has a parameter for.",
+    )
+    enumerated_shapes: dict[str, _Shapes | dict[str, _Shapes]] | None = Field(
+        default=None,
+        description="The shapes that inputs with a dynamic shape may have, by the input's name: "
+        "`input_ids: [[1, 1], [1, 64]]`; of a model with several methods by method and input. The "
+        "n-th shapes of all inputs belong together. The target's `shapes` decides whether they or "
+        "the ranges of `dynamic_shapes()` count. Inputs must be int32 or float32.",
     )
     description: str | None = Field(
         default=None,

@@ -7,7 +7,7 @@ coreml_partitioner.py), with upstream's names, values and defaults.
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from pte_foundry.config.base import Strict, refusal
 from pte_foundry.config.systems import (
@@ -126,10 +126,12 @@ class Target(Strict):
             "pipeline, e.g. `common::const_elimination`.",
         )
     )
-    enumerated_shapes: dict[str, list[list[Annotated[int, Field(ge=1)]]]] | None = Field(
+    shapes: Literal["range", "enumerated", "fixed"] | None = Field(
         default=None,
-        description="The shapes that each input may have, by the input's name. The n-th shapes "
-        "of all inputs belong together. Needs `lower_full_graph` and a model with dynamic shapes.",
+        description="What becomes of dynamic shapes: `range` (all sizes of `dynamic_shapes()`), "
+        "`enumerated` (the model's `enumerated_shapes`), or `fixed` (the shapes of the example "
+        "inputs alone); `null`: enumerated if the model has such shapes, else a range. Core ML "
+        "plans enumerated and fixed shapes ahead; only they run on the Neural Engine for certain.",
     )
     multimethod_weight_sharing_strategy: Literal["positional", "disabled"] | None = Field(
         default=None,
@@ -140,6 +142,18 @@ class Target(Strict):
     partitioner: Partitioner = Field(
         default=Partitioner(), description="What goes into the Core ML delegate."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, value: object) -> object:
+        if isinstance(value, dict) and value.get("enumerated_shapes") is not None:
+            raise refusal(
+                "enumerated shapes belong to the model, whose inputs they name",
+                "shapes: enumerated, range or fixed; enumerated_shapes in models.NAME",
+                "move the key to the model; targets then enumerate where a model does",
+                at="enumerated_shapes",
+            )
+        return value
 
     @property
     def specification_version(self) -> int:

@@ -82,6 +82,7 @@ def model_of(arguments: argparse.Namespace, *, trained: bool = True) -> ModelMod
         imports,
         entry.get("seed"),
         entry.get("origin"),
+        entry.get("enumerated_shapes"),
     )
 
 

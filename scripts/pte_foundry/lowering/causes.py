@@ -182,7 +182,7 @@ CAUSES = (
     ),
     Cause(
         "an input with a dynamic shape has no enumerated shapes",
-        "list its shapes in the target's enumerated_shapes, or make it static in dynamic_shapes()",
+        "list its shapes in the model's enumerated_shapes, or make it static in dynamic_shapes()",
         text=r"did not provide an enumeration",
         skippable=False,
     ),

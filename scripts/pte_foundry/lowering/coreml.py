@@ -5,7 +5,7 @@ around it, which the ``pte`` step writes.
 """
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import coremltools
 import torch
@@ -26,6 +26,7 @@ from pte_foundry.lowering.enumerated_shapes import shape_findings
 from pte_foundry.lowering.explain import Operators, explained
 from pte_foundry.lowering.output_names import name_outputs
 from pte_foundry.lowering.repairs import repaired
+from pte_foundry.models.enumerated import of_method
 from pte_foundry.models.inputs import inputs_table
 from pte_foundry.models.layout import identifier
 from pte_foundry.models.methods import FORWARD
@@ -47,7 +48,8 @@ def compile_specs(target: dict, program: torch.export.ExportedProgram) -> list[C
     """Returns the Core ML compile specs of a target.
 
     Args:
-        target: its slice of the configuration (the ``lower`` stage).
+        target: its slice of the configuration (the ``lower`` stage), with ``enumerated_shapes`` by
+            the program's names of inputs, if they count.
         program: the edge program, whose inputs enumerated shapes are matched with.
     """
     specs = CoreMLBackend.generate_compile_specs(
@@ -58,12 +60,8 @@ def compile_specs(target: dict, program: torch.export.ExportedProgram) -> list[C
         op_linear_quantizer_config=target["op_linear_quantizer_config"],
         pass_names=target["pass_pipeline"],
     )
-    if target["enumerated_shapes"]:
-        specs.append(
-            CoreMLBackend.generate_enumerated_shapes_compile_spec(
-                program, target["enumerated_shapes"]
-            )
-        )
+    if shapes := target.get("enumerated_shapes"):
+        specs.append(CoreMLBackend.generate_enumerated_shapes_compile_spec(program, shapes))
     if target["multimethod_weight_sharing_strategy"]:
         strategy = MULTIMETHOD_WEIGHT_SHARING_STRATEGY(
             target["multimethod_weight_sharing_strategy"]
@@ -86,39 +84,40 @@ def lower_described(
 
     Args:
         edges: by method, or the only one; they cannot be used afterwards.
-        target: its slice of the configuration (the ``lower`` stage).
+        target: its slice of the configuration (the ``lower`` stage), with the model's
+            ``enumerated_shapes`` if they count.
 
     Returns:
         The bytes, and the debug info of the Core ML models that methods share: a shared model has
         none.
 
     Raises:
-        ConfigError: the target's enumerated shapes do not fit the program's inputs, or its methods
+        ConfigError: the model's enumerated shapes do not fit the program's inputs, or its methods
             cannot share weights as the target asks.
         LoweringError: upstream failed; the message has the operator, the cause and the fix.
         StateError: a buffer cannot be a Core ML state, or must not be one.
         MissingKernelError: an operator outside of the delegate cannot run on a device.
     """
     edges = {FORWARD: edges} if isinstance(edges, EdgeProgram) else dict(edges)
-    if shapes := target["enumerated_shapes"]:
-        # By the names that inputs have inside of programs: lower case, no dots.
-        shapes = {identifier(name).lower(): value for name, value in shapes.items()}
-        target = target | {"enumerated_shapes": shapes}
-        for edge in edges.values():
-            raise_for(shape_findings(("enumerated_shapes",), shapes, inputs_table(edge.program)))
+    shapes = {method: _enumerated(target, edges, method) for method in edges}
+    options = target["partitioner"]
+    if any(shapes.values()):  # upstream enumerates in graphs that are lowered whole
+        options = options | {"lower_full_graph": True, "take_over_mutable_buffer": True}
     if len(edges) > 1:
         target = target | {"multimethod_weight_sharing_strategy": _sharing(target)}
-    options = target["partitioner"]
     skip = None if options["lower_full_graph"] else options["skip_ops_for_coreml_delegation"]
     handles = {h: label for edge in edges.values() for h, label in edge.debug_handles.items()}
     for edge in edges.values():
         name_outputs(edge.program)
     known = Operators([edge.program for edge in edges.values()], handles)
+    allowed = target["partitioner"]["take_over_mutable_buffer"]
     before = {method: states.Buffers(edge.program) for method, edge in edges.items()}
     try:
         partitioners = {
             method: CoreMLPartitioner(
-                compile_specs=compile_specs(target, edge.program),
+                compile_specs=compile_specs(
+                    target | {"enumerated_shapes": shapes[method]}, edge.program
+                ),
                 skip_ops_for_coreml_delegation=options["skip_ops_for_coreml_delegation"],
                 take_over_mutable_buffer=options["take_over_mutable_buffer"],
                 take_over_constant_data=options["take_over_constant_data"],
@@ -133,7 +132,7 @@ def lower_described(
         passes = [
             one
             for method, program in programs.items()
-            for one in before[method].check(program, options["take_over_mutable_buffer"])
+            for one in before[method].check(program, allowed)
         ]
         calls = outside.Calls(programs.values(), handles, skipped)
         del programs
@@ -151,6 +150,19 @@ def lower_described(
         raise
     except Exception as error:
         raise LoweringError(explained(error, _task(target), known, skip)) from error
+
+
+def _enumerated(
+    target: dict, edges: Mapping[str, EdgeProgram], method: str
+) -> dict[str, Sequence[Sequence[int]]]:
+    """The enumerated shapes of a method, by the names that inputs have inside of programs."""
+    given = of_method(target.get("enumerated_shapes"), method, list(edges))
+    # Lower case, no dots.
+    shapes = {identifier(name).lower(): value for name, value in given.items()}
+    if shapes:
+        rows = inputs_table(edges[method].program)
+        raise_for(shape_findings(("enumerated_shapes",), shapes, rows))
+    return shapes
 
 
 def _sharing(target: dict) -> str | None:

@@ -29,6 +29,7 @@ from pte_foundry.errors import FoundryError
 from pte_foundry.lowering import outside, rewrites
 from pte_foundry.lowering.constants import beyond_fp16
 from pte_foundry.lowering.explain import Operators, explained
+from pte_foundry.lowering.shape_bounds import check_bounds, is_dynamic
 from pte_foundry.lowering.states import separate_outputs
 from pte_foundry.models import operators, programs
 from pte_foundry.models.methods import FORWARD
@@ -79,6 +80,7 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
     Raises:
         ConfigError: an operator to skip does not exist.
         EdgeError: upstream failed; the message has the operator, the cause and the fix.
+        ModelError: the program is not right at an end of the ranges of its dynamic sizes.
     """
     outside.check_names(skip, program)
     labels = operators.labels(program.graph)
@@ -92,6 +94,8 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         kept = outside.preserved(functional, labels, skip)
         edge = to_edge(functional, kept, rewritten)
         torch_size_ranges.restore(edge, program)
+        if is_dynamic(edge):
+            check_bounds(program, edge)
     except FoundryError:
         raise
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Checks of a target's enumerated shapes against the inputs of a model.
+"""Checks of a model's enumerated shapes against its inputs.
 
 Works on rows of ``models.inputs.inputs_table`` and imports nothing heavy, so that planning a build
 applies the same rules as the lowering. The limits are upstream's (executorch 1.5.1,
@@ -11,11 +11,39 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pte_foundry.findings import Finding, KeyPath, did_you_mean, listed
-
-Shapes = Mapping[str, Sequence[Sequence[int]]]
+from pte_foundry.models.enumerated import Shapes, by_method
 
 _DTYPES = ("float16", "float32", "int32")
-_LOWEST = 2  # torch.export's usual lower bound of a dynamic size; a size of 1 works all the same
+
+
+def enumeration_findings(
+    path: KeyPath,
+    given: Mapping[str, Any],
+    inputs: Sequence[Mapping[str, Any]],
+    model: str = "the model",
+) -> Iterator[Finding]:
+    """Find shapes that do not fit the inputs of a model's methods.
+
+    Args:
+        path: key path of ``enumerated_shapes``.
+        given: its value: the shapes of each input, or those by method.
+        inputs: ``models.inputs.inputs_table`` of the model; rows have their method if there are
+            several.
+        model: its name.
+    """
+    methods = {row["method"] for row in inputs if "method" in row}
+    for method, shapes in by_method(given).items():
+        below = path if method is None else (*path, method)
+        if method is None and methods:
+            fix = f"name the method above the inputs: {min(methods)}: {{INPUT: [SHAPE, …]}}"
+            yield Finding(path, f"{model} has several methods", listed(sorted(methods)), fix)
+        elif method is not None and method not in (methods or {"forward"}):
+            known = sorted(methods or {"forward"})
+            fix = did_you_mean(method, known, "correct the name, or remove it")
+            yield Finding(below, f"{model} has no such method", listed(known), fix)
+        else:
+            rows = [row for row in inputs if row.get("method", method) == method]
+            yield from shape_findings(below, shapes, rows, model)
 
 
 def shape_findings(
@@ -75,7 +103,6 @@ def _fits(size: int, exported: Any) -> bool:
     if not isinstance(exported, list):
         return size == exported
     low, high = exported
-    low = 1 if low == _LOWEST else low
     return (low is None or size >= low) and (high is None or size <= high)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models.layout import InputLayout, kind_of
+from pte_foundry.models.sizes import Sizes
 from pte_foundry.models.tensors import Sample
 
 INPUT_DTYPES = (torch.float32, torch.int32, torch.int64, torch.bool)
@@ -65,10 +66,8 @@ def check_sample(sample: Sample, names: Sequence[str], what: str = "the sample")
             raise ModelError(f"gave input {name} of {what} with nan; remove it")
 
 
-def check_samples(
-    samples: Any, layout: InputLayout, example: Sample, dynamic: bool
-) -> list[Sample]:
-    """Checks for a list of samples with the dtypes and shapes (dynamic: ranks) of ``example``.
+def check_samples(samples: Any, layout: InputLayout, example: Sample, sizes: Sizes) -> list[Sample]:
+    """Checks for a list of samples with the dtypes and ranks of ``example``, and sizes in range.
 
     Returns:
         Their tensors, in the order of the example's.
@@ -77,17 +76,18 @@ def check_samples(
         raise ModelError(f"gave its samples as {kind_of(samples)}; give a list")
     if not samples:
         raise ModelError("gave no samples; at least one is needed")
-    expected = _shapes(example, dynamic)
+    expected = _shapes(example, sizes.dynamic)
     found = []
     for index, sample in enumerate(samples):
         flat = layout.flat(sample, f"sample {index}")
         check_sample(flat, layout.labels(flat), f"sample {index}")
-        shapes = _shapes(flat, dynamic)
+        shapes = _shapes(flat, sizes.dynamic)
         if shapes != expected:
             raise ModelError(
                 f"gave sample {index} as {shapes}, but example_inputs() is {expected}; "
                 "give all samples its dtypes and shapes"
             )
+        sizes.check(flat, f"sample {index}")
         found.append(flat)
     return found
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pte_foundry.errors import ModelError
+from pte_foundry.models.bounds import check_bounds
 from pte_foundry.models.layout import identifier, unique
 from pte_foundry.models.methods import FORWARD, check_buffers, entered
 from pte_foundry.models.refusals import check_program
-from pte_foundry.models.user_code import place_of
+from pte_foundry.models.user_code import model_errors, place_of
+from pte_foundry.upstream import torch_size_ranges
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,12 +59,15 @@ def export(model: ModelModule, module: nn.Module, method: str | None = None) -> 
 
     method = method or next(iter(model.layouts))
     layout, example = model.layouts[method], model.example_inputs(method)
-    shapes = model.dynamic_shapes(module, method)
+    shapes, sizes = model.dynamic_shapes(module, method), model.sizes(method, module)
     # Parameters that require grad cannot be written to where ExecuTorch keeps a mutable buffer, and
     # nothing here computes gradients.
     module.requires_grad_(False)
     try:
         with _in_module(model), entered(module, method):
+            with model_errors(model.path, model.shown_by):
+                sizes.check_example(example)
+                sizes.check(example, "the example")
             _check_signature(module, layout, example, method)
             with (
                 _flat_inputs(module, layout),
@@ -71,12 +76,17 @@ def export(model: ModelModule, module: nn.Module, method: str | None = None) -> 
             ):
                 program = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
             check_program(program)
+            if sizes.dynamic:
+                torch_size_ranges.restore_declared(program, layout.specs(module, shapes))
     except ModelError:
         raise
     except (Exception, SystemExit) as error:
         # Tells of its own errors.
         model.run(module, tuple(tensor.clone() for tensor in example), method)
         raise ModelError(_reason(model, error)) from error
+    if sizes.dynamic:
+        with _in_module(model):
+            check_bounds(model, module, program, method, sizes)
     forget_history(program, model.root)
     return program
 

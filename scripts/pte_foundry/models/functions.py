@@ -51,6 +51,8 @@ class Functions:
     """Has the functions that ``module`` lacks."""
     given: dict[str, Any] = field(default_factory=dict)
     """What functions of ``default`` receive besides options."""
+    enumerated: Mapping[str, Any] = field(default_factory=dict)
+    """The config's ``enumerated_shapes``."""
     checked: set[str] = field(default_factory=set)
     """Names of the modules that other code has imported, or that are known to be in ``imports``."""
 
@@ -65,6 +67,7 @@ class Functions:
         imports: Imports | None = None,
         seed: int | None = None,
         origin: Mapping[str, Any] | None = None,
+        enumerated: Mapping[str, Any] | None = None,
     ) -> Self:
         """Executes the file, and checks names and options.
 
@@ -98,6 +101,7 @@ class Functions:
             seed,
             default,
             {key: value for key, value in origin.items() if key != "kind" and value is not None},
+            enumerated or {},
             known,
         )
         with model_errors(path, "import"):

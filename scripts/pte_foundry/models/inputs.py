@@ -41,12 +41,13 @@ def _size(size: int | torch.SymInt, program: ExportedProgram) -> int | list[int 
         return size
     known = {str(symbol): bounds for symbol, bounds in program.range_constraints.items()}
     bounds = known.get(str(size))
-    return [None, None] if bounds is None else [_limit(bounds.lower), _limit(bounds.upper)]
+    return [None, None] if bounds is None else [limit(bounds.lower), limit(bounds.upper)]
 
 
-def _limit(bound: Any) -> int | None:
+def limit(bound: Any) -> int | None:
+    """Returns an end of a range of torch as a number; None: there is no limit."""
     try:
         value = int(bound)
-    except (TypeError, ValueError, OverflowError):
+    except (AttributeError, TypeError, ValueError, OverflowError):  # several kinds of infinity
         return None
     return value if abs(value) < _UNBOUNDED else None

@@ -11,13 +11,16 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models.tensors import Sample
+
+if TYPE_CHECKING:
+    from pte_foundry.models.sizes import Sizes
 
 _FIXED = (type(None), bool)
 """Inputs that are no tensors: the program is exported with their values."""
@@ -98,6 +101,8 @@ class InputLayout:
         self._names = self._leaves(example, "the sample")
         self.plain = isinstance(example, tuple) and all(isinstance(v, Tensor) for v in example)
         """Whether a sample is a tuple of tensors, as programs take them."""
+        self.sizes: Sizes | None = None
+        """What the tensors of a call are checked against, if they are."""
 
     def flat(self, sample: Any, what: str = "the sample") -> Sample:
         """Returns the tensors of a sample in the order of the example's.
@@ -164,6 +169,8 @@ class InputLayout:
                     f"gave {what} the input {label} as {tensor.dtype} {list(tensor.shape)}; it "
                     f"takes {expected.dtype} {sizes}"
                 )
+        if self.sizes is not None:
+            self.sizes.check(flat, what)
         return flat
 
     def names(self, module: nn.Module) -> list[str]:
@@ -177,8 +184,14 @@ class InputLayout:
         Raises:
             ModelError: they name an input that does not exist.
         """
-        if shapes is None or self.plain:
-            return shapes
+        return shapes if shapes is None or self.plain else tuple(self.specs(module, shapes))
+
+    def specs(self, module: nn.Module, shapes: Any) -> list[Any]:
+        """Returns ``dynamic_shapes`` of each flat tensor, given those of a sample.
+
+        Raises:
+            ModelError: they name an input that does not exist.
+        """
         top = self._by_parameter(module)
         known = [name for name, value in leaves(top) if isinstance(value, Tensor)]
         if isinstance(shapes, Mapping):
@@ -188,8 +201,8 @@ class InputLayout:
                     f"names {wrong[0]!r}, which is no input; inputs: {', '.join(known)}"
                 )
         else:
-            shapes = dict(zip(top, shapes, strict=False))
-        return tuple(_specs(top, shapes, shapes, ""))
+            shapes = dict(zip(top, shapes or (), strict=False))
+        return list(_specs(top, shapes, shapes, ""))
 
     def _leaves(self, sample: Any, what: str) -> dict[str, Any]:
         fix = "give a tuple of tensors, or a dict of them by the parameters of forward()"

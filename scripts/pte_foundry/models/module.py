@@ -57,7 +57,9 @@ The file can import what is beside it, and modules of the project by their path 
 well as installed packages. What it imports is part of its digests, through all helpers and without
 running them (``models.imports``); imports by computed names are declared in the config.
 
-All samples have the dtypes and shapes of ``example_inputs()``, with ``dynamic_shapes`` the ranks.
+All samples have the dtypes and shapes of ``example_inputs()``; with ``dynamic_shapes`` any sizes
+within its ranges, or those that the config's ``enumerated_shapes`` list. A dynamic size is at least
+2 in the example, because ``torch.export`` takes 1 for fixed, and may be 1 in samples.
 Several methods cannot share a buffer that one of them writes to, because each method of a program
 has states of its own: pass what they share as inputs, and return it as outputs.
 """
@@ -115,24 +117,24 @@ class ModelModule(Signatures):
 
     def calibration(self, limit: int | None = None) -> list[Sample]:
         """Returns the calibration samples in their order, at most ``limit`` of them."""
-        example = self.example_inputs()
+        example, sizes = self.example_inputs(), self.sizes()
         if not self.has("calibration"):
-            return default_samples(example, "calibration", limit)
+            return default_samples(example, "calibration", limit, sizes)
         with model_errors(self.path, "calibration"):
             samples = list(islice(self.call("calibration"), limit))
-            return check.check_samples(samples, self.layout, example, self.has("dynamic_shapes"))
+            return check.check_samples(samples, self.layout, example, sizes)
 
-    def evaluation(self) -> tuple[list[Sample], Any]:
-        """Returns the samples for validation, and their labels or None."""
-        example = self.example_inputs()
+    def evaluation(self, module: nn.Module | None = None) -> tuple[list[Sample], Any]:
+        """Returns the samples for validation, and their labels or None; see :meth:`sizes`."""
+        example, sizes = self.example_inputs(), self.sizes(module=module)
         if not self.has("evaluation"):
-            return default_samples(example, "evaluation"), None
+            return default_samples(example, "evaluation", None, sizes), None
         with model_errors(self.path, "evaluation"):
             returned = self.call("evaluation")
             if not isinstance(returned, tuple) or len(returned) != 2:
                 raise ModelError("must return two things: (samples, labels or None)")
             samples, labels = returned
-            flat = check.check_samples(samples, self.layout, example, self.has("dynamic_shapes"))
+            flat = check.check_samples(samples, self.layout, example, sizes)
             check.check_labels(labels, samples)
         return flat, labels
 

@@ -156,7 +156,7 @@ def _default_conversations(model: ModelModule, function: str, limit: int | None)
         )
     columns = {}
     for method, layout in model.layouts.items():
-        made = default_samples(model.example_inputs(method), function, limit)
+        made = default_samples(model.example_inputs(method), function, limit, model.sizes(method))
         arguments = map(layout.arguments, made)
         columns[method] = [keywords or positional for positional, keywords in arguments]
     rows = zip(*columns.values(), strict=True)
@@ -199,6 +199,8 @@ def play_all(
         run: runs a method.
         reset: gives buffers and states their initial values.
     """
+    for method in model.layouts:
+        model.sizes(method)
     samples, _ = conversations(model, function, limit)
     for index, sample in enumerate(samples):
         reset()

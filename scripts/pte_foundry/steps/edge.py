@@ -23,10 +23,14 @@ def main(argv: list[str] | None = None) -> int:
 
         load_coremltools()
         from pte_foundry.lowering import edge_program
+        from pte_foundry.lowering.shape_bounds import fixed
         from pte_foundry.models import programs
 
         skip = arguments.slice["skip_ops_for_coreml_delegation"]
-        edges = edge_program.make_all(programs.load_all(arguments.program), skip)
+        loaded = programs.load_all(arguments.program)
+        if arguments.slice.get("fixed_shapes"):
+            loaded = {method: fixed(program) for method, program in loaded.items()}
+        edges = edge_program.make_all(loaded, skip)
         write_json(arguments.metadata, edge_program.save_all(edges, arguments.output))
 
     return command.run(arguments, step, fork=command.BUILDING)

@@ -21,6 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def step() -> None:
+        from pte_foundry.findings import raise_for
+        from pte_foundry.lowering.enumerated_shapes import enumeration_findings
         from pte_foundry.models import programs
         from pte_foundry.models.export import export_all
         from pte_foundry.models.inputs import inputs_table
@@ -38,6 +40,13 @@ def main(argv: list[str] | None = None) -> int:
                 for row in inputs_table(program, model.input_names(module, method))
             ],
         }
+        shapes = enumeration_findings(
+            ("models", arguments.model.stem, "enumerated_shapes"),
+            model.enumerated,
+            table["inputs"],
+            arguments.model.stem,
+        )
+        raise_for(shapes)
         programs.save_all(exported, arguments.program)
         write_json(arguments.modules, table)
 

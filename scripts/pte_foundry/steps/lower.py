@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pte_foundry.files import read_json, write_bytes, write_json
 from pte_foundry.job import command
-from pte_foundry.job.arguments import add_slice
+from pte_foundry.job.arguments import add_slice, slice_argument
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -13,6 +13,9 @@ def main(argv: list[str] | None = None) -> int:
     add_slice(parser)
     parser.add_argument("--program", type=Path, required=True, help="the edge program, .pt2")
     parser.add_argument("--metadata", type=Path, required=True, help="of the edge program, .json")
+    parser.add_argument(
+        "--shapes", type=slice_argument, required=True, help="the model's enumerated shapes"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the lowered program, .pte")
     parser.add_argument(
         "--debug-handles", type=Path, required=True, help="the operator of each handle, .json"
@@ -29,8 +32,10 @@ def main(argv: list[str] | None = None) -> int:
 
         metadata = read_json(arguments.metadata)
         # No variables for intermediate programs, so that their weights are freed early.
+        enumerated = arguments.shapes if arguments.slice["shapes"] in (None, "enumerated") else None
         written, debug_info = lower_described(
-            edge_program.load_all(arguments.program, metadata), arguments.slice
+            edge_program.load_all(arguments.program, metadata),
+            arguments.slice | {"enumerated_shapes": enumerated},
         )
         lowered = canonical_pte(written, "all")
         del written

@@ -11,8 +11,9 @@ Repairs: two places that know one write only.
 Remove when: ``index_put`` no longer squeezes its indices, and ``scatter_along_axis.type_inference``
     compares sizes as ``gather_along_axis`` does.
 
-Only calls that upstream refuses, or gets wrong, are converted here, so no other program changes. One place is a
-``slice_update``, which may run on the Neural Engine; several are a ``scatter``, which may not.
+Only calls that upstream refuses, or gets wrong, are converted here, so no other program changes.
+One place is a ``slice_update``, which may run on the Neural Engine; several are a ``scatter``,
+which may not.
 """
 
 from collections.abc import Iterator, Sequence

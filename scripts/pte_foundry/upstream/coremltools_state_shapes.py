@@ -1,10 +1,10 @@
 """Writes a state whose new value has a shape that the converter has lost.
 
 Stands against: coremltools 9.0
-Repairs: ``coreml_update_state`` (``mil/ops/defs/coreml_dialect/ops.py``), which refuses a value whose
-    shape is not known when the program is converted ("State wrapped type … not matched"). A window
-    that slides, ``torch.cat([held, new], 1)[:, -64:]`` with a dynamic number of new rows, always
-    has the state's shape; torch knows that, and the converter's symbols do not.
+Repairs: ``coreml_update_state`` (``mil/ops/defs/coreml_dialect/ops.py``), which refuses a value
+    whose shape is not known when the program is converted ("State wrapped type … not matched"). A
+    window that slides, ``torch.cat([held, new], 1)[:, -64:]`` with a dynamic number of new rows,
+    always has the state's shape; torch knows that, and the converter's symbols do not.
 Remove when: such a window is converted, as the test shows.
 """
 

@@ -101,7 +101,8 @@ class Jobs:
     def _edge_key(self, target: str) -> str:
         """Names an edge program after the operators that the target keeps out of the delegate."""
         part = self.part("edge", target=target)
-        return slices.key("skip", part) if any(part.values()) else "default"
+        readable = "fixed" if part.get("fixed_shapes") else "skip"
+        return slices.key(readable, part) if any(part.values()) else "default"
 
     def _lowering_key(self, target: str) -> str:
         """Names what of a target shapes the Core ML program, e.g. ``ios18-float16-1a2b3c4d``."""

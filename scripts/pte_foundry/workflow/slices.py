@@ -41,6 +41,8 @@ def model(config: Config, model: str) -> dict[str, Any]:
         fetched["weights"] = entry.weights
     pins = {name: pin for name, one in fetched.items() if (pin := getattr(one, "sha256", None))}
     found = {"sha256": pins, "declared_imports": config.declared_imports(model)}
+    if entry.enumerated_shapes:
+        found["enumerated_shapes"] = entry.enumerated_shapes
     if entry.weights.kind == "random":
         found["seed"] = entry.weights.random
     if entry.origin is not None:
@@ -74,7 +76,8 @@ def convert(config: Config, model: str, recipe: str) -> dict[str, Any]:
 
 def edge(config: Config, target: str) -> dict[str, Any]:
     skipped = config.targets[target].partitioner.skip_ops_for_coreml_delegation
-    return {"skip_ops_for_coreml_delegation": sorted(skipped)}
+    fixed = {"fixed_shapes": True} if config.targets[target].shapes == "fixed" else {}
+    return {"skip_ops_for_coreml_delegation": sorted(skipped), **fixed}
 
 
 def lower(config: Config, target: str) -> dict[str, Any]:
@@ -128,6 +131,7 @@ def sources(config: Config, model: str) -> dict[str, Any]:
         "weights": fetch(config, model, "weights"),
         "data": {name: fetch(config, model, name) for name in entry.data},
         "options": entry.options | ({"architecture": entry.timm} if entry.timm else {}),
+        **({"enumerated_shapes": shapes} if (shapes := entry.enumerated_shapes) else {}),
     }
 
 

@@ -7,6 +7,7 @@ from pte_foundry.models.export import export
 from pte_foundry.models.inference import evaluate, reference
 from pte_foundry.models.layout import InputLayout
 from pte_foundry.models.outputs import named_outputs
+from pte_foundry.models.sizes import Sizes
 from pte_foundry.models.tensors import Samples
 from pte_foundry.quantize import pt2e
 from torch import nn
@@ -48,6 +49,12 @@ class Model:
 
     def example_inputs(self, method=None):
         return (torch.ones(1, 2),)
+
+    shown_by = "example_inputs"
+
+    def sizes(self, method=None, module=None):
+        example = self.example_inputs()
+        return Sizes.of(example, ["x"] * len(example), [None] * len(example))
 
     def dynamic_shapes(self, module=None, method=None):
         return None
