@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def step() -> None:
         from pte_foundry.models.tensors import Samples
+        from pte_foundry.validate.accepted import with_example_shapes
         from pte_foundry.validate.check import checked
         from pte_foundry.validate.gates import judge_measurement, laxer
         from pte_foundry.validate.report import validate
@@ -40,13 +41,16 @@ def main(argv: list[str] | None = None) -> int:
         handles = read_json(arguments.debug_handles)
         model = model_of(arguments)
         samples = ["evaluation", "calibration"][: 1 + bool(arguments.slice.get("calibrates"))]
+        reference, quantized = map(Samples.load, (arguments.reference, arguments.quantized))
+        if arguments.slice["target"].get("shapes") == "fixed":
+            reference, quantized = with_example_shapes(model, reference, quantized)
         synthetic = [function for function in samples if not model.has(function)]
         measured = validate(
             arguments.pte,
             check_noted(arguments.pte, arguments.digest),
             model,
-            Samples.load(arguments.reference),
-            Samples.load(arguments.quantized),
+            reference,
+            quantized,
             handles["operators"],
             seen_from(base, arguments.log) if arguments.log else "",
             handles.get("beyond_fp16"),

@@ -27,6 +27,7 @@ from pte_foundry.models.tensors import Call, Sample, Samples, default_output_nam
 from pte_foundry.pte import Pte
 from pte_foundry.pte.delegate import Delegate
 from pte_foundry.validate import known_issues
+from pte_foundry.validate.accepted import accepted_sizes
 from pte_foundry.validate.hazards import Hazards, constants_beyond_fp16, torch_sources
 from pte_foundry.validate.methods import inputs_of, measured_methods, with_stages
 from pte_foundry.validate.metrics import Comparison, compare
@@ -176,6 +177,8 @@ def validate(
         artifact = _artifact(pte, sha256, program)
         loaded = Pte.load(pte)
         loaded.add_debug_info(symbols or {})
+        if accepts := accepted_sizes(loaded):
+            artifact |= {"accepts": accepts}
         issues = known_issues.of(loaded, program, debug_handles)
         stage = "run"
         done = execute(loaded, reference, debug_handles, beyond_fp16, model)

@@ -42,6 +42,9 @@ class Artifact(TypedDict):
     """Number of MIL operations by type, over all delegates; constants are left out."""
     states: list[str]
     """Names of the Core ML states (mutable buffers), over all delegates."""
+    accepts: NotRequired[dict[str, dict[str, str]]]
+    """The inputs with more than one shape by method and name, as the Core ML program has them:
+    ``int32[1..8]``, or ``fp32[1, ?] in the shapes [1, 1], [1, 8]``."""
     methods: NotRequired[list[str]]
     """Names of the program's methods."""
     kernels: NotRequired[dict[str, int]]
@@ -191,6 +194,7 @@ class TargetDetails(TypedDict, total=False):
     minimum_os: str
     compute_precision: str
     compute_units: str
+    shapes: NotRequired[str]
 
 
 class InputFacts(TypedDict):

@@ -121,7 +121,9 @@ def validate(config: Config, model: str, recipe: str, target: str, device: str) 
 def shown_settings(config: Config, target: str) -> dict[str, Any]:
     """The settings of a target that a validation report carries, for the page."""
     shown = ("minimum_os", "compute_precision", "compute_units")
-    return {name: getattr(config.targets[target], name) for name in shown}
+    entry = config.targets[target]
+    found = {name: getattr(entry, name) for name in shown}
+    return found | ({"shapes": entry.shapes} if entry.shapes else {})
 
 
 def sources(config: Config, model: str) -> dict[str, Any]:

@@ -295,11 +295,17 @@ REFUSED = {
         "take_over_mutable_buffer = false",
         "contradicts",
     ),
-    "shapes without the full graph": (
+    "shapes of the target": (
         "targets/ios18/enumerated_shapes",
         {"x": [[1], [2]]},
         "targets.ios18.enumerated_shapes",
-        "lower_full_graph",
+        "belong to the model",
+    ),
+    "shapes of no model": (
+        "targets/ios18/shapes",
+        "enumerated",
+        "targets.ios18.shapes",
+        "net has no enumerated shapes",
     ),
     "4 bits after the conversion": (
         "targets/ios17/op_linear_quantizer_config",
@@ -561,15 +567,44 @@ def test_random_weights_have_a_seed(seed, words, project):
     ],
 )
 def test_enumerated_shapes(shapes, words, project):
-    data = with_change("targets/ios18", {"minimum_os": "iOS18", "partitioner": FULL})
-    data["targets"]["ios18"]["enumerated_shapes"] = shapes
+    data = with_change("models/net/enumerated_shapes", shapes)
     assert any(words in text for text in found(data, project))
 
 
-def test_enumerated_shapes_of_several_inputs(project):
-    data = with_change("targets/ios18", {"minimum_os": "iOS18", "partitioner": FULL})
-    data["targets"]["ios18"]["enumerated_shapes"] = {"x": [[1], [2]], "y": [[3], [3]]}
+TWO_INPUTS = {"x": [[1], [2]], "y": [[3], [3]]}
+
+
+@pytest.mark.parametrize(
+    "shapes", [TWO_INPUTS, {"prefill": TWO_INPUTS, "decode": {"z": [[1], [2]]}}]
+)
+def test_enumerated_shapes_of_several_inputs(shapes, project):
+    data = with_change("models/net/enumerated_shapes", shapes)
+    data["targets"] = {"ios18": {"minimum_os": "iOS18"}}
+    data["builds"] = [{"models": ["net"], "recipes": "*", "targets": ["ios18"]}]
     assert found(data, project) == []
+    data["targets"]["ios18"]["minimum_os"] = "iOS17"
+    (text,) = [text for text in found(data, project) if "several inputs" in text]
+    assert "raise minimum_os to iOS18, or write shapes: range" in text
+    data["targets"]["ios18"]["shapes"] = "range"
+    assert not any("several inputs" in text for text in found(data, project))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"skip_ops_for_coreml_delegation": ["aten.add.Tensor"]},
+        {"take_over_constant_data": False},
+        {"take_over_mutable_buffer": False},
+    ],
+)
+@pytest.mark.parametrize("shapes", [None, "enumerated"])
+def test_enumerated_shapes_need_the_whole_graph(options, shapes, project):
+    data = with_change("models/net/enumerated_shapes", {"x": [[1], [2]]})
+    data["targets"]["ios18"] |= {"partitioner": options, "shapes": shapes}
+    (text,) = [text for text in found(data, project) if "all of the graph" in text]
+    assert f"targets.ios18.partitioner.{next(iter(options))}" in text
+    data["targets"]["ios18"]["shapes"] = "fixed"
+    assert not any("all of the graph" in text for text in found(data, project))
 
 
 COMPUTED = "import importlib\nhelper = importlib.import_module(f'{__name__}_helper')\n"

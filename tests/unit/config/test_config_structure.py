@@ -184,25 +184,28 @@ def test_enumerated_shapes_are_checked_against_the_inputs_that_are_known(tmp_pat
     )
     (tmp_path / "w.bin").touch()
     data = {
-        "models": {"net": {"module": "net.py", "weights": {"file": "w.bin", "sha256": "0" * 64}}},
-        "recipes": {"plain": {"scheme": "none"}},
-        "targets": {
-            "sizes": {
-                "minimum_os": "iOS18",
-                "partitioner": {"lower_full_graph": True},
-                "enumerated_shapes": {"input_ids": [[1, 8], [1, 16]]},
+        "models": {
+            "net": {
+                "module": "net.py",
+                "weights": {"file": "w.bin", "sha256": "0" * 64},
+                "enumerated_shapes": {"input_ids": [[1, 1], [1, 16]]},
             }
         },
+        "recipes": {"plain": {"scheme": "none"}},
+        "targets": {"sizes": {"minimum_os": "iOS18"}},
         "builds": [{"models": "*", "recipes": "*", "targets": "*"}],
     }
     config = Config.parse(data, [], tmp_path)
     config.check_inputs({})
-    row = {"name": "input_ids", "dtype": "int32", "shape": [1, [2, None]]}
+    row = {"name": "input_ids", "dtype": "int32", "shape": [1, [1, None]]}
     config.check_inputs({"net": [row]})
     with pytest.raises(ConfigError) as caught:
         config.check_inputs({"net": [row | {"name": "ids"}]})
-    assert "targets.sizes.enumerated_shapes.input_ids" in str(caught.value)
+    assert "models.net.enumerated_shapes.input_ids" in str(caught.value)
     assert "net has no such input" in str(caught.value)
     with pytest.raises(ConfigError, match="input of net is int64") as caught:
         config.check_inputs({"net": [row | {"dtype": "int64"}]})
     assert "return int32 in example_inputs()" in str(caught.value)
+    with pytest.raises(ConfigError, match="net has several methods") as caught:
+        config.check_inputs({"net": [row | {"method": name} for name in ("prefill", "decode")]})
+    assert "name the method above the inputs: decode: {INPUT" in str(caught.value)
