@@ -23,7 +23,7 @@ class Decoder(nn.Module):
         self.embedding = nn.Embedding(8, 4)
         self.register_buffer("held", torch.zeros(1, 16, 4))
 
-    def forward(self, Tokens, position):  # noqa: N803
+    def forward(self, Tokens, position):
         self.held[:, position] = self.embedding(Tokens)
         return self.held * 2
 
@@ -58,9 +58,7 @@ def program():
         ("fixed", (4,), (1, 8), {}),
     ],
 )
-def test_a_target_chooses_what_becomes_of_dynamic_shapes(
-    program, shapes, taken, refused, accepts
-):
+def test_a_target_chooses_what_becomes_of_dynamic_shapes(program, shapes, taken, refused, accepts):
     """A size of 1 was refused by ranges, and broke enumerations."""
     made = fixed(program) if shapes == "fixed" else program
     target = TARGET | ({"enumerated_shapes": ENUMERATED} if shapes == "enumerated" else {})
