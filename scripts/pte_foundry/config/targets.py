@@ -131,7 +131,7 @@ class Target(Strict):
         description="What becomes of dynamic shapes: `range` (all sizes of `dynamic_shapes()`), "
         "`enumerated` (the model's `enumerated_shapes`), or `fixed` (the shapes of the example "
         "inputs alone); `null`: enumerated if the model has such shapes, else a range. Core ML "
-        "plans enumerated and fixed shapes ahead; only they run on the Neural Engine for certain.",
+        "uses the Neural Engine for enumerated and fixed shapes only.",
     )
     multimethod_weight_sharing_strategy: Literal["positional", "disabled"] | None = Field(
         default=None,

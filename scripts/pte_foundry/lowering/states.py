@@ -5,6 +5,8 @@ ExecuTorch writes only the shape of a mutable buffer unless it is told to write 
 (executorch 1.5.1, exir/emit/_emitter.py, ``et_init_buffer``).
 """
 
+import logging
+
 import torch
 from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
 from torch.export import ExportedProgram
@@ -75,6 +77,13 @@ class Buffers:
         """
         taken_over = self._mutated - mutated(lowered)
         check_taken_over(taken_over, self._started, self._scalars, allowed)
+        if allowed and (left := mutated(lowered)):
+            logging.warning(
+                "%s stays outside of Core ML, in ExecuTorch's memory, although the target takes "
+                "over mutable buffers: an operator that Core ML lacks computes the new value. "
+                "With partitioner.lower_full_graph: true this is an error that names it.",
+                _named(left),
+            )
         return write_starting_values(lowered, self._started)
 
 

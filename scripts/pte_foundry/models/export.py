@@ -33,6 +33,12 @@ _DATA_DEPENDENT = (
 )
 # torch appends advice on its own debugging to the reason.
 _ADVICE = ("\nThe error above occurred when", "\n\nIf you don", "\nSuggested fixes:")
+# What torch cannot simplify is true for all sizes.
+_JOINED = (
+    " The guard comes from a reshape that joins this dimension with another one, as grouped-query "
+    "attention does: keep it by itself, q.reshape(batch, kv_heads, groups, length, size), and use "
+    "k[:, :, None]."
+)
 _MORE = re.compile(r"\s*For more information[^\n]*", re.IGNORECASE)
 
 
@@ -191,15 +197,20 @@ def _reason(model: ModelModule, error: Exception) -> str:
         return (
             f"{where}: torch.export cannot trace a branch or a size that depends on the values of "
             f"a tensor{shown}. Compute both results and choose with torch.where; give loops and "
-            "shapes fixed sizes."
+            "shapes fixed sizes. To write at a place that an input gives, index with a tensor of "
+            "one dimension: held[:, position] = new, where position has the shape [1] or [n]."
         )
     text = str(error).strip()
     for advice in _ADVICE:
         text = text.partition(advice)[0]
     text = _MORE.sub("", text).strip()
     if text.startswith("Constraints violated"):
-        text = " ".join(text.split()) + (
-            " Leave this dimension out of dynamic_shapes() or narrow its range, or remove what "
-            "depends on its size: a recurrent layer, a parameter of that length, a comparison."
+        text = (
+            " ".join(text.split())
+            + (_JOINED if "min(" in text or "max(" in text else "")
+            + (
+                " Leave this dimension out of dynamic_shapes() or narrow its range, or remove what "
+                "depends on its size: a recurrent layer, a parameter of that length, a comparison."
+            )
         )
     return f"{where}: torch.export could not trace the model: {type(error).__name__}: {text}"

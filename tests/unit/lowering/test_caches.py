@@ -79,6 +79,14 @@ def scatter_add(held, new, position):
     held.scatter_add_(2, position.long()[None, None, :, None].expand_as(new), new)
 
 
+def scatter_number(held, new, position):
+    held.scatter_(2, position.long()[None, None, :, None].expand_as(new), 0.25)
+
+
+def index_fill(held, new, position):
+    held.index_fill_(2, position.long(), 0.5)
+
+
 def slice_assignment(held, new, position):
     first = start(position, new.size(2))
     held[:, :, first : first + new.size(2)] = new
@@ -129,6 +137,8 @@ WAYS = (
     index_add,
     scatter,
     scatter_add,
+    scatter_number,
+    index_fill,
     slice_assignment,
     narrow,
     slice_scatter,

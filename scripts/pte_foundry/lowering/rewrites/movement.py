@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
+from pte_foundry.upstream.torch_operators import operator
+
 aten = torch.ops.aten
+to_copy = operator("aten._to_copy.default")
 
 
 def pad(
@@ -34,4 +37,16 @@ def roll(x: torch.Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> to
     )
 
 
-REWRITES = {aten.pad.default: pad, aten.roll.default: roll}
+def scatter_value(x: torch.Tensor, dim: int, index: torch.Tensor, value: float) -> torch.Tensor:
+    """A number in a dynamic number of places as a tensor: the converter wants a fixed number."""
+    if all(isinstance(size, int) for size in index.shape):
+        return NotImplemented
+    zeros = aten.mul.Scalar(to_copy(index, dtype=x.dtype), 0)
+    return aten.scatter.src(x, dim, index, aten.add.Scalar(zeros, value))
+
+
+REWRITES = {
+    aten.pad.default: pad,
+    aten.roll.default: roll,
+    aten.scatter.value: scatter_value,
+}

@@ -75,7 +75,7 @@ def stored_weights(source: Path, **splits: int | None) -> dict[str, StoredWeight
         return {}
     config = config_of(source)
     found: dict[str, StoredWeight] = {}
-    decoder = empty_decoder(config, "none", 1, **splits)
+    decoder = empty_decoder(config, "none", 2, **splits)
     for name, weight in stored_of(open_gguf(source), config).items():
         module = decoder.get_submodule(name)
         if isinstance(module, SplitLinear):
