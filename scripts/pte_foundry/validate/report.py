@@ -27,7 +27,7 @@ from pte_foundry.models.tensors import Call, Sample, Samples, default_output_nam
 from pte_foundry.pte import Pte
 from pte_foundry.pte.delegate import Delegate
 from pte_foundry.validate import known_issues
-from pte_foundry.validate.accepted import accepted_sizes
+from pte_foundry.validate.accepted import accepted_sizes, run_ends
 from pte_foundry.validate.hazards import Hazards, constants_beyond_fp16, torch_sources
 from pte_foundry.validate.methods import inputs_of, measured_methods, with_stages
 from pte_foundry.validate.metrics import Comparison, compare
@@ -185,6 +185,7 @@ def validate(
         hazards = done.hazards
         if done.error is not None:
             raise done.error
+        run_ends(loaded, reference)
         stage = "compare"
         total = compared(done.outputs, reference.outputs)
         lowering = compared(done.outputs, quantized.outputs)

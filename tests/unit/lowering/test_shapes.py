@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from pte_foundry.errors import ProgramError
 from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
 from pte_foundry.lowering.shape_bounds import fixed
 from pte_foundry.models.tensors import Samples
 from pte_foundry.pte import Pte
-from pte_foundry.validate.accepted import accepted_sizes, with_example_shapes
+from pte_foundry.validate.accepted import accepted_sizes, run_ends, with_example_shapes
 from torch import nn
 from torch.export import Dim
 
@@ -76,6 +77,28 @@ def test_a_target_chooses_what_becomes_of_dynamic_shapes(program, shapes, taken,
 def test_a_static_program_is_fixed_already():
     program = torch.export.export(Decoder().eval(), sample(4))
     assert fixed(program) is program
+
+
+def test_an_artifact_runs_at_the_ends_that_no_sample_has(program, monkeypatch):
+    pte = Pte.load(lower(edge_program.make(program, []), TARGET))
+    samples = Samples([sample(1), sample(4)], [], None, ["Tokens", "position"])
+    ran, run = [], pte.run
+
+    def recorded(inputs, method):
+        ran.append([tuple(tensor.shape) for tensor in inputs])
+        return run(inputs, method)
+
+    monkeypatch.setattr(pte, "run", recorded)
+    run_ends(pte, samples)
+    assert ran == [[(1, 8), (8,)]]
+
+    def fails(inputs, method):
+        raise ValueError("a wrong shape")
+
+    monkeypatch.setattr(pte, "run", fails)
+    said = r"it declares, Tokens \[1, 8\], position \[8\] in forward: a wrong shape"
+    with pytest.raises(ProgramError, match=said):
+        run_ends(pte, samples)
 
 
 class Model:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pte_foundry.models.decoder.config import DecoderConfig
-from pte_foundry.models.decoder.rope import rotated, tables
+from pte_foundry.models.decoder.rope import rotated, rotation, table
 
 MASKED = -10_000.0
 """Added to the scores of tokens that are not attended to. Its exponential is zero, and unlike -inf
@@ -174,9 +174,7 @@ class Decoder(nn.Module):
             self.lm_head = linear(config.hidden_size, config.vocab_size, False, split_head)
         self.windows = sorted(set(config.windows), key=str)
         for number, rope in enumerate(sorted(set(config.ropes))):
-            cosines, sines = tables(rope, positions)
-            self.register_buffer(f"cosines_{number}", cosines)
-            self.register_buffer(f"sines_{number}", sines)
+            self.register_buffer(f"rope_{number}", table(rope, positions))
 
     @property
     def attentions(self) -> list[Attention]:
@@ -185,13 +183,13 @@ class Decoder(nn.Module):
 
     def rotations(self, rows: Tensor | slice) -> dict[int, tuple[Tensor, Tensor]]:
         """Looks positions up in the tables."""
-        return {
-            number: tuple(
-                table[rows] if isinstance(rows, slice) else F.embedding(rows, table)
-                for table in (getattr(self, f"cosines_{number}"), getattr(self, f"sines_{number}"))
+        found = {}
+        for number in range(len(set(self.config.ropes))):
+            held = getattr(self, f"rope_{number}")
+            found[number] = rotation(
+                held[rows] if isinstance(rows, slice) else F.embedding(rows, held)
             )
-            for number in range(len(set(self.config.ropes)))
-        }
+        return found
 
     def logits(self, tokens: Tensor, call: Call) -> Tensor:
         """Returns [1, T, vocab_size] for tokens [1, T]."""

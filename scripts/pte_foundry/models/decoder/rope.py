@@ -59,14 +59,19 @@ SCALINGS = {"default": _default, "linear": _linear, "llama3": _llama3}
 """By ``rope_type``: the frequencies from those without scaling."""
 
 
-def tables(rope: Frequencies, positions: int) -> tuple[Tensor, Tensor]:
-    """Returns cosines and sines, fp32 [positions, head_dim]; the first half of sines negated."""
+def table(rope: Frequencies, positions: int) -> Tensor:
+    """Returns the cosines and then the sines of each position, fp32 [positions, head_dim]."""
     angles = torch.arange(positions)[:, None].float() * torch.tensor(rope)
-    cosines, sines = angles.cos(), angles.sin()
+    return torch.cat((angles.cos(), angles.sin()), -1)
+
+
+def rotation(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns what :func:`rotated` multiplies with, by rows of the table, each [T, head_dim]."""
+    cosines, sines = rows.chunk(2, -1)
     return torch.cat((cosines, cosines), -1), torch.cat((-sines, sines), -1)
 
 
 def rotated(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotates queries or keys, [1, heads, T, head_dim], by rows of the tables, [T, head_dim]."""
+    """Rotates queries or keys, [1, heads, T, head_dim], by a :func:`rotation`."""
     first, second = heads.chunk(2, -1)
     return heads * cosines + torch.cat((second, first), -1) * sines
