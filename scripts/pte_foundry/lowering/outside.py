@@ -30,6 +30,7 @@ from pte_foundry.findings import Finding, did_you_mean, listed, raise_for
 from pte_foundry.formats.pte_file import read_pte
 from pte_foundry.models import operators
 from pte_foundry.upstream import executorch_partitioner, torch_operators
+from pte_foundry.upstream.coremltools_lstm import projects, whole_lstms
 from pte_foundry.upstream.executorch_edge_operators import aten, out_variant
 from pte_foundry.upstream.executorch_kernels import MAX_RANK, framework
 from pte_foundry.upstream.torch_operators import OpOverload
@@ -90,13 +91,15 @@ def preserved(
         skip: ``skip_ops_for_coreml_delegation``.
     """
     names = _names(skip)
-    known, _ = CoreMLPartitioner().ops_to_not_decompose(program)
-    kept = set(known)
-    for node in program.graph.nodes:
-        if node.target in kept and not framework(out_variant(node.target)):
-            label = labels.get(operators.original(node) or "", "").partition(" ")[0].lower()
-            if {_name(node), label} & names or not executorch_partitioner.supported(node):
-                kept.discard(node.target)
+    with whole_lstms():
+        known, _ = CoreMLPartitioner().ops_to_not_decompose(program)
+        kept = set(known)
+        for node in program.graph.nodes:
+            if node.target in kept and not framework(out_variant(node.target)):
+                label = labels.get(operators.original(node) or "", "").partition(" ")[0].lower()
+                supported = executorch_partitioner.supported(node) and not projects(node)
+                if {_name(node), label} & names or not supported:
+                    kept.discard(node.target)
     return sorted(kept - _opened(program, names, kept), key=str)
 
 

@@ -11,6 +11,7 @@ from pte_foundry.upstream.coremltools_division import whole_divisions
 from pte_foundry.upstream.coremltools_gelu import approximated_gelu
 from pte_foundry.upstream.coremltools_index_put import several_places
 from pte_foundry.upstream.coremltools_int16_pass import kept_integers
+from pte_foundry.upstream.coremltools_lstm import whole_lstms
 from pte_foundry.upstream.coremltools_noop_pass import kept_floors
 from pte_foundry.upstream.coremltools_pair_elimination import sound_pair_elimination
 from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
@@ -31,6 +32,7 @@ REPAIRS = (
     sound_pair_elimination,
     sound_reshapes,
     whole_divisions,
+    whole_lstms,
 )
 
 

@@ -26,6 +26,8 @@ coremltools_index_put (coremltools 9.0)
     Writes several places of a cache at once, also a dynamic number. Refused otherwise.
 coremltools_int16_pass (coremltools 9.0)
     Keeps 32-bit integers that may not fit into 16 bits. Wrong numbers otherwise.
+coremltools_lstm (coremltools 9.0)
+    Keeps nn.LSTM whole. Ten operators for each step, layer and direction otherwise.
 coremltools_noop_pass (coremltools 9.0)
     Keeps the floor of a division by one. Wrong numbers otherwise.
 coremltools_operators (coremltools 9.0)
