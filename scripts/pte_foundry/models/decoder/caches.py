@@ -8,7 +8,8 @@
 
 ``tokens`` are int32 [1, T], ``positions`` int32 [T]. A token at position ``context_length`` is
 padding: nothing is written for it, and nobody attends to it (a call that always has one token needs
-none). All styles are right without a reset of the cache: what lies behind a token's position is masked, so a new text overwrites an old one.
+none). All styles are right without a reset of the cache: what lies behind a token's position is
+masked, so a new text overwrites an old one.
 
 A window (Mistral, Gemma) is a mask over the whole context, not a smaller cache.
 """
