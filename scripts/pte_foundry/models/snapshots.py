@@ -36,7 +36,7 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 
 def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+    return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
 
 
 def folder_digest(folder: Path) -> str | None:

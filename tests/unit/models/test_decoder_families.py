@@ -9,6 +9,7 @@ from pte_foundry.models.decoder.caches import CACHES, InputsDecoder, StatesDecod
 from pte_foundry.models.decoder.config import FAMILIES, decoder_config, library
 from pte_foundry.models.decoder.gguf import _GEMMA_NAMES, _NAMES
 from pte_foundry.models.decoder.load import config_of, load_decoder
+from pte_foundry.models.decoder.weights import text_name
 
 transformers = library()
 CONTEXT, PROMPT, NEW = 24, 9, 6
@@ -235,6 +236,24 @@ def test_what_is_not_supported_is_refused_by_name(kind, more, said):
     shape = {} if kind == "gpt2" else SHAPE
     with pytest.raises(ModelError, match=said):
         decoder_config(transformers.AutoConfig.for_model(kind, **shape | more))
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"),
+        ("layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"),
+        ("language_model.model.norm.weight", "model.norm.weight"),  # Gemma 3 with images
+        ("model.language_model.norm.weight", "model.norm.weight"),
+        ("language_model.lm_head.weight", "lm_head.weight"),
+        ("vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight", None),
+        ("model.vision_tower.vision_model.post_layernorm.bias", None),
+        ("multi_modal_projector.mm_input_projection_weight", None),
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", None),  # Llama 2
+    ],
+)
+def test_names_of_other_snapshots(name, found):
+    assert text_name(name) == found
 
 
 def test_weights_of_another_model_are_refused(tmp_path):

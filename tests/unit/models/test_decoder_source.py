@@ -179,10 +179,25 @@ def test_a_folder_of_prose_is_read_in_the_order_of_names(tmp_path):
     with zipfile.ZipFile(tmp_path / "folder.zip", "w") as archive:
         archive.writestr("b.rst", f"Title\n=====\n\n{PROSE}`code`.\n\n| a table |\n")
         archive.writestr("a.txt", "first\n")
+        archive.writestr("table.rst", "==\n")
+        archive.writestr("code.py", b"\xff")
     assert source.prose(tmp_path / "folder.zip") == f"first\n\n{PROSE}code."
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.writestr("code.py", "")
+    with pytest.raises(ModelError, match=r"no text in the folder; allowed: \.txt, \.md, \.rst"):
+        source.prose(tmp_path / "empty.zip")
     (tmp_path / "c.txt").write_bytes(b"\xff")
     with pytest.raises(ModelError, match=r"c\.txt, which is not UTF-8"):
         source.prose(tmp_path / "c.txt")
+
+
+def test_compiled_python_beside_prose_changes_nothing(tmp_path):
+    """A folder of a package has it or not, by whether somebody has imported the package."""
+    (tmp_path / "a.txt").write_text("text")
+    before = snapshots.folder_digest(tmp_path)
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__/a.pyc").write_text("compiled")
+    assert snapshots.folder_digest(tmp_path) == before
 
 
 def test_the_tokenizer_of_a_snapshot_is_written_with_all_ends(snapshot, tmp_path):

@@ -181,8 +181,9 @@ def peaks_of_lowering(network, inputs, folder):
     skip = encoded({"skip_ops_for_coreml_delegation": []})
     first = peak_of("edge", folder, slice=skip, program=program, output=edge, metadata=metadata)
     made = {"output": folder / "a.pte", "debug-handles": folder / "a.json"}
-    sliced = encoded(target)
-    return first, peak_of("lower", folder, slice=sliced, program=edge, metadata=metadata, **made)
+    sliced, shapes = encoded(target | {"shapes": None}), encoded(None)
+    inputs = {"slice": sliced, "shapes": shapes, "program": edge, "metadata": metadata}
+    return first, peak_of("lower", folder, **inputs, **made)
 
 
 @pytest.mark.slow

@@ -7,8 +7,9 @@
 ``none``    nowhere: ``forward(tokens)`` computes all tokens anew
 
 ``tokens`` are int32 [1, T], ``positions`` int32 [T]. A token at position ``context_length`` is
-padding: nothing is written for it, and nobody attends to it. All styles are right without a reset
-of the cache: what lies behind a token's position is masked, so a new text overwrites an old one.
+padding: nothing is written for it, and nobody attends to it (a call that always has one token needs
+none). All styles are right without a reset of the cache: what lies behind a token's position is
+masked, so a new text overwrites an old one.
 
 A window (Mistral, Gemma) is a mask over the whole context, not a smaller cache.
 """

@@ -20,7 +20,9 @@ Weights = Iterable[tuple[str, Callable[[], Tensor]]]
 
 INDEX = "model.safetensors.index.json"
 _TEXT = re.compile(r"^(?:language_model\.model\.|model\.language_model\.|model\.)?(?=[a-z])")
-_OTHER = re.compile(r"(vision_tower|multi_modal_projector|embed_vision)\.|.*\.inv_freq$")
+_OTHER = re.compile(
+    r"(?:model\.)?(?:vision_tower|multi_modal_projector|embed_vision)\.|.*\.inv_freq$"
+)
 
 
 def safetensors_of(folder: Path, config: DecoderConfig) -> Iterator[tuple[str, Callable]]:

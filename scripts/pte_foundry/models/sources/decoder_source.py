@@ -2,7 +2,7 @@
 
 weights  a snapshot as one archive (config.json, safetensors, tokenizer), or a GGUF file; for random
          weights it is the data file `snapshot`
-data     text: a file of prose, or a folder of such files, as windows of tokens; of .rst files the
+data     text: a file of prose, or a folder of .txt, .md and .rst, as windows of tokens; of .rst the
          paragraphs. Without it windows are of random tokens, and nothing is scored
 options  cache (states): states, inputs or none (``models.decoder.caches``)
          context_length (256): tokens that the cache has room for, without a cache of a call
@@ -38,6 +38,7 @@ from pte_foundry.models.snapshots import unpacked
 from pte_foundry.models.stored_weights import StoredWeight
 
 _RANDOM_WINDOWS = 5
+_PROSE = (".txt", ".md", ".rst")
 _CLOSE = 100
 """Thousandths of a logit: the choice between two tokens that are closer says nothing."""
 
@@ -275,12 +276,15 @@ def prose(source: Path) -> str:
     Of reStructuredText (.rst) it is the paragraphs of whole sentences.
 
     Raises:
-        ModelError: a file is not UTF-8.
+        ModelError: a file is not UTF-8, or there is none.
     """
     if not zipfile.is_zipfile(source):
         return _text(source.name, source.read_bytes())
     with zipfile.ZipFile(source) as archive:
-        return "\n\n".join(_text(n, archive.read(n)) for n in sorted(archive.namelist()))
+        names = sorted(n for n in archive.namelist() if n.endswith(_PROSE))
+        if not names:
+            raise ModelError(f"found no text in the folder; allowed: {', '.join(_PROSE)}")
+        return "\n\n".join(filter(None, (_text(name, archive.read(name)) for name in names)))
 
 
 def _text(name: str, content: bytes) -> str:
