@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-FEATURES, CLASSES, LARGEST_BATCH = 32, 4, 64
+FEATURES, CLASSES, LARGEST_BATCH = 32, 16, 64
 
 
 class Classifier(nn.Module):

@@ -22,6 +22,7 @@ from pte_foundry.models.checksums import DIGEST_SIZE
 from pte_foundry.models.methods import FORWARD
 from pte_foundry.models.user_code import portable_trace
 from pte_foundry.upstream import torch_quantized_operators, torch_shared_weights
+from pte_foundry.upstream.torch_loaded_sizes import forget_computed
 from pte_foundry.upstream.torch_mkl_functions import replace_mkl_functions
 
 # Reading a quantized program needs its operators and tensor types, which these functions register.
@@ -155,8 +156,9 @@ def load_all(path: Path) -> dict[str, ExportedProgram]:
     _register(graphs.values())
     refuse_code(path)
     if graphs.keys() == {_ONLY}:
-        return {FORWARD: torch.export.load(path)}
-    return torch_shared_weights.load(path)
+        return {FORWARD: forget_computed(torch.export.load(path))}
+    programs = torch_shared_weights.load(path)
+    return {method: forget_computed(program) for method, program in programs.items()}
 
 
 def read(path: Path) -> ExportedProgram:
@@ -178,7 +180,7 @@ def read(path: Path) -> ExportedProgram:
             "own, or write a `module` with methods()."
         )
     refuse_code(path)
-    return torch.export.load(path)
+    return forget_computed(torch.export.load(path))
 
 
 def _graphs(archive: zipfile.ZipFile) -> dict[str, bytes]:

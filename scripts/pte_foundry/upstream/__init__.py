@@ -112,6 +112,8 @@ torch_decompositions (torch 2.13.0)
     Collects torch's composite operators once. A third of a small program's lowering.
 torch_division (torch 2.13.0)
     Divides the smallest integer by -1. It ends the process otherwise.
+torch_loaded_sizes (torch 2.13.0)
+    Reads programs with computed sizes, 4 * Dim(...). They cannot be lowered otherwise.
 torch_mkl_functions (torch 2.13.0)
     Square roots and inverse trigonometric functions with the same bits on every CPU.
 torch_operator_samples (torch 2.13.0)

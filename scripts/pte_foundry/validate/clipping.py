@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 if TYPE_CHECKING:
-    from pte_foundry.mil import Program
+    from pte_foundry.mil.program import Function, Program
 
 TOLERATED = 0.01
 """Share of a tensor's power that may be cut off: 20 dB from clipping alone. Less is often meant:
@@ -33,7 +33,7 @@ class Clipping:
         program: returns the program; called at the first value.
     """
 
-    def __init__(self, program: Callable[[], Program]) -> None:
+    def __init__(self, program: Callable[[], Program | Function]) -> None:
         self._program = program
         self._ranges: dict[str, list[_Range]] | None = None
         self._found: dict[_Range, tuple[str, int, float, float]] = {}
@@ -67,7 +67,7 @@ class Clipping:
         ]
 
 
-def ranges(program: Program) -> dict[str, list[_Range]]:
+def ranges(program: Program | Function) -> dict[str, list[_Range]]:
     """Returns the ranges that values are quantized in, by value; of whole tensors only."""
     found: dict[str, list[_Range]] = {}
     for operation in program.operations():

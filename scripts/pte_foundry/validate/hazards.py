@@ -67,7 +67,7 @@ class Hazards:
         program: returns the program, for what its values are quantized in; None: not looked at.
     """
 
-    def __init__(self, program: Callable[[], Program] | None = None) -> None:
+    def __init__(self, program: Callable[[], Program | Function] | None = None) -> None:
         self._clipping = Clipping(program) if program else None
         self._runs: Counter[str] = Counter()
         self._levels: dict[str, dict[int, _Levels]] = {}

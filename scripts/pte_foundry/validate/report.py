@@ -84,7 +84,9 @@ def execute(
         OSError: the machine fails, not the artifact.
     """
     done = Execution()
-    seen = {one: Hazards(lambda one=one: one.program) for one in pte.delegates}
+    seen = {
+        one: Hazards(lambda one=one: one.program.function(one.function)) for one in pte.delegates
+    }
     ran: set[Delegate] = set()
     for delegate, collected in seen.items():
         delegate.observe = collected.observe
