@@ -28,17 +28,6 @@ class RmsNorm(nn.Module):
         return (x,)
 
 
-class DictOutput(nn.Module):
-    """et#6663."""
-
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Linear(8, 2), nn.Linear(8, 3)
-
-    def forward(self, x):
-        return {"depth": self.a(x), "confidence": self.b(x).sigmoid()}
-
-
 class LargestMask(nn.Module):
     """Sums of the lowest fp32 value mask attention; some rows are masked altogether (ct#2669)."""
 

@@ -45,7 +45,6 @@ RIGHT = {
     "Cache": ["fp16 ios17", "fp16 ios18"],
     "CeilPool": ["fp16 ios16", "fp32 ios18_fp32"],
     "Detector": ["fp16 ios18", "fp32 ios18_fp32"],
-    "DictOutput": ["fp16 ios18"],
     "GroupedQuery": ["fp16 ios16", "fp16 ios18"],
     "Handed": ["fp16 ios17"],
     "LargeIds": ["fp16 ios17"],
@@ -53,16 +52,11 @@ RIGHT = {
     "Peaks": ["fp16 ios17"],
     "Positioned": ["int4_group32 ios18"],
     "Positions": ["int8_static ios17"],
-    "Recurrent": ["fp16 ios17"],
     "RmsNorm": ["fp16 ios18", "fp32 ios18_fp32"],
     "RunningSum": ["fp16 ios17", "fp16 ios18"],
     "Transposed": ["fp16 ios16", "int8_static ios17"],
     "Twins": ["fp16 ios18", "fp32 ios18_fp32"],
-    "cached_decoder": ["int4_group32 ios18", "int8_static ios17"],
-    "encoder_decoder": ["fp16 ios16", "fp16 ios18"],
 }
-FILES = ("cached_decoder", "encoder_decoder")
-"""Nets with several methods, which are modules of their own."""
 
 # Builds whose artifact is wrong: what the report must have in its hazards or missed gates.
 WRONG = {
@@ -87,10 +81,8 @@ def config():
     path = "tests/end_to_end/other_models.py"
     models = {
         net: {"module": path, "weights": {"train": True}, "options": {"net": net}}
-        for net in sorted({net for net, _, _ in builds} - {*FILES})
+        for net in sorted({net for net, _, _ in builds})
     }
-    for net in FILES:
-        models[net] = {"module": f"tests/end_to_end/{net}.py", "weights": {"random": 0}}
     entries = [{"models": [m], "recipes": [r], "targets": [t]} for m, r, t in builds]
     return CONFIG + f"models: {json.dumps(models)}\nbuilds: {json.dumps(entries)}\n"
 
@@ -113,25 +105,6 @@ def test_right_builds_pass(run, build):
     found = record(run[0], build)
     assert found["status"] == "pass", found
     assert found["artifact"]["delegated_fraction"] == 1.0
-
-
-def test_outputs_have_the_names_of_their_keys(run):
-    outputs = record(run[0], "DictOutput fp16 ios18")["outputs"]
-    assert [output["name"] for output in outputs] == ["depth", "confidence"]
-
-
-def test_methods_are_measured_and_their_weights_are_stored_once_where_they_can_be(run):
-    shared, older = (record(run[0], f"cached_decoder {b}") for b in RIGHT["cached_decoder"])
-    weights = [sum(one["artifact"]["weight_bytes"].values()) for one in (shared, older)]
-    assert shared["artifact"]["unshared_weight_bytes"] == 2 * weights[0]
-    assert "unshared_weight_bytes" not in older["artifact"]
-    for one in (shared, older):
-        assert {method["name"]: method["calls"] for method in one["methods"]} == {
-            "prefill": 2,
-            "decode": 4,
-        }
-    page = run[0].read("results/report/index.html")
-    assert "Swift, decode" in page
 
 
 @pytest.mark.parametrize("build", WRONG)

@@ -19,6 +19,7 @@ from pte_foundry.config.targets import LinearQuantizerSpec, Partitioner, Target
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULT = ["config/config.yaml"]
 FULL = [*DEFAULT, "config/full.yaml"]
+GALLERY = ["config/gallery.yaml"]
 
 
 def test_schema_file_is_current():
@@ -49,7 +50,7 @@ def test_commands_write_the_files():
     assert made.stdout.decode() == docs_text()
 
 
-@pytest.mark.parametrize("files", [DEFAULT, FULL])
+@pytest.mark.parametrize("files", [DEFAULT, FULL, GALLERY])
 def test_our_configurations_pass_both_checks(files):
     """What the pydantic models accept, an editor with the JSON Schema must accept as well."""
     config = load(files, ROOT)

@@ -15,7 +15,7 @@ from pte_foundry.models.tensors import Samples
 from tests.project import ROOT
 
 DECODER, SPEECH = (
-    ROOT / f"tests/end_to_end/{name}.py" for name in ("cached_decoder", "encoder_decoder")
+    ROOT / f"config/models/gallery/{name}.py" for name in ("cached_decoder", "encoder_decoder")
 )
 
 
