@@ -187,6 +187,13 @@ CAUSES = (
         skippable=False,
     ),
     Cause(
+        "Core ML has no sizes that are computed from others, such as 4 * Dim(…)",
+        "use a plain Dim in dynamic_shapes() and a model that takes all its sizes, e.g. by padding "
+        "inside, or shapes: fixed in the target",
+        text=r"expressions of symbolic variables",
+        skippable=False,
+    ),
+    Cause(
         "coremltools needs a fixed size here, and this one depends on the input's shape",
         "make the dimension static in dynamic_shapes(), or compute the size another way",
         text=r"symbolic|is_symbolic|\bSymInt\b|must be (a )?const|Cannot convert symbols",

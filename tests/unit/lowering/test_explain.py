@@ -238,6 +238,8 @@ MESSAGES = [
     ("aten.index_put.default @ cache", "ValueError: Input squeeze_0 has rank 1", "torch.where"),
     ("", "ValueError: The input ids has a symbolic shape, but you did not provide an enumeration "
          "for it", "enumerated_shapes"),
+    ("", "ValueError: Core ML does not support size variables that are expressions of symbolic "
+         "variables, but got 4*s89 in tensor image.", "use a plain Dim"),
     ("", "ValueError: New var %a: (1, 72, uint8)(Tensor) doesn't have compatible subtype of "
          "existing var %b: (1, 72, int8)", "calibrate"),
     ("", "AssertionError: Constant s was tagged to be consumed by the buffer", "clone()"),
