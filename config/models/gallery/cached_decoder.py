@@ -1,4 +1,9 @@
-"""A tiny language model whose cache is an input and an output: methods prefill and decode."""
+"""A tiny language model whose cache of keys and values is an input and an output.
+
+Shows methods of one ``forward()`` with different sizes: ``prefill`` reads a prompt, and ``decode``
+one token, with weights that they share from iOS 18 on. It needs no states, as the app writes the
+cache. (``decoder:`` in a config builds real language models like this one.)
+"""
 
 import torch
 from torch import Tensor, nn
@@ -56,12 +61,9 @@ def calibration() -> list[dict[str, Tensor]]:
     return evaluation()[0]
 
 
-def play(run, sample):
-    """Prefills the prompt, then decodes the tokens that follow; compares all logits.
-
-    The tokens are the sample's, not chosen by the logits: after the first other choice two
-    programs would read different texts.
-    """
+def play(run, sample: dict[str, Tensor]) -> dict[str, Tensor]:
+    # The tokens are the sample's, not chosen by the logits: after the first other choice two
+    # programs would read different texts.
     keys, values = _inputs(1)["keys"], _inputs(1)["values"]
     logits, used = [], 0
     for tokens in sample["tokens"].split([PROMPT] + [1] * STEPS, dim=1):

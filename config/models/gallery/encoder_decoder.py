@@ -1,4 +1,8 @@
-"""A tiny model of the Whisper kind: method encode runs once, decode once for each token."""
+"""A tiny model of the Whisper kind, which turns sound into tokens.
+
+Shows ``methods()``: ``encode`` runs once for a recording and ``decode`` once for each token, and
+one artifact has both. ``play()`` is the loop of an app, and what it returns is compared.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +69,8 @@ def evaluation() -> tuple[list[Tensor], None]:
     return [torch.randn(1, BANDS, FRAMES, generator=random) for _ in range(3)], None
 
 
-def play(run, sample):
-    (audio,) = run("encode", sample)
+def play(run, sample: Tensor) -> Tensor:
+    audio = run("encode", sample)["audio"]
     tokens = torch.zeros(1, TOKENS, dtype=torch.int32)
     for position in range(TOKENS):
         logits = run("decode", tokens, audio)["logits"]

@@ -1,6 +1,11 @@
 """Tags each word of a sentence by what comes before and after it: an LSTM in both directions.
 
-Shows a recurrent network over a whole sequence.
+Shows a recurrent network: each layer of ``nn.LSTM`` stays one operation of Core ML, a loop on the
+device. Unrolled, this artifact would have 1.3 MB instead of 0.15 MB. Its length is fixed, because
+torch.export traces an LSTM for one length: pad the sentences. Core ML runs ``lstm`` on the CPU or
+GPU, and recipes compress the layers around it.
+
+``nn.GRU`` and ``nn.RNN`` are unrolled: Core ML's ``gru`` computes something else than torch's.
 """
 
 import torch

@@ -7,7 +7,7 @@ formatted value; "rows", cells under "head"; "plot", rows of "fields" for the pl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pte_foundry.report import layer_chart, methods, outputs, text
@@ -264,20 +264,12 @@ def _program(build: SummaryRecord) -> list[list[str]]:
         ("delegated to Core ML", text.percent(artifact["delegated_fraction"])),
         ("operations", sum(artifact["ops"].values())),
         ("operators outside of Core ML", artifact.get("kernels")),
-        *_shapes(artifact),
         ("states", _states(build)),
         ("weights if methods shared none", unshared and text.size(unshared)),
         ("evaluation samples", build["samples"]),
         ("made up", build.get("synthetic")),
     ]
     return [[key, _joined(value)] for key, value in facts if value not in (None, "", {}, [])]
-
-
-def _shapes(artifact: Artifact) -> Iterator[tuple[str, Any]]:
-    """The lengths that the program takes, one row for each method."""
-    accepts = artifact.get("accepts", {})
-    for method, inputs in accepts.items():
-        yield "shapes taken" + (f" by {method}" if len(accepts) > 1 else ""), inputs
 
 
 def _states(build: SummaryRecord) -> list[str] | str:

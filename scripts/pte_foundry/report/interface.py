@@ -1,7 +1,8 @@
-"""What an app developer needs of a build: the file, its methods, inputs and outputs, and code."""
+"""What an app developer needs of a build: the file, its methods, values and states, and code."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pte_foundry.report import methods, snippets, text
@@ -12,7 +13,8 @@ FRAMES: tuple[dict[str, Any], ...] = (
     {
         "title": "Interface",
         "kind": "rows",
-        "note": "n is a size that varies.",
+        "note": "1…8 is a range of sizes, n a size that follows from the inputs. Core ML keeps states "
+        "between calls, in float16.",
         "head": ["", "name", "type", "shape"],
         "none": "Unknown.",
         "wide": True,
@@ -44,14 +46,26 @@ def _links(build: SummaryRecord) -> list[list[str]]:
 
 
 def _values(build: SummaryRecord) -> list[list[str]]:
+    artifact = build["artifact"] or {}
+    accepts = artifact.get("accepts", {})
     return [
         [
             f"{method['name']} {kind}".strip(),
             facts["name"],
             facts.get("dtype", text.MISSING),
-            snippets.shown(facts.get("shape")),
+            _taken(accepts.get(method["name"] or "forward", {}), facts["name"])
+            or snippets.shown(facts.get("shape")),
         ]
         for method in methods.of(build)
         for kind, key in (("input", "inputs"), ("output", "outputs"))
         for facts in method[key]
-    ]
+    ] + [["state", name, "float16", ""] for name in artifact.get("states", [])]
+
+
+def _taken(accepted: dict[str, str], name: str) -> str:
+    """The shapes that an input of the artifact takes, if they are several: a range or a list."""
+    described = accepted.get(re.sub(r"\W", "_", name).lower(), "")
+    if " in the shapes " in described:
+        *most, last = re.findall(r"\[[^]]*\]", described.partition(" in the shapes ")[2])
+        return f"{', '.join(most)} or {last}"
+    return re.sub(r"(\d)\.\.", r"\1…", described[described.find("[") :]) if described else ""

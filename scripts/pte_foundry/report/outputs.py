@@ -58,7 +58,7 @@ def _output(output: OutputMetrics) -> list[str]:
 def _type(output: OutputMetrics) -> str:
     """``float32 [1, 10]``, and whether the reference is constant."""
     sizes = output.get("shape")
-    shape = "" if sizes is None else f"[{', '.join('?' if n is None else str(n) for n in sizes)}]"
+    shape = "" if sizes is None else f"[{', '.join('n' if n is None else str(n) for n in sizes)}]"
     constant = "constant" if output.get("constant") else ""
     return " ".join(filter(None, (output.get("dtype"), shape, constant))) or text.MISSING
 

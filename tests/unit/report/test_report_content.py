@@ -276,7 +276,7 @@ def test_an_output_without_numbers_has_its_reason():
     one["outputs"][1] |= {"constant": True, "shape": None}
     del one["outputs"][2]["stages"], one["outputs"][2]["dtype"]
     rows = details_of(one)["Outputs"]
-    assert rows[0][1:3] == ["float32 [?, 4]", "sample 2 has a nan"]
+    assert rows[0][1:3] == ["float32 [n, 4]", "sample 2 has a nan"]
     assert rows[1][1] == "float32 constant"
     assert rows[2][-2:] == ["–", "–"]
 
