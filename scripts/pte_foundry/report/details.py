@@ -13,7 +13,6 @@ from typing import Any
 from pte_foundry.report import layer_chart, methods, outputs, text
 from pte_foundry.report.schema import SummaryRecord
 from pte_foundry.validate.divergence_schema import DivergenceReport
-from pte_foundry.validate.schema import Artifact
 
 FRAMES: tuple[dict[str, Any], ...] = (
     {

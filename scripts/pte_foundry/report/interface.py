@@ -13,8 +13,8 @@ FRAMES: tuple[dict[str, Any], ...] = (
     {
         "title": "Interface",
         "kind": "rows",
-        "note": "1…8 is a range of sizes, n a size that follows from the inputs. Core ML keeps states "
-        "between calls, in float16.",
+        "note": "1…8 is a range of sizes, n a size that varies. Core ML keeps states between calls "
+        "in float16.",
         "head": ["", "name", "type", "shape"],
         "none": "Unknown.",
         "wide": True,

@@ -69,6 +69,26 @@ def test_inputs_and_outputs_have_names_types_and_shapes():
     ]
 
 
+def test_inputs_have_the_sizes_that_the_artifact_takes_and_states_are_told():
+    """Also of names that Core ML does not have, and of one of several methods."""
+    build = build_of([value("Batch.ids", "int64", [None, 8]), value("image", shape=[1, None])])
+    build["artifact"] |= {
+        "states": ["held"],
+        "accepts": {
+            "forward": {
+                "batch_ids": "int32[1.., 8]",
+                "image": "fp32[1, ?] in the shapes [1, 4], [1, 6], [1, 8]",
+            }
+        },
+    }
+    rows = interface.contents(build)[1]
+    assert [row[3] for row in rows] == ["[1…, 8]", "[1, 4], [1, 6] or [1, 8]", "[1, 10]", ""]
+    assert rows[-1] == ["state", "held", "float16", ""]
+    inputs = [value("image", shape=[1, None])]
+    build["methods"] = [method("forward", inputs, []), method("other", inputs, [])]
+    assert [row[3] for row in interface.contents(build)[1]][1:2] == ["[1, n]"]
+
+
 def test_code_has_the_names_of_the_artifact():
     code = code_of(build_of([IDS, value("mask")]))
     assert list(code) == ["Swift", "Objective-C++", "Python"]
