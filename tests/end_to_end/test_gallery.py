@@ -98,10 +98,6 @@ def test_outputs_have_the_names_of_their_keys_and_are_judged_one_by_one(builds):
 
 def test_the_page_shows_methods_states_and_sizes(project):
     page = project.read("results/report/index.html")
-    for words in (
-        "Swift, decode",
-        '["state","heard"',
-        "[1…64, 32]",
-        "[1, 3, 32, 24] or [1, 3, 32, 32]",
-    ):
+    listed = "[1, 3, 24, 32], [1, 3, 32, 24] or [1, 3, 32, 32]"
+    for words in ("Swift, decode", '["state","heard"', "[1…64, 32]", listed):
         assert words in page, words
