@@ -266,19 +266,6 @@ class InPlace(nn.Module):
         return self.linear(x.sub_(0.5).div_(0.25))
 
 
-class RunningSum(nn.Module):
-    """A state (et#21855)."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(8, 8)
-        self.register_buffer("total", torch.zeros(1, 8))
-
-    def forward(self, x):
-        self.total.add_(self.linear(x))
-        return self.total * 2
-
-
 class PaddingMask(nn.Module):
     """torch's encoder with a mask of booleans."""
 

@@ -53,7 +53,6 @@ RIGHT = {
     "Positioned": ["int4_group32 ios18"],
     "Positions": ["int8_static ios17"],
     "RmsNorm": ["fp16 ios18", "fp32 ios18_fp32"],
-    "RunningSum": ["fp16 ios17", "fp16 ios18"],
     "Transposed": ["fp16 ios16", "int8_static ios17"],
     "Twins": ["fp16 ios18", "fp32 ios18_fp32"],
 }
