@@ -5,7 +5,7 @@ device. Unrolled, this artifact would have 1.3 MB instead of 0.15 MB. Its length
 torch.export traces an LSTM for one length: pad the sentences. Core ML runs ``lstm`` on the CPU or
 GPU, and recipes compress the layers around it.
 
-``nn.GRU`` and ``nn.RNN`` are unrolled: Core ML's ``gru`` computes something else than torch's.
+``nn.GRU`` and ``nn.RNN`` are unrolled; Core ML's ``gru`` differs from torch's.
 """
 
 import torch
