@@ -7,13 +7,12 @@ formatted value; "rows", cells under "head"; "plot", rows of "fields" for the pl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from pte_foundry.report import layer_chart, methods, outputs, text
+from pte_foundry.report import layer_chart, methods, outputs, taken, text
 from pte_foundry.report.schema import SummaryRecord
 from pte_foundry.validate.divergence_schema import DivergenceReport
-from pte_foundry.validate.schema import Artifact
 
 FRAMES: tuple[dict[str, Any], ...] = (
     {
@@ -264,28 +263,13 @@ def _program(build: SummaryRecord) -> list[list[str]]:
         ("delegated to Core ML", text.percent(artifact["delegated_fraction"])),
         ("operations", sum(artifact["ops"].values())),
         ("operators outside of Core ML", artifact.get("kernels")),
-        *_shapes(artifact),
-        ("states", _states(build)),
+        *taken.shapes(artifact),
+        ("states", taken.states(build)),
         ("weights if methods shared none", unshared and text.size(unshared)),
         ("evaluation samples", build["samples"]),
         ("made up", build.get("synthetic")),
     ]
     return [[key, _joined(value)] for key, value in facts if value not in (None, "", {}, [])]
-
-
-def _shapes(artifact: Artifact) -> Iterator[tuple[str, Any]]:
-    """The lengths that the program takes, one row for each method."""
-    accepts = artifact.get("accepts", {})
-    for method, inputs in accepts.items():
-        yield "shapes taken" + (f" by {method}" if len(accepts) > 1 else ""), inputs
-
-
-def _states(build: SummaryRecord) -> list[str] | str:
-    """The names of the states; Core ML keeps them in fp16 whatever the precision."""
-    states = build["artifact"]["states"]
-    if states and build["target_details"].get("compute_precision") == "float32":
-        return f"{', '.join(states)} (kept in float16)"
-    return states or "none"
 
 
 def _joined(value: Any) -> str:
