@@ -64,7 +64,7 @@ def export(model: ModelModule, module: nn.Module, method: str | None = None) -> 
     from pte_foundry.upstream.torch_causal_masks import declared_masks
 
     method = method or next(iter(model.layouts))
-    layout, example = model.layouts[method], model.example_inputs(method)
+    layout, example = model.layouts[method], _distinct(model.example_inputs(method))
     shapes, sizes = model.dynamic_shapes(module, method), model.sizes(method, module)
     # Parameters that require grad cannot be written to where ExecuTorch keeps a mutable buffer, and
     # nothing here computes gradients.
@@ -95,6 +95,14 @@ def export(model: ModelModule, module: nn.Module, method: str | None = None) -> 
             check_bounds(model, module, program, method, sizes)
     forget_history(program, model.root)
     return program
+
+
+def _distinct(sample: Sample) -> Sample:
+    """The sample without repetition: torch takes a tensor that is there twice for one input."""
+    found: list[torch.Tensor] = []
+    for tensor in sample:
+        found.append(tensor.clone() if any(tensor is other for other in found) else tensor)
+    return tuple(found)
 
 
 @contextmanager

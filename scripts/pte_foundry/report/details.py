@@ -263,20 +263,12 @@ def _program(build: SummaryRecord) -> list[list[str]]:
         ("delegated to Core ML", text.percent(artifact["delegated_fraction"])),
         ("operations", sum(artifact["ops"].values())),
         ("operators outside of Core ML", artifact.get("kernels")),
-        ("states", _states(build)),
+        ("states", artifact["states"] or "none"),
         ("weights if methods shared none", unshared and text.size(unshared)),
         ("evaluation samples", build["samples"]),
         ("made up", build.get("synthetic")),
     ]
     return [[key, _joined(value)] for key, value in facts if value not in (None, "", {}, [])]
-
-
-def _states(build: SummaryRecord) -> list[str] | str:
-    """The names of the states; Core ML keeps them in fp16 whatever the precision."""
-    states = build["artifact"]["states"]
-    if states and build["target_details"].get("compute_precision") == "float32":
-        return f"{', '.join(states)} (kept in float16)"
-    return states or "none"
 
 
 def _joined(value: Any) -> str:

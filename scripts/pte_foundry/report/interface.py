@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from pte_foundry.report import methods, snippets, text
+from pte_foundry.report import methods, snippets, taken, text
 from pte_foundry.report.schema import SummaryRecord
 
 FRAMES: tuple[dict[str, Any], ...] = (
@@ -47,25 +46,15 @@ def _links(build: SummaryRecord) -> list[list[str]]:
 
 def _values(build: SummaryRecord) -> list[list[str]]:
     artifact = build["artifact"] or {}
-    accepts = artifact.get("accepts", {})
     return [
         [
             f"{method['name']} {kind}".strip(),
             facts["name"],
             facts.get("dtype", text.MISSING),
-            _taken(accepts.get(method["name"] or "forward", {}), facts["name"])
+            (kind == "input" and taken.sizes(artifact, method["name"], facts["name"]))
             or snippets.shown(facts.get("shape")),
         ]
         for method in methods.of(build)
         for kind, key in (("input", "inputs"), ("output", "outputs"))
         for facts in method[key]
-    ] + [["state", name, "float16", ""] for name in artifact.get("states", [])]
-
-
-def _taken(accepted: dict[str, str], name: str) -> str:
-    """The shapes that an input of the artifact takes, if they are several: a range or a list."""
-    described = accepted.get(re.sub(r"\W", "_", name).lower(), "")
-    if " in the shapes " in described:
-        *most, last = re.findall(r"\[[^]]*\]", described.partition(" in the shapes ")[2])
-        return f"{', '.join(most)} or {last}"
-    return re.sub(r"(\d)\.\.", r"\1…", described[described.find("[") :]) if described else ""
+    ] + taken.states(artifact)

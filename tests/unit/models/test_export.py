@@ -371,3 +371,12 @@ def test_a_program_has_the_same_bytes_in_every_folder_and_names_its_sources(tmp_
         "company/blocks.py:9: return self.linear(x).sin()",
     ):
         assert line in lines
+
+
+def test_a_sample_can_hold_one_tensor_twice(load):
+    """torch.export takes the two inputs for one, and ignores what the other is given."""
+    model = load("return y - 2 * other", "self, x, other", "(torch.ones(2, 4),) * 2")
+    program = export(model, model.build())
+    x, other = torch.randn(2, 4), torch.randn(2, 4)
+    expected = program.module()(x, torch.zeros(2, 4)) - 2 * other
+    torch.testing.assert_close(program.module()(x, other), expected)
