@@ -285,9 +285,8 @@ def _devices(build: SummaryRecord) -> list[list[str]]:
         if latency:
             timing = f"{text.number(latency['median'])} / {text.number(latency['p90'])}"
         sqnr = text.decibel(device["metrics"]["sqnr_db"])
-        rows.append(
-            [device["name"], device["engine"], device["host"], sqnr, timing, device["status"]]
-        )
+        names = device["name"], device["engine"], device["host"]
+        rows.append([*names, sqnr, timing, device["status"]])
     return rows
 
 
