@@ -52,9 +52,8 @@ def _inputs(length: int) -> dict[str, Tensor]:
 
 def evaluation() -> tuple[list[dict[str, Tensor]], None]:
     random = torch.Generator().manual_seed(1)
-    shape = (1, PROMPT + STEPS)
-    draw = [torch.randint(0, VOCABULARY, shape, generator=random) for _ in range(3)]
-    return [{"tokens": tokens.to(torch.int32)} for tokens in draw], None
+    draw = torch.randint(0, VOCABULARY, (3, PROMPT + STEPS), generator=random, dtype=torch.int32)
+    return [{"tokens": tokens} for tokens in draw.split(1)], None
 
 
 def calibration() -> list[dict[str, Tensor]]:
