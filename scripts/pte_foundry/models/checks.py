@@ -106,9 +106,9 @@ def check_labels(labels: Any, samples: list[Sample]) -> None:
         )
 
 
-def check_metrics(metrics: Any, finite: bool = True) -> None:
+def check_metrics(metrics: Any, finite: bool = True, empty: bool = False) -> None:
     """Checks for a dict of numbers by name, finite ones unless ``finite`` is false."""
-    if not isinstance(metrics, dict) or not metrics:
+    if not isinstance(metrics, dict) or not (metrics or empty):
         raise ModelError(f"returned {kind_of(metrics)}; return a dict of numbers by name")
     for name, value in metrics.items():
         if not isinstance(name, str) or not isinstance(value, int | float):

@@ -32,7 +32,8 @@ A model module defines functions; the loader calls them and checks what they ret
 ``score(outputs, labels, ...) -> dict[str, float]``, optional
     task metrics against the labels
 ``agreement(outputs, reference, ...) -> dict[str, float]``, optional
-    task metrics against the outputs of the fp32 model, in addition to those of every model; its
+    task metrics against the outputs of the fp32 model, in addition to those of every model, or an
+    empty dict if these outputs have none; its
     ``top1_agreement``, if it returns one, replaces the share of equal argmax, which is otherwise
     only measured where integer labels show a class axis (``validate.agreement``)
 ``output_names(...) -> list[str]``, optional
@@ -239,6 +240,6 @@ class ModelModule(Signatures):
     def _metrics(self, function: str, finite: bool, **given: Any) -> dict[str, float | None]:
         with model_errors(self.path, function):
             metrics = self.call(function, **given)
-            check.check_metrics(metrics, finite)
+            check.check_metrics(metrics, finite, empty=function == "agreement")
         values = {name: float(value) for name, value in metrics.items()}
         return {name: v if math.isfinite(v) else None for name, v in values.items()}

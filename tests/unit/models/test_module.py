@@ -212,6 +212,11 @@ def test_wrong_metrics_are_named(load, metrics, message):
     assert message in str(caught.value)
 
 
+def test_there_may_be_nothing_to_agree_on(load):
+    module = load(append="def agreement(outputs, reference):\n    return {}\n")
+    assert module.agreement([], []) == {}
+
+
 @pytest.mark.parametrize(
     ("state", "message"),
     [
