@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import torch
 from torch.export import ExportedProgram
-from torch.utils._pytree import tree_leaves
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models.bounds import compare, resized, wrong
 from pte_foundry.models.inputs import inputs_table, limit
+from pte_foundry.models.layout import leaves
 from pte_foundry.models.tensors import Sample
 
 _LARGEST = 1 << 22
@@ -112,8 +112,8 @@ def _numbers(shape: torch.Size, sizes: dict[str, int]) -> tuple[int, ...] | None
 
 def _inputs(program: ExportedProgram, edge: ExportedProgram, sizes: dict[str, int]) -> Sample:
     """The example inputs in other sizes; zeros if the program has none."""
-    examples = tree_leaves(program.example_inputs or ())
-    tensors = tuple(x for x in examples if isinstance(x, torch.Tensor))
+    examples = leaves(program.example_inputs or ())
+    tensors = tuple(x for _, x in examples if isinstance(x, torch.Tensor))
     shapes, values = _shapes(edge, sizes), _values(edge)
     if len(tensors) == len(shapes):
         return resized(tensors, shapes)

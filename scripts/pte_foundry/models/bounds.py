@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from pte_foundry.errors import ModelError
+from pte_foundry.models.layout import leaves
 from pte_foundry.models.tensors import Sample, as_sample
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def compare(
             with _restored(held.values()), torch.no_grad(), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 found = run(*(tensor.clone() for tensor in given))
-                outputs.append([x.clone() for x in tree_leaves(found) if torch.is_tensor(x)])
+                outputs.append([x.clone() for _, x in leaves(found) if torch.is_tensor(x)])
         except Exception as error:
             raise ModelError(wrong(sizes, f"{name} fails: {error}")) from error
     if len(outputs[0]) != len(outputs[1]) or not all(map(_same, *outputs)):
