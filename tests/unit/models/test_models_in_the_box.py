@@ -234,7 +234,7 @@ def test_smollm2_perplexity_is_that_of_the_probabilities():
     assert score["perplexity"] == pytest.approx((0.5 * 0.4) ** -0.5)
 
 
-@pytest.mark.slow
+@pytest.mark.upgrade
 def test_smollm2_equals_transformers_reading_of_the_file():
     """Our reading of the file is three times as fast; weights, text and logits must be the same."""
     module = smollm2(sequence_length=16)  # first, as above

@@ -223,7 +223,7 @@ def test_every_pattern_equals_upstreams(monkeypatch):
     assert ours == theirs
 
 
-@pytest.mark.slow
+@pytest.mark.upgrade
 def test_skipping_changes_no_annotation_of_a_strict_export(monkeypatch):
     """Against all of upstream's code but for the exports, whose equality the test above proves."""
     ours, theirs = zoo_annotations(
