@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +76,11 @@ class Call(NamedTuple):
     outputs: Sample
 
 
+def calls_of(method: str, calls: Iterable[Call]) -> list[Call]:
+    """Returns the calls of a method, in order."""
+    return [call for call in calls if call.method == method]
+
+
 @dataclass(frozen=True)
 class Samples:
     """The samples of a run.
@@ -101,6 +106,15 @@ class Samples:
     calls: list[Call] = field(default_factory=list)
     methods: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     weights: dict[str, Any] | None = None
+
+    def inputs_of(self, method: str) -> list[Sample]:
+        """Returns the inputs of a method that the samples have: of conversations the recorded ones.
+
+        Empty if none of its calls is recorded. The inputs of conversations are those of no method.
+        """
+        if not self.methods:
+            return self.inputs
+        return [call.inputs for call in calls_of(method, self.calls) if call.inputs]
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file with the keys ``input.<sample>.<position>`` and so on."""

@@ -46,7 +46,8 @@ def run_ends(pte: Pte, reference: Samples) -> None:
         ProgramError: it fails, naming the shapes.
     """
     for method in pte.methods:
-        names, samples = _samples_of(reference, method)
+        names = reference.methods.get(method, {}).get("inputs", reference.input_names)
+        samples = reference.inputs_of(method)
         delegates = [delegate for delegate in pte.delegates if delegate.method == method]
         if len(delegates) != 1 or not samples:
             continue
@@ -75,14 +76,6 @@ def _run(pte: Pte, method: str, names: Sequence[str], given: Sample) -> None:
         ) from error
     finally:
         pte.reset()
-
-
-def _samples_of(reference: Samples, method: str) -> tuple[list[str], list[Sample]]:
-    """The names of a method's inputs, and its inputs in the samples."""
-    if reference.methods:
-        calls = [call.inputs for call in reference.calls if call.method == method and call.inputs]
-        return reference.methods.get(method, {}).get("inputs", []), calls
-    return reference.input_names, reference.inputs
 
 
 def _ends(inputs: Sequence[Input]) -> Iterator[tuple[tuple[int, ...], ...]]:

@@ -33,6 +33,7 @@ from pte_foundry.errors import InputError
 from pte_foundry.models import operators
 from pte_foundry.models.inference import resetter
 from pte_foundry.models.methods import FORWARD
+from pte_foundry.models.tensors import calls_of
 from pte_foundry.pte import Pte
 from pte_foundry.validate.dataflow import Dataflow
 from pte_foundry.validate.dual_interpreter import DualInterpreter, Substitute
@@ -62,6 +63,8 @@ def diverge_all(
 ) -> DivergenceReport:
     """Runs :func:`diverge` for every method, or for one; layers of several have their method.
 
+    A method of conversations without recorded calls does not run; it is among the uncovered.
+
     Args:
         pte: the artifact.
         programs: the exported fp32 programs by method.
@@ -79,8 +82,11 @@ def diverge_all(
     for name, program in programs.items():
         if method not in (None, name):
             continue
-        calls = [call for call in reference.calls if call.method == name][:limit]
-        samples = [call.inputs for call in calls] or reference.inputs[:limit]
+        samples = reference.inputs_of(name)[:limit]
+        if not samples and reference.methods:
+            found["uncovered"].append(f"{name}: everything, for lack of a recorded call")
+            continue
+        calls = calls_of(name, reference.calls)[:limit]
         continued = {n for n, call in enumerate(calls) if n and calls[n - 1].sample == call.sample}
         one = diverge(pte, program, debug_handles, samples, name, continued)
         if len(programs) == 1:

@@ -61,7 +61,8 @@ class DivergenceReport(TypedDict):
     layers: list[LayerDivergence]
     """By introduced SQNR, lowest first."""
     uncovered: list[str]
-    """Operators without a comparable value in the artifact, in the order of the fp32 program."""
+    """Operators without a comparable value in the artifact, in the order of the fp32 program. A
+    method without recorded calls has one entry, for all of its operators."""
     samples: int
     """Number of evaluation samples that were run; of conversations, number of calls."""
     artifact: NotRequired[DivergedArtifact]

@@ -7,9 +7,9 @@ left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from pte_foundry.models.tensors import Call, Sample, Samples
+from pte_foundry.models.tensors import Call, Sample, Samples, calls_of
 from pte_foundry.validate.metrics import Comparison, compare
 from pte_foundry.validate.metrics_schema import OutputMetrics
 from pte_foundry.validate.output_metrics import layout_of
@@ -27,14 +27,11 @@ def measured_methods(
         quantized: the same calls of the quantized torch program.
         artifact: those of the artifact; without them there are no metrics.
     """
+    recorded = reference.calls, quantized, artifact
     return [
-        _measured(name, names, *(_of(name, c) for c in (reference.calls, quantized, artifact)))
+        _measured(name, names, *(calls_of(name, calls) for calls in recorded))
         for name, names in reference.methods.items()
     ]
-
-
-def _of(method: str, calls: Iterable[Call]) -> list[Call]:
-    return [call for call in calls if call.method == method]
 
 
 def _measured(

@@ -8,8 +8,9 @@ import torch
 from pte_foundry.errors import InputError
 from pte_foundry.mil.run import NamedType, Operation
 from pte_foundry.models import operators
+from pte_foundry.models.tensors import Call, Samples
 from pte_foundry.validate.dataflow import Dataflow
-from pte_foundry.validate.divergence import diverge
+from pte_foundry.validate.divergence import diverge, diverge_all
 from pte_foundry.validate.dual_interpreter import DualInterpreter
 from torch import nn
 
@@ -279,3 +280,24 @@ def test_the_samples_stay_as_they_are():
 def test_there_must_be_samples():
     with pytest.raises(InputError, match="no samples"):
         diverge(FakePte(), exported(Chain(), torch.zeros(2)), SOURCES, [])
+
+
+def test_a_method_that_no_recorded_call_has_does_not_run_on_whole_conversations():
+    """The inputs of conversations are those of no method."""
+    exact = {"m": [2.0, 2.0], "r": [2.0, 2.0], "s": [3.0, 3.0]}
+    program = exported(Chain(), torch.zeros(2))
+    names = {"inputs": ["x"], "outputs": ["y"]}
+    reference = Samples(
+        inputs=[(torch.ones(5), torch.ones(7))],
+        outputs=[ONES],
+        labels=None,
+        calls=[Call(0, "forward", ONES, ONES)],
+        methods={"forward": names, "later": names},
+    )
+    programs = {"forward": program, "later": program}
+    made = diverge_all(FakePte(exact), programs, SOURCES, reference)
+    assert {layer["method"] for layer in made["layers"]} == {"forward"}
+    assert made["samples"] == 1
+    assert made["uncovered"] == ["later: everything, for lack of a recorded call"]
+    only = diverge_all(FakePte(), programs, SOURCES, reference, method="later")
+    assert (only["layers"], only["samples"]) == ([], 0)
