@@ -83,7 +83,8 @@ def export(model: ModelModule, module: nn.Module, method: str | None = None) -> 
                 program = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
             check_program(program)
             if sizes.dynamic:
-                torch_size_ranges.restore_declared(program, layout.specs(module, shapes))
+                specs = layout.specs(module, shapes) if layout.plain else shapes
+                torch_size_ranges.restore_declared(program, specs)
     except ModelError:
         raise
     except (Exception, SystemExit) as error:

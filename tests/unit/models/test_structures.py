@@ -232,6 +232,15 @@ def test_dynamic_shapes_by_name(load, shapes, inputs):
     assert inputs_table(converted)[0]["shape"] == [[2, 9], 4]
 
 
+@pytest.mark.parametrize("inputs", ["({'x': X, 'm': Z[0]},)", "{'batch': {'x': X, 'm': Z[0]}}"])
+@pytest.mark.parametrize("hint", ["AUTO", "DYNAMIC"])
+def test_a_hint_for_a_nested_input_keeps_the_lower_limit_of_one(load, inputs, hint):
+    more = f"def dynamic_shapes():\n    return {{'batch.x': {{0: torch.export.Dim.{hint}(max=9)}}}}"
+    model = load("return self.inner(batch['x']) + batch['m']", "self, batch", inputs, more)
+    first, _ = inputs_table(export(model, model.build()))
+    assert first["shape"] == [[1, 9], 4]
+
+
 def test_dynamic_shapes_of_an_unknown_name(load):
     more = "def dynamic_shapes():\n    return {'ids': {0: 1}}"
     model = load("return batch['x']", "self, batch", "({'x': X},)", more)
