@@ -65,7 +65,8 @@ def export(model: ModelModule, module: nn.Module, method: str | None = None) -> 
 
     method = method or next(iter(model.layouts))
     layout, example = model.layouts[method], _distinct(model.example_inputs(method))
-    shapes, sizes = model.dynamic_shapes(module, method), model.sizes(method, module)
+    sizes, specs = model.resolve(module)[method]
+    shapes = model.dynamic_shapes(module, method)
     # Parameters that require grad cannot be written to where ExecuTorch keeps a mutable buffer, and
     # nothing here computes gradients.
     module.requires_grad_(False)
@@ -83,7 +84,6 @@ def export(model: ModelModule, module: nn.Module, method: str | None = None) -> 
                 program = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
             check_program(program)
             if sizes.dynamic:
-                specs = layout.specs(module, shapes) if layout.plain else shapes
                 torch_size_ranges.restore_declared(program, specs)
     except ModelError:
         raise

@@ -35,8 +35,7 @@ def reference(model: ModelModule) -> Samples:
     """Returns the evaluation inputs, the eager fp32 model's outputs for them, and the labels."""
     module = model.build()
     reset = resetter(module)
-    for method in model.layouts:
-        model.sizes(method, module)
+    model.resolve(module)
     if model.plays:
         return _played_reference(model, module, reset)
     inputs, labels = model.evaluation()

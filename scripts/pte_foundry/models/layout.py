@@ -159,8 +159,7 @@ class InputLayout:
         Raises:
             ModelError: the method takes others, or tensors of another dtype or rank.
         """
-        named = isinstance(self._example, Mapping)
-        if named:  # by position too, in the example's order
+        if isinstance(self._example, Mapping):  # by position too, in the example's order
             given = dict(zip(self._example, positional, strict=False)) | keywords
             sample = given if len(given) == len(positional) + len(keywords) else ()
         else:
@@ -185,21 +184,22 @@ class InputLayout:
             self.sizes.check(flat, what)
         return flat
 
-    def names(self, module: nn.Module) -> list[str]:
-        """Returns the names of the flat tensors, given the model: those of its parameters."""
+    @property
+    def by_keyword(self) -> bool:
+        """Whether the keys of a sample name its inputs: no model is needed for that."""
+        return all(isinstance(key, str) for key in _parts(self._example))
+
+    def names(self, module: nn.Module | None) -> list[str]:
+        """Returns the names of the flat tensors; the model's parameters name positional ones."""
         top = self._by_parameter(module)
         return unique([name for name, value in leaves(top) if isinstance(value, Tensor)])
 
-    def shapes(self, module: nn.Module, shapes: Any) -> Any:
-        """Returns ``dynamic_shapes`` for the flat tensors: as they are, or by position.
-
-        Raises:
-            ModelError: they name an input that does not exist.
-        """
-        return shapes if shapes is None or self.plain else tuple(self.specs(module, shapes))
-
-    def specs(self, module: nn.Module, shapes: Any) -> list[Any]:
+    def specs(self, module: nn.Module | None, shapes: Any) -> list[Any]:
         """Returns ``dynamic_shapes`` of each flat tensor, given those of a sample.
+
+        Args:
+            module: the model; None will do for samples :attr:`by_keyword`.
+            shapes: of a sample.
 
         Raises:
             ModelError: they name an input that does not exist.
@@ -233,9 +233,11 @@ class InputLayout:
         unique([name for name, _ in found])
         return dict(found)
 
-    def _by_parameter(self, module: nn.Module) -> dict[str, Any]:
+    def _by_parameter(self, module: nn.Module | None) -> dict[str, Any]:
         """The arguments of forward() by the names of its parameters, in the sample's order."""
         parts = _parts(self._example)
+        if module is None:
+            return parts
         left = [value for key, value in parts.items() if isinstance(key, int)]
         keywords = {key: value for key, value in parts.items() if isinstance(key, str)}
         try:

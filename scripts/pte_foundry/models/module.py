@@ -129,9 +129,9 @@ class ModelModule(Signatures):
             samples = list(islice(self.call("calibration"), limit))
             return check.check_samples(samples, self.layout, example, sizes)
 
-    def evaluation(self, module: nn.Module | None = None) -> tuple[list[Sample], Any]:
-        """Returns the samples for validation, and their labels or None; see :meth:`sizes`."""
-        example, sizes = self.example_inputs(), self.sizes(module=module)
+    def evaluation(self) -> tuple[list[Sample], Any]:
+        """Returns the samples for validation, and their labels or None."""
+        example, sizes = self.example_inputs(), self.sizes()
         if not self.has("evaluation"):
             return default_samples(example, "evaluation", None, sizes), None
         with model_errors(self.path, "evaluation"):

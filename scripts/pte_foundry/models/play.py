@@ -199,8 +199,7 @@ def play_all(
         run: runs a method.
         reset: gives buffers and states their initial values.
     """
-    for method in model.layouts:
-        model.sizes(method)
+    model.resolve()
     samples, _ = conversations(model, function, limit)
     for index, sample in enumerate(samples):
         reset()

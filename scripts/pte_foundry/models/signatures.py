@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -17,6 +18,18 @@ from pte_foundry.models.methods import FORWARD, by_method, check_methods, entere
 from pte_foundry.models.sizes import Sizes
 from pte_foundry.models.tensors import Sample
 from pte_foundry.models.user_code import model_errors
+
+
+class Resolved(NamedTuple):
+    """The dynamic sizes of a method's flat inputs.
+
+    Attributes:
+        sizes: that they may have.
+        specs: ``dynamic_shapes`` of each of them.
+    """
+
+    sizes: Sizes
+    specs: tuple[Any, ...]
 
 
 class Signatures(Functions):
@@ -75,55 +88,70 @@ class Signatures(Functions):
         """Returns ``dynamic_shapes`` of the flat inputs for ``torch.export``; None: all static.
 
         Args:
-            module: the model, for the names of its parameters; by default it is built if needed.
+            module: see :meth:`resolve`.
             method: of the program; by default the first one.
         """
-        shapes = self._declared_shapes(method)
-        if shapes is None:
+        if not self._declared:
             return None
         method = method or next(iter(self.layouts))
-        layout = self.layouts[method]
-        if layout.plain:
+        shapes = self._declared.get(method)
+        if shapes is None or self.layouts[method].plain:
             return shapes
-        built = self.build() if module is None else module
-        with model_errors(self.path, "dynamic_shapes"), entered(built, method):
-            return layout.shapes(built, shapes)
+        return self.resolve(module)[method].specs
 
-    def _declared_shapes(self, method: str | None) -> Any:
-        if not self.has("dynamic_shapes"):
-            return None
-        with model_errors(self.path, "dynamic_shapes"):
-            shapes = self.call("dynamic_shapes")
-            if shapes is not None and self.has("methods"):
-                method = method or next(iter(self.layouts))
-                shapes = by_method(shapes, self.layouts, "shapes").get(method)
-        return shapes
+    def sizes(self, method: str | None = None) -> Sizes:
+        """Returns the sizes that the flat inputs of a method may have, by default the first one."""
+        return self.resolve()[method or next(iter(self.layouts))].sizes
 
-    @cached_property
-    def _sizes(self) -> dict[str, Sizes]:
-        return {}
+    def resolve(self, module: nn.Module | None = None) -> dict[str, Resolved]:
+        """Returns the dynamic sizes of the flat inputs, by method.
 
-    def sizes(self, method: str | None = None, module: nn.Module | None = None) -> Sizes:
-        """Returns the sizes that the flat inputs of a method may have.
-
-        From then on, the method's layout checks the inputs of calls.
+        From then on, the layouts check the inputs of calls.
 
         Args:
-            method: of the program; by default the first one.
-            module: the model, for the names of its parameters; by default it is built if needed.
+            module: the model, whose parameters name positional inputs. By default it is built, at
+                most once, if their sizes are dynamic.
         """
-        method = method or next(iter(self.layouts))
-        if method not in self._sizes:
-            layout, example = self.layouts[method], self.example_inputs(method)
-            shapes, enumerated = self._declared_shapes(method), self._enumerated(method)
-            if shapes is None and not enumerated:
-                names, specs = layout.labels(example), [None] * len(example)
-            else:
-                built = self.build() if module is None else module
-                with model_errors(self.path, "dynamic_shapes"), entered(built, method):
-                    names, specs = layout.names(built), layout.specs(built, shapes)
-            layout.sizes = self._sizes[method] = Sizes.of(example, names, specs, enumerated)
-        return self._sizes[method]
+        if not self._resolved:
+            varying = [name for name in self.layouts if self._varies(name)]
+            if module is None and not all(self.layouts[name].by_keyword for name in varying):
+                module = self.build()
+            self._resolved.update(
+                {name: self._resolve(name, module, name in varying) for name in self.layouts}
+            )
+            for name, layout in self.layouts.items():
+                layout.sizes = self._resolved[name].sizes
+        return self._resolved
+
+    @cached_property
+    def _resolved(self) -> dict[str, Resolved]:
+        return {}
+
+    def _resolve(self, method: str, module: nn.Module | None, varies: bool) -> Resolved:
+        layout, example = self.layouts[method], self.example_inputs(method)
+        if not varies:
+            names, specs = layout.labels(example), [None] * len(example)
+        else:
+            inside = nullcontext() if module is None else entered(module, method)
+            with model_errors(self.path, "dynamic_shapes"), inside:
+                names = layout.names(module)
+                specs = layout.specs(module, self._declared.get(method))
+        return Resolved(Sizes.of(example, names, specs, self._enumerated(method)), tuple(specs))
+
+    def _varies(self, method: str) -> bool:
+        return self._declared.get(method) is not None or bool(self._enumerated(method))
+
+    @cached_property
+    def _declared(self) -> dict[str, Any]:
+        """What ``dynamic_shapes()`` returns, by method."""
+        if not self.has("dynamic_shapes"):
+            return {}
+        with model_errors(self.path, "dynamic_shapes"):
+            shapes = self.call("dynamic_shapes")
+            if shapes is None:
+                return {}
+            several = self.has("methods")
+            return by_method(shapes, self.layouts, "shapes") if several else {FORWARD: shapes}
 
     def _enumerated(self, method: str) -> Shapes:
         """The config's ``enumerated_shapes`` of a method."""

@@ -12,6 +12,7 @@ from pte_foundry.lowering.states import StateError, check_taken_over
 from pte_foundry.models.export import export
 from pte_foundry.models.layout import InputLayout
 from pte_foundry.models.outputs import named_outputs
+from pte_foundry.models.signatures import Resolved
 from pte_foundry.models.sizes import Sizes
 from pte_foundry.pte import Pte
 from torch import nn
@@ -102,9 +103,11 @@ class _Model:
 
     shown_by = "example_inputs"
 
-    def sizes(self, method=None, module=None):
+    def resolve(self, module=None):
         example = self.example_inputs()
-        return Sizes.of(example, ["x"] * len(example), [None] * len(example))
+        specs = (None,) * len(example)
+        sizes = Sizes.of(example, ["x"] * len(example), specs)
+        return dict.fromkeys(self.layouts, Resolved(sizes, specs))
 
     def dynamic_shapes(self, module=None, method=None):
         return None

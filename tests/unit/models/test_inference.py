@@ -7,6 +7,7 @@ from pte_foundry.models.export import export
 from pte_foundry.models.inference import evaluate, reference
 from pte_foundry.models.layout import InputLayout
 from pte_foundry.models.outputs import named_outputs
+from pte_foundry.models.signatures import Resolved
 from pte_foundry.models.sizes import Sizes
 from pte_foundry.models.tensors import Samples
 from pte_foundry.quantize import pt2e
@@ -52,9 +53,11 @@ class Model:
 
     shown_by = "example_inputs"
 
-    def sizes(self, method=None, module=None):
+    def resolve(self, module=None):
         example = self.example_inputs()
-        return Sizes.of(example, ["x"] * len(example), [None] * len(example))
+        specs = (None,) * len(example)
+        sizes = Sizes.of(example, ["x"] * len(example), specs)
+        return dict.fromkeys(self.layouts, Resolved(sizes, specs))
 
     def dynamic_shapes(self, module=None, method=None):
         return None

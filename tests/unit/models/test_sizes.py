@@ -135,3 +135,44 @@ def test_shapes_of_several_methods_name_the_method(load):
     assert len(model.sizes().enumerated) == 2
     with pytest.raises(ModelError, match="'decode', which is no method; methods: forward"):
         load(decode={"x": [[1, 1, 3]]}).sizes()
+
+
+TWO_METHODS = """
+import torch
+from torch.export import Dim
+
+BUILT, ASKED = [], []
+
+class Net(torch.nn.Module):
+    def first(self, batch):
+        return batch["x"] * 2
+
+    def second(self, batch):
+        return batch["x"] + 1
+
+def build():
+    BUILT.append(1)
+    return Net().eval()
+
+def methods():
+    return {"first": SAMPLE, "second": SAMPLE}
+
+def dynamic_shapes():
+    ASKED.append(1)
+    return {name: {"batch.x": {0: Dim("rows", min=1, max=9)}} for name in ("first", "second")}
+"""
+
+
+@pytest.mark.parametrize(
+    ("sample", "built"),
+    [("({'x': torch.ones(2, 3)},)", 1), ("{'batch': {'x': torch.ones(2, 3)}}", 0)],
+)
+def test_the_names_of_all_inputs_take_one_model_at_most(tmp_path, sample, built):
+    (tmp_path / "net.py").write_text(TWO_METHODS.replace("SAMPLE", sample))
+    model = ModelModule.load(tmp_path / "net.py", None, {}, {}, seed=0)
+    for method in model.layouts:
+        assert model.sizes(method).names == ("batch.x",)
+        assert str(model.sizes(method).shapes[0][0]) == "1 to 9"
+        (given,) = model.dynamic_shapes(method=method)
+        assert given[0].__name__ == "rows"
+    assert (len(model.module.BUILT), len(model.module.ASKED)) == (built, 1)
