@@ -22,6 +22,7 @@ from pte_foundry.errors import ModelError
 from pte_foundry.findings import did_you_mean
 from pte_foundry.models.outputs import named_outputs
 from pte_foundry.models.snapshots import CONFIG, unpacked
+from pte_foundry.models.tensors import as_sample, output_names_of
 
 _WIDTH = 94  # characters of a description
 _LARGEST = 500_000_000  # parameters of a model that is made in memory
@@ -188,9 +189,7 @@ def _run(model: nn.Module, inputs: Mapping[str, Tensor], positional: bool) -> Ma
         ) from error
     finally:
         hook.remove()
-    if isinstance(outputs, dict):
-        return outputs
-    return {f"output_{index}": tensor for index, tensor in enumerate(outputs)}
+    return dict(zip(output_names_of(outputs), as_sample(outputs), strict=True))
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, str]:

@@ -26,7 +26,7 @@ from pte_foundry.models.play import (
     play,
     rebuilt,
 )
-from pte_foundry.models.tensors import Call, Sample, Samples, as_sample, default_output_names
+from pte_foundry.models.tensors import Call, Sample, Samples, as_sample, output_names_of
 from pte_foundry.models.user_code import model_errors
 from pte_foundry.upstream.torch_operators import mutates
 
@@ -70,8 +70,7 @@ def _played_reference(model: ModelModule, module: nn.Module, reset: Callable[[],
 
     def run(method: str, inputs: Sample) -> Sample | dict[str, Tensor]:
         found = model.run_named(module, inputs, method)
-        names = list(found) if isinstance(found, dict) else default_output_names(len(found))
-        methods[method]["outputs"] = names
+        methods[method]["outputs"] = output_names_of(found)
         return found
 
     with model_errors(model.path, "evaluation"):
@@ -85,9 +84,7 @@ def _played_reference(model: ModelModule, module: nn.Module, reset: Callable[[],
             # From its parts, as everybody else will see it.
             sample = rebuilt(structure, [tensor.clone() for tensor in tensors])
             found = play(model, Run(model.layouts, run, index, recorded), sample)
-            flat = as_sample(found)
-            named = list(found) if isinstance(found, dict) else default_output_names(len(flat))
-            check_outputs(flat, named)
+            check_outputs(as_sample(found), output_names_of(found))
         names = _same_names(model, found, names, index)
         outputs.append(as_sample(found))
     if unused := [method for method in methods if "outputs" not in methods[method]]:

@@ -84,7 +84,13 @@ from pte_foundry.models.methods import by_method, entered
 from pte_foundry.models.outputs import NamedSample, named_outputs
 from pte_foundry.models.signatures import Signatures
 from pte_foundry.models.stored_weights import StoredWeight, check_stored
-from pte_foundry.models.tensors import Sample, as_sample, default_output_names, load_tensors
+from pte_foundry.models.tensors import (
+    Sample,
+    as_sample,
+    default_output_names,
+    load_tensors,
+    output_names_of,
+)
 from pte_foundry.models.user_code import model_errors
 
 
@@ -182,13 +188,14 @@ class ModelModule(Signatures):
         self, count: int, keys: Sequence[str] | None = None, method: str | None = None
     ) -> list[str]:
         """Returns the names of the ``count`` outputs of a method; ``keys`` are its own."""
+        default = list(keys or default_output_names(count))
         if not self.has("output_names"):
-            return list(keys or default_output_names(count))
+            return default
         with model_errors(self.path, "output_names"):
             names = self.call("output_names")
             if self.has("methods"):
                 names = by_method(names, self.layouts, "lists of names").get(
-                    method or next(iter(self.layouts)), list(keys or default_output_names(count))
+                    method or next(iter(self.layouts)), default
                 )
             check.check_output_names(names, count)
         return names
@@ -223,9 +230,7 @@ class ModelModule(Signatures):
             returned = model(*arguments, **keywords)
             self.check_imports()
             outputs = self.outputs_of(returned, method)
-            flat = as_sample(outputs)
-            names = list(outputs) if isinstance(outputs, dict) else default_output_names(len(flat))
-            check.check_outputs(flat, names)
+            check.check_outputs(as_sample(outputs), output_names_of(outputs))
         return outputs
 
     def outputs_of(self, returned: Any, method: str | None = None) -> dict[str, Tensor] | Sample:

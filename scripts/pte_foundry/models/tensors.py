@@ -177,6 +177,12 @@ def default_output_names(count: int) -> list[str]:
     return [f"output_{position}" for position in range(count)]
 
 
+def output_names_of(outputs: Sequence[torch.Tensor] | Mapping[str, torch.Tensor]) -> list[str]:
+    """Returns the names of a program's outputs, default ones if it has none."""
+    named = isinstance(outputs, Mapping)
+    return list(outputs) if named else default_output_names(len(outputs))
+
+
 def as_sample(
     outputs: torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor],
 ) -> Sample:
