@@ -63,7 +63,7 @@ def export(model: ModelModule, module: nn.Module, method: str | None = None) -> 
     from pte_foundry.models.programs import forget_history
     from pte_foundry.upstream.torch_causal_masks import declared_masks
 
-    method = method or next(iter(model.layouts))
+    method = method or model.first_method
     layout, example = model.layouts[method], _distinct(model.example_inputs(method))
     sizes, specs = model.resolve(module)[method]
     shapes = model.dynamic_shapes(module, method)

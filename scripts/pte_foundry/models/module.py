@@ -195,7 +195,7 @@ class ModelModule(Signatures):
             names = self.call("output_names")
             if self.has("methods"):
                 names = by_method(names, self.layouts, "lists of names").get(
-                    method or next(iter(self.layouts)), default
+                    method or self.first_method, default
                 )
             check.check_output_names(names, count)
         return names
@@ -224,7 +224,7 @@ class ModelModule(Signatures):
         self, model: nn.Module, inputs: Sample, method: str | None = None
     ) -> dict[str, Tensor] | Sample:
         """Returns the outputs by name, or as a tuple if neither keys nor the module name them."""
-        method = method or next(iter(self.layouts))
+        method = method or self.first_method
         arguments, keywords = self.layouts[method].arguments(inputs)
         with model_errors(self.path, method), entered(model, method), torch.no_grad():
             returned = model(*arguments, **keywords)

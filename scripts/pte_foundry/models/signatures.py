@@ -60,9 +60,14 @@ class Signatures(Functions):
             return {name: InputLayout(sample, fixed) for name, sample in self._examples.items()}
 
     @property
+    def first_method(self) -> str:
+        """The name of the first method; ``forward`` if the model has no ``methods()``."""
+        return next(iter(self.layouts))
+
+    @property
     def layout(self) -> InputLayout:
-        """How a sample is given to the first method; ``forward()`` if there is only one."""
-        return next(iter(self.layouts.values()))
+        """How a sample is given to the first method."""
+        return self.layouts[self.first_method]
 
     @property
     def plays(self) -> bool:
@@ -71,7 +76,7 @@ class Signatures(Functions):
 
     def example_inputs(self, method: str | None = None) -> Sample:
         """Returns the tensors of one sample of a method, by default the first one."""
-        method = method or next(iter(self.layouts))
+        method = method or self.first_method
         layout = self.layouts[method]
         with model_errors(self.path, self.shown_by):
             sample = layout.flat(self._examples[method])
@@ -80,7 +85,7 @@ class Signatures(Functions):
 
     def input_names(self, module: nn.Module, method: str | None = None) -> list[str]:
         """Returns the names of a method's flat inputs, by default the first one's."""
-        method = method or next(iter(self.layouts))
+        method = method or self.first_method
         with entered(module, method):
             return self.layouts[method].names(module)
 
@@ -93,7 +98,7 @@ class Signatures(Functions):
         """
         if not self._declared:
             return None
-        method = method or next(iter(self.layouts))
+        method = method or self.first_method
         shapes = self._declared.get(method)
         if shapes is None or self.layouts[method].plain:
             return shapes
@@ -101,7 +106,7 @@ class Signatures(Functions):
 
     def sizes(self, method: str | None = None) -> Sizes:
         """Returns the sizes that the flat inputs of a method may have, by default the first one."""
-        return self.resolve()[method or next(iter(self.layouts))].sizes
+        return self.resolve()[method or self.first_method].sizes
 
     def resolve(self, module: nn.Module | None = None) -> dict[str, Resolved]:
         """Returns the dynamic sizes of the flat inputs, by method.

@@ -96,6 +96,7 @@ class _Model:
     def outputs_of(self, returned, method):
         return named_outputs(returned)
 
+    first_method = "forward"
     layouts: ClassVar = {"forward": InputLayout((torch.zeros(1, 8),))}
 
     def example_inputs(self, method=None):

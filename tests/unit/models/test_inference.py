@@ -75,6 +75,7 @@ class Model:
     def outputs_of(self, returned, method):
         return named_outputs(returned)
 
+    first_method = "forward"
     layouts: ClassVar = {"forward": InputLayout((torch.ones(1, 2),))}
 
 
