@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -32,12 +33,12 @@ class Resolved(NamedTuple):
     specs: tuple[Any, ...]
 
 
-class Signatures(Functions):
+class Signatures(Functions, ABC):
     """The functions of a model module that show the inputs of its methods."""
 
+    @abstractmethod
     def build(self) -> nn.Module:
         """Returns the model."""
-        raise NotImplementedError
 
     @cached_property
     def _examples(self) -> dict[str, Any]:
