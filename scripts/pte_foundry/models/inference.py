@@ -107,7 +107,7 @@ def evaluate(
     Args:
         programs: by method, or the only one.
         reference: what :func:`reference` returned.
-        model: whose ``play()`` to use; not needed for samples that are inputs of ``forward()``.
+        model: whose ``play()`` to use; not needed unless the samples are conversations.
     """
     if isinstance(programs, ExportedProgram):
         programs = {FORWARD: programs}
@@ -127,13 +127,17 @@ def evaluate(
         for one in resets:
             one()
 
-    outputs = played(run, reset, reference, model)
+    outputs = played(run, reset, reference, model, next(iter(programs)))
     calls = recalled(run, reset, reference)
     return Samples([], outputs, reference.labels, calls=calls, methods=reference.methods)
 
 
 def played(
-    run: Program, reset: Callable[[], None], reference: Samples, model: ModelModule | None
+    run: Program,
+    reset: Callable[[], None],
+    reference: Samples,
+    model: ModelModule | None,
+    only: str = FORWARD,
 ) -> list[Sample]:
     """Returns the outputs of a program for each sample.
 
@@ -142,6 +146,7 @@ def played(
         reset: gives its buffers and states their initial values.
         reference: what :func:`reference` returned.
         model: see :func:`evaluate`.
+        only: the method whose inputs the samples are, unless they are conversations.
 
     Raises:
         ProgramError: ``play()`` fails on what the program computes.
@@ -154,8 +159,6 @@ def played(
         return dict(zip(names, found, strict=True))
 
     outputs: list[Sample] = []
-    named_otherwise = model is not None and model.has("methods")
-    only = next(iter(model.layouts)) if named_otherwise else FORWARD
     for index, inputs in enumerate(reference.inputs):
         reset()
         if reference.methods:

@@ -63,7 +63,7 @@ class Signatures(Functions, ABC):
     @property
     def first_method(self) -> str:
         """The name of the first method; ``forward`` if the model has no ``methods()``."""
-        return next(iter(self.layouts))
+        return next(iter(self.layouts)) if self.has("methods") else FORWARD
 
     @property
     def layout(self) -> InputLayout:

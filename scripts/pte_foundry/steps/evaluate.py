@@ -23,7 +23,9 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.quantize.coverage import coverage
 
         loaded, samples = programs.load_all(arguments.program), Samples.load(arguments.reference)
-        outputs = evaluate(loaded, samples, model_of(arguments))
+        # Loading its module takes seconds, and only conversations need its play().
+        model = model_of(arguments) if samples.methods else None
+        outputs = evaluate(loaded, samples, model)
         weights = coverage(*loaded.values()).facts
         replace(outputs, weights=weights).save(arguments.output)
 

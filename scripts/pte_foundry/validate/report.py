@@ -22,6 +22,7 @@ import torch
 from pte_foundry.errors import FoundryError, ModelError
 from pte_foundry.formats.inspect_pte import Description, describe
 from pte_foundry.models.inference import played, recalled
+from pte_foundry.models.methods import FORWARD
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.tensors import Call, Sample, Samples, default_output_names
 from pte_foundry.pte import Pte
@@ -78,7 +79,7 @@ def execute(
         reference: the samples, and the calls of the fp32 model.
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
         beyond_fp16: debug handle to a constant that fp16 does not have, from the same step.
-        model: the model module, for ``play()``.
+        model: the model module, for ``play()`` and the name of the method.
 
     Raises:
         OSError: the machine fails, not the artifact.
@@ -97,7 +98,11 @@ def execute(
 
     try:
         done.outputs = played(
-            lambda method, inputs: pte.run(inputs, method, tap), pte.reset, reference, model
+            lambda method, inputs: pte.run(inputs, method, tap),
+            pte.reset,
+            reference,
+            model,
+            FORWARD if model is None else model.first_method,
         )
         for delegate in pte.delegates:  # what follows is counted already
             delegate.observe = None

@@ -1,5 +1,7 @@
 """Protects models with several methods and conversations, up to their programs on disk."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -171,6 +173,20 @@ def test_without_play_every_method_gets_its_own_sample(net):
     assert samples.methods["inner"]["inputs"] == ["input"]
     assert len(samples.inputs) == len(samples.outputs) == 8
     found = evaluate(export_all(model, model.build()), samples, model)
+    torch.testing.assert_close(found.outputs, samples.outputs)
+
+
+def test_without_conversations_the_step_does_not_load_the_module(net, tmp_path):
+    """Its libraries take seconds to import. The program has the method's name."""
+    model = net(methods("inner"))
+    samples = reference(model)
+    samples.save(tmp_path / "reference.safetensors")
+    programs.save_all(export_all(model, model.build()), tmp_path / "a.pt2")
+    step = [sys.executable, "-P", "-m", "pte_foundry.steps.evaluate", "--slice", "{}"]
+    step += ["--program", tmp_path / "a.pt2", "--reference", tmp_path / "reference.safetensors"]
+    step += ["--model", "nowhere.json", "--module", "nowhere.py", "--output", tmp_path / "output"]
+    subprocess.run(step, check=True)
+    found = Samples.load(tmp_path / "output")
     torch.testing.assert_close(found.outputs, samples.outputs)
 
 
