@@ -1,12 +1,20 @@
-"""The inputs of an exported program as a table, to check targets against."""
+"""The inputs of a model or an exported program as a table, to check configs against."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.export import ExportedProgram
 
 from pte_foundry.models.layout import identifier
+from pte_foundry.models.sizes import Size
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pte_foundry.models.module import ModelModule
 
 _UNBOUNDED = 2**31  # torch has symbols for infinity, and large numbers
 
@@ -28,12 +36,30 @@ def inputs_table(program: ExportedProgram, names: Sequence[str] = ()) -> list[di
     return [
         {
             "name": known.get(name, name),
-            "dtype": str(value.dtype).removeprefix("torch."),
+            "dtype": _dtype(value),
             "shape": [_size(size, program) for size in value.shape],
         }
         for name, value in values.items()
         if isinstance(value, torch.Tensor)
     ]
+
+
+def declared_table(model: ModelModule, module: nn.Module, method: str) -> list[dict[str, Any]]:
+    """Returns the rows of :func:`inputs_table` before the export: as the module declares them."""
+    names, example = model.input_names(module, method), model.example_inputs(method)
+    shapes = model.resolve(module)[method].sizes.shapes
+    return [
+        {
+            "name": name,
+            "dtype": _dtype(tensor),
+            "shape": [[s.low, s.high] if isinstance(s, Size) else s for s in shape],
+        }
+        for name, tensor, shape in zip(names, example, shapes, strict=True)
+    ]
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _size(size: int | torch.SymInt, program: ExportedProgram) -> int | list[int | None]:

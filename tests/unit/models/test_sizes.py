@@ -1,12 +1,18 @@
 """Protects dynamic and enumerated sizes: a range that starts with 1, samples of every length."""
 
+import subprocess
+import sys
+
 import pytest
 from pte_foundry.errors import ModelError
+from pte_foundry.files import write_json
 from pte_foundry.lowering import edge_program
 from pte_foundry.models.export import export
+from pte_foundry.models.imports import follow
 from pte_foundry.models.inference import reference
-from pte_foundry.models.inputs import inputs_table
+from pte_foundry.models.inputs import declared_table, inputs_table
 from pte_foundry.models.module import ModelModule
+from pte_foundry.models.tensors import save_tensors
 
 MODULE = """
 import torch
@@ -135,6 +141,29 @@ def test_shapes_of_several_methods_name_the_method(load):
     assert len(model.sizes().enumerated) == 2
     with pytest.raises(ModelError, match="'decode', which is no method; methods: forward"):
         load(decode={"x": [[1, 1, 3]]}).sizes()
+
+
+def test_a_listed_shape_that_contradicts_a_static_size_is_refused_before_the_export(load, tmp_path):
+    """The export runs it, and said that the program is not right for all sizes."""
+    shapes = {"x": [[1, 4, 3], [1, 4, 2]], "position": [[4]]}
+    model = load(body="return self.inner(x) * position.float()[:, None]", **shapes)
+    rows = declared_table(model, model.build(), "forward")
+    assert rows == inputs_table(export(load(), model.build()), ["x", "position"])
+    imports = follow(tmp_path / "net.py", None, [])
+    entry = {"module": None, "declared_imports": [], "imports": imports.contents()}
+    entry |= {"weights": "net.safetensors", "seed": 0, "sha256": {}, "data": {}}
+    entry |= {"enumerated_shapes": shapes}
+    (tmp_path / "results/model").mkdir(parents=True)
+    described = tmp_path / "results/model/net.json"
+    write_json(described, entry)
+    save_tensors(model.initialize(), tmp_path / "net.safetensors")
+    step = [sys.executable, "-P", "-m", "pte_foundry.steps.export", "--slice", '{"options": {}}']
+    step += ["--model", described, "--module", tmp_path / "net.py", "--digest", "0"]
+    step += ["--program", tmp_path / "net.pt2", "--modules", tmp_path / "modules.json"]
+    done = subprocess.run(step, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "net.enumerated_shapes.x" in done.stderr
+    assert "the input was not exported for this shape" in done.stderr
 
 
 TWO_METHODS = """
