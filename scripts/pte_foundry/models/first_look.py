@@ -85,11 +85,12 @@ def snapshot(archive: Path) -> Look:
         part = "encoder"
         inputs = hf_source.example_inputs(data, part=part)
     reads = {"pixel_values": "images", "input_ids": "text"}
+    build = partial(hf_source.build, data, part=part)
     return Look(
         kind.__name__,
         _task(kind.__name__),
         _shapes(inputs),
-        _shapes(_outputs(partial(hf_source.build, data, part=part), inputs)),
+        _shapes(_outputs(_without_memory(build), build, inputs)),
         {} if part is None else {"part": part},
         tuple(reads[name] for name in inputs if name in reads),
     )
@@ -118,6 +119,7 @@ def architecture(name: str) -> Look:
 
     make_importable()
     import timm
+    from timm.data import resolve_model_data_config
 
     from pte_foundry.models.sources import timm_source
 
@@ -125,16 +127,17 @@ def architecture(name: str) -> Look:
     if not timm.is_model(plain):
         near = did_you_mean(plain, timm.list_models(), "timm.list_models() has all of them")
         raise ModelError(f"timm {timm.__version__} has no architecture {name!r}; {near}")
-    with torch.device("meta"):
-        model = timm_source.build(name)
-    (image,) = timm_source.example_inputs(name)
-    outputs = _outputs(partial(timm_source.build, name), {"x": image}, positional=True)
+    build = partial(timm_source.build, name)
+    model = _without_memory(build)
+    # Not of timm_source.example_inputs, which makes the network in memory for the size.
+    inputs = {"x": torch.zeros(1, *resolve_model_data_config(model)["input_size"])}
+    outputs = _outputs(model, build, inputs, positional=True)
     described = getattr(model, "pretrained_cfg", {})
     classes = getattr(model, "num_classes", 0)
     return Look(
         name,
         f"image classification, {classes} classes" if classes else "image features",
-        _shapes({"x": image}),
+        _shapes(inputs),
         _shapes(outputs),
         reads=("images",),
         checkpoint=described.get("hf_hub_id") or None,
@@ -154,12 +157,25 @@ def _task(class_name: str) -> str:
     return ""
 
 
-def _outputs(
-    build: Callable[[], nn.Module], inputs: Mapping[str, Tensor], positional: bool = False
-) -> Mapping[str, Tensor]:
-    """The outputs of a model by name: without memory, or in memory if that is not possible."""
+def _without_memory(build: Callable[[], nn.Module]) -> nn.Module:
     with torch.device("meta"):
-        model = build()
+        return build()
+
+
+def _outputs(
+    model: nn.Module,
+    build: Callable[[], nn.Module],
+    inputs: Mapping[str, Tensor],
+    positional: bool = False,
+) -> Mapping[str, Tensor]:
+    """The outputs of a model by name: without memory, or in memory if that is not possible.
+
+    Args:
+        model: without memory.
+        build: makes it.
+        inputs: to run it with.
+        positional: whether it takes them by position.
+    """
     try:
         return _run(model, {n: tensor.to("meta") for n, tensor in inputs.items()}, positional)
     except ModelError:
