@@ -13,7 +13,7 @@ import torch
 from pte_foundry.errors import ModelError
 from pte_foundry.models.bounds import check_bounds
 from pte_foundry.models.layout import identifier, unique
-from pte_foundry.models.methods import FORWARD, check_buffers, entered
+from pte_foundry.models.methods import FORWARD, check_buffers, entered, replaced_forward
 from pte_foundry.models.refusals import check_program
 from pte_foundry.models.user_code import model_errors, place_of
 from pte_foundry.upstream import torch_size_ranges
@@ -146,14 +146,8 @@ def _flat_inputs(module: nn.Module, layout: InputLayout) -> Iterator[None]:
     if layout.plain:
         yield
         return
-    own = vars(module).get("forward")
-    module.forward = _taking_tensors(module, layout)
-    try:
+    with replaced_forward(module, _taking_tensors(module, layout)):
         yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own
 
 
 def _taking_tensors(module: nn.Module, layout: InputLayout) -> Callable[..., Any]:

@@ -62,11 +62,19 @@ def entry(module: nn.Module, method: str) -> Callable[..., Any]:
 @contextmanager
 def entered(module: nn.Module, method: str) -> Iterator[None]:
     """Within this context ``module.forward`` is what a method calls."""
-    called, own = entry(module, method), vars(module).get(FORWARD)
+    called = entry(module, method)
     if called == module.forward:
         yield
         return
-    module.forward = _calling(called)
+    with replaced_forward(module, _calling(called)):
+        yield
+
+
+@contextmanager
+def replaced_forward(module: nn.Module, function: Callable[..., Any]) -> Iterator[None]:
+    """Within this context ``module.forward`` is a function."""
+    own = vars(module).get(FORWARD)
+    module.forward = function
     try:
         yield
     finally:
