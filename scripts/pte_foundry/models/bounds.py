@@ -44,7 +44,8 @@ def check_bounds(
         "the model": lambda *given: as_sample(model.run_named(module, given, method)),
         "its exported program": exported,
     }
-    held = {name: dict(module.named_buffers()).get(name) for name in written}
+    buffers = dict(module.named_buffers())
+    held = {name: buffers.get(name) for name in written}
     held |= {f"{name} of the program": exported.get_buffer(name) for name in written}
     for shapes in sizes.choices(example):
         if shapes != tuple(tuple(tensor.shape) for tensor in example):
