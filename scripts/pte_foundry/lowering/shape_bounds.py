@@ -11,10 +11,8 @@ from pte_foundry.errors import ModelError
 from pte_foundry.models.bounds import compare, resized, wrong
 from pte_foundry.models.inputs import inputs_table, limit
 from pte_foundry.models.layout import leaves
+from pte_foundry.models.sizes import LARGEST, shown_shapes
 from pte_foundry.models.tensors import Sample
-
-_LARGEST = 1 << 22
-"""Elements of inputs: an end with more is not run."""
 
 
 def is_dynamic(program: ExportedProgram) -> bool:
@@ -52,9 +50,9 @@ def check_bounds(program: ExportedProgram, edge: ExportedProgram) -> None:
         values = {**one.constants, **one.state_dict}
         names = edge.graph_signature.buffers_to_mutate.values()
         held |= {f"{name} {id(one)}": values[name] for name in names}
+    inputs = [row["name"] for row in inputs_table(edge)]
     for sizes in _ends(edge):
-        pairs = zip(inputs_table(edge), _shapes(edge, sizes), strict=True)
-        shown = ", ".join(f"{row['name']} {list(shape)}" for row, shape in pairs)
+        shown = shown_shapes(inputs, _shapes(edge, sizes))
         found = compare(runs, _inputs(program, edge, sizes), held, shown)
         for number, (shape, output) in enumerate(zip(_output_shapes(edge), found, strict=True)):
             wanted = _numbers(shape, sizes)
@@ -77,7 +75,7 @@ def _ends(program: ExportedProgram) -> Iterator[dict[str, int]]:
     highest = {name: limit(found.upper) for name, found in ranges.items()}
     if None in highest.values():
         return
-    if sum(torch.Size(shape).numel() for shape in _shapes(program, highest)) <= _LARGEST:
+    if sum(torch.Size(shape).numel() for shape in _shapes(program, highest)) <= LARGEST:
         yield highest
 
 

@@ -17,10 +17,16 @@ from pte_foundry.errors import ModelError
 from pte_foundry.models.tensors import Sample
 from pte_foundry.upstream.torch_size_ranges import axis_spec
 
-_LARGEST_DEFAULT = 1 << 22
-"""Elements of a default sample: no longer one is made up."""
+LARGEST = 1 << 22
+"""Elements of inputs that are made up: no larger ones are."""
 
 Shape = tuple[int, ...]
+
+
+def shown_shapes(names: Sequence[str], shapes: Sequence[Sequence[int]]) -> str:
+    """Describes the shapes of inputs: ``x [1, 8], mask [8]``."""
+    pairs = zip(names, shapes, strict=True)
+    return ", ".join(f"{name} {list(shape)}" for name, shape in pairs)
 
 
 @dataclass(frozen=True)
@@ -145,8 +151,7 @@ class Sizes:
 
     def shown(self, shapes: Sequence[Shape]) -> str:
         """Describes the shapes of all inputs."""
-        pairs = zip(self.names, shapes, strict=True)
-        return ", ".join(f"{name} {list(shape)}" for name, shape in pairs)
+        return shown_shapes(self.names, shapes)
 
     def choices(self, example: Sample) -> list[tuple[Shape, ...]]:
         """Returns shapes to try: the example's, then the ends of all ranges, or the enumeration."""
@@ -154,7 +159,7 @@ class Sizes:
         if self.enumerated:
             return list(self.enumerated)
         found = [own, self._at(own, lambda size: size.low), self._at(own, lambda size: size.high)]
-        small = [s for s in found if sum(map(_elements, s)) <= _LARGEST_DEFAULT]
+        small = [s for s in found if sum(map(_elements, s)) <= LARGEST]
         return list(dict.fromkeys(small or [own]))
 
     def _at(self, own: tuple[Shape, ...], end: Callable[[Size], int | None]) -> tuple[Shape, ...]:

@@ -101,6 +101,10 @@ class Pte:
             if delegate.index < len(known):
                 delegate.symbols = known[delegate.index]
 
+    def delegates_of(self, method: str) -> list[Delegate]:
+        """Return the delegates of a method, in order."""
+        return [delegate for delegate in self.delegates if delegate.method == method]
+
     def reset(self) -> None:
         """Reset the state of every method to its state after load, delegates included."""
         for method in self._methods.values():
@@ -111,10 +115,9 @@ class Pte:
             known = ", ".join(self.methods) or "none"
             raise InputError(f"no method {name!r}; the program has {known}")
         if name not in self._methods:
-            delegates = [delegate for delegate in self.delegates if delegate.method == name]
             try:
                 with current().watch:
-                    made = _Method(self._file, self._file.plans[name], delegates)
+                    made = _Method(self._file, self._file.plans[name], self.delegates_of(name))
                 self._methods[name] = made
             except (RuntimeError, OverflowError) as error:  # torch's, of sizes that it cannot make
                 raise ProgramError(f"method {name!r} has an impossible value: {error}") from error

@@ -11,6 +11,7 @@ from pte_foundry.mil.signature import Input
 from pte_foundry.models.bounds import resized
 from pte_foundry.models.layout import identifier
 from pte_foundry.models.module import ModelModule
+from pte_foundry.models.sizes import shown_shapes
 from pte_foundry.models.tensors import Sample, Samples
 from pte_foundry.pte import Pte
 
@@ -48,7 +49,7 @@ def run_ends(pte: Pte, reference: Samples) -> None:
     for method in pte.methods:
         names = reference.methods.get(method, {}).get("inputs", reference.input_names)
         samples = reference.inputs_of(method)
-        delegates = [delegate for delegate in pte.delegates if delegate.method == method]
+        delegates = pte.delegates_of(method)
         if len(delegates) != 1 or not samples:
             continue
         (delegate,) = delegates
@@ -69,8 +70,7 @@ def _run(pte: Pte, method: str, names: Sequence[str], given: Sample) -> None:
     except OSError:
         raise
     except Exception as error:
-        pairs = zip(names, given, strict=True)
-        shown = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in pairs)
+        shown = shown_shapes(names, [tensor.shape for tensor in given])
         raise ProgramError(
             f"the artifact fails with shapes that it declares, {shown} in {method}: {error}"
         ) from error

@@ -123,7 +123,7 @@ def diverge(
     if not samples:
         raise InputError("There are no samples to run; give at least one.")
     module = program.module(check_guards=False)
-    delegates = [delegate for delegate in pte.delegates if delegate.method == method]
+    delegates = pte.delegates_of(method)
     layers = _Layers(delegates, module, debug_handles)
     hazards = {delegate: Hazards() for delegate in delegates}
     initial = {name: value.detach().clone() for name, value in module.named_buffers()}

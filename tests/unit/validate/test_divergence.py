@@ -187,6 +187,9 @@ class FakePte:
         self.delegates = [FakeDelegate(FakeProgram(*ops, outputs=["s"]), symbols)]
         self._runs = iter(runs)
 
+    def delegates_of(self, method):
+        return self.delegates
+
     def reset(self):
         """Has no states."""
 

@@ -25,7 +25,7 @@ def interface_of(program: Pte) -> Interface:
     """
     lengths: dict[str, Sequence[int]] = {}
     for method in program.methods:
-        delegates = [delegate for delegate in program.delegates if delegate.method == method]
+        delegates = program.delegates_of(method)
         if not delegates:
             continue  # a constant
         if len(delegates) > 1:
