@@ -111,6 +111,7 @@ class InputLayout:
     def __init__(self, example: Any, fixed: bool = False) -> None:
         self._example, self._fixed = example, fixed
         self._names = self._leaves(example, "the sample")
+        self._example_tensors = [v for v in self._names.values() if isinstance(v, Tensor)]
         self.plain = isinstance(example, tuple) and all(isinstance(v, Tensor) for v in example)
         """Whether a sample is a tuple of tensors, as programs take them."""
         self.sizes: Sizes | None = None
@@ -122,7 +123,10 @@ class InputLayout:
         Raises:
             ModelError: it has other names than the example, or other values that are no tensors.
         """
-        found = self._leaves(sample, what)
+        return self._in_order(self._leaves(sample, what), what)
+
+    def _in_order(self, found: Mapping[str, Any], what: str) -> Sample:
+        """The tensors among the leaves of a sample, in the order of the example's."""
         if found.keys() != self._names.keys() and not self.plain:
             raise ModelError(
                 f"gave {what} with the inputs {_listed(found)}, but example_inputs() has "
@@ -165,12 +169,14 @@ class InputLayout:
         else:
             sample = Arguments(positional, keywords) if keywords else positional
         what = f"a call of {method}()"
-        if (found := list(self._leaves(sample, what))) != list(self._names):
+        found = self._leaves(sample, what)
+        if list(found) != list(self._names):
             raise ModelError(
                 f"gave {what} with the inputs {', '.join(found)}; it takes {_listed(self._names)}"
             )
-        flat, example = self.flat(sample, what), self.flat(self._example)
-        for label, tensor, expected in zip(self.labels(flat), flat, example, strict=True):
+        flat = self._in_order(found, what)
+        rows = zip(self.labels(flat), flat, self._example_tensors, strict=True)
+        for label, tensor, expected in rows:
             given, wanted = (
                 (t.dtype, list(t.shape) if self._fixed else t.dim()) for t in (tensor, expected)
             )
