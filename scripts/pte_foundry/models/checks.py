@@ -66,6 +66,13 @@ def check_sample(sample: Sample, names: Sequence[str], what: str = "the sample")
             raise ModelError(f"gave input {name} of {what} with nan; remove it")
 
 
+def samples_and_labels(returned: Any) -> tuple[Any, Any]:
+    """Returns the two things that ``evaluation()`` returns."""
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise ModelError("must return two things: (samples, labels or None)")
+    return returned
+
+
 def check_samples(samples: Any, layout: InputLayout, example: Sample, sizes: Sizes) -> list[Sample]:
     """Checks for a list of samples with the dtypes and ranks of ``example``, and sizes in range.
 

@@ -141,10 +141,7 @@ class ModelModule(Signatures):
         if not self.has("evaluation"):
             return default_samples(example, "evaluation", None, sizes), None
         with model_errors(self.path, "evaluation"):
-            returned = self.call("evaluation")
-            if not isinstance(returned, tuple) or len(returned) != 2:
-                raise ModelError("must return two things: (samples, labels or None)")
-            samples, labels = returned
+            samples, labels = check.samples_and_labels(self.call("evaluation"))
             flat = check.check_samples(samples, self.layout, example, sizes)
             check.check_labels(labels, samples)
         return flat, labels

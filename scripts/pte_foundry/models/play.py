@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pte_foundry.errors import ModelError
-from pte_foundry.models.checks import check_labels
+from pte_foundry.models.checks import check_labels, samples_and_labels
 from pte_foundry.models.default_samples import default_samples
 from pte_foundry.models.layout import InputLayout, children, kind_of
 from pte_foundry.models.outputs import NamedSample, named_outputs
@@ -136,16 +136,14 @@ def conversations(
     if not model.has(function):
         return _default_conversations(model, function, limit), None
     with model_errors(model.path, function):
-        returned = model.call(function)
-        if function == "calibration":
-            returned = returned, None
-        if not isinstance(returned, tuple) or len(returned) != 2:
-            raise ModelError("must return two things: (samples, labels or None)")
-        samples = list(islice(returned[0], limit))
+        found, labels = model.call(function), None
+        if function == "evaluation":
+            found, labels = samples_and_labels(found)
+        samples = list(islice(found, limit))
         if not samples:
             raise ModelError("gave no samples; at least one is needed")
-        check_labels(returned[1], samples)
-    return samples, returned[1]
+        check_labels(labels, samples)
+    return samples, labels
 
 
 def _default_conversations(model: ModelModule, function: str, limit: int | None) -> list[Any]:
