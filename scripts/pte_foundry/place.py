@@ -61,7 +61,7 @@ class Folder:
         return self.file(name)
 
     def address(self, name: str) -> str:
-        """Returns where a file or folder is, for people of the folder that builds."""
+        """Returns where a file or folder is, for people, seen from the folder that builds."""
         return self.file(name)
 
     def remove(self, name: str) -> None:

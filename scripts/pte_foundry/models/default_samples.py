@@ -28,7 +28,8 @@ def default_samples(
         example: the tensors of ``example_inputs()``.
         function: a key of ``SEEDS``.
         count: how many; None: as ``COUNTS`` says.
-        sizes: of the inputs; samples take turns in the ends of their ranges, or their enumeration.
+        sizes: of the inputs; samples take the example's shape and the ends of the ranges in turn,
+            or the enumerated shapes.
     """
     # numpy's generator gives the same numbers on every machine, torch's does not promise it.
     generator = np.random.default_rng(SEEDS[function])

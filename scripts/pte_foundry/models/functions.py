@@ -78,7 +78,7 @@ class Functions:
         Installed packages have precedence. ``imports`` is what :func:`follow` has found already.
         """
         replace_mkl_functions()
-        torchvision_operators.make_importable()  # transformers and timm import it too
+        torchvision_operators.make_importable()  # transformers and timm import torchvision too
         if path.suffix != ".py" or not path.is_file():
             raise ModelError(f"{path}: there is no such Python file; correct the model's `module`.")
         loader = SourceLoader(f"models.{path.stem}", str(path.absolute()))

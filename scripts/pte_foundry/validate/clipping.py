@@ -1,7 +1,8 @@
 """Clipping: activations beyond the range that static quantization gives them.
 
-The range is that of the calibration samples. What lies beyond is cut off, and few or other samples
-than those of the evaluation show as a low SQNR whose cause no single layer explains.
+The range is that of the calibration samples. What lies beyond is cut off. Too few calibration
+samples, or samples unlike those of the evaluation, show as a low SQNR that no single layer
+explains.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from pte_foundry.mil.program import Function, Program
 
 TOLERATED = 0.01
-"""Share of a tensor's power that may be cut off: 20 dB from clipping alone. Less is often meant:
-moving averages and percentiles leave outliers out."""
+"""Share of a tensor's power that may be cut off: 20 dB from clipping alone. Less is often
+intended: moving averages and percentiles leave outliers out."""
 
 
 class _Range(NamedTuple):

@@ -109,7 +109,8 @@ def diverge(
     """Runs a method of the artifact and of the fp32 model, and compares them layer by layer.
 
     Args:
-        pte: the artifact. Every sample starts from the initial states of both programs.
+        pte: the artifact. Every sample starts from the initial states of both programs, unless it
+            is ``continued``.
         program: the exported fp32 program.
         debug_handles: debug handle to "operator @ module", from the ``lower`` step.
         samples: the inputs of each call.

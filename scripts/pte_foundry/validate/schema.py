@@ -100,7 +100,7 @@ later. ``fp16_integer``: an integer that fp16 does not have is used as a float, 
 computed in fp16 beyond 2048, up to which it has all of them. ``integer_wrap``: integers are cast to
 8 or 16 bits that do not hold them. ``constant_overflow``: a finite constant of the model is
 infinite in fp16; what that damages is a hazard of its own. ``clipped``: static quantization cuts
-off a hundredth of a value's power or more (:mod:`pte_foundry.validate.clipping`)."""
+off more than a hundredth of a value's power (:mod:`pte_foundry.validate.clipping`)."""
 
 WARNINGS = ("fp16_near_overflow", "fp16_integer", "constant_overflow", "clipped")
 """Kinds of hazards that need not make a result wrong. All other kinds are damage."""

@@ -99,7 +99,10 @@ class Jobs:
         return slices.key(f"samples-{samples}", self.part("calibrate", model=model, recipe=recipe))
 
     def _edge_key(self, target: str) -> str:
-        """Names an edge program after the operators that the target keeps out of the delegate."""
+        """Names an edge program after what of the target shapes it.
+
+        Operators kept out of the delegate, and fixed shapes, shape it.
+        """
         part = self.part("edge", target=target)
         readable = "fixed" if part.get("fixed_shapes") else "skip"
         return slices.key(readable, part) if any(part.values()) else "default"
