@@ -79,11 +79,12 @@ def _played_reference(model: ModelModule, module: nn.Module, reset: Callable[[],
     outputs, names = [], None
     for index, (structure, tensors) in enumerate(zip(structures, inputs, strict=True)):
         reset()
-        recorded = calls if index < RECORDED_SAMPLES else None
+        known = {call.method for call in calls} if index >= RECORDED_SAMPLES else set()
+        recorded = model.layouts.keys() - known
         with model_errors(model.path, "play"):
             # From its parts, as everybody else will see it.
             sample = rebuilt(structure, [tensor.clone() for tensor in tensors])
-            found = play(model, Run(model.layouts, run, index, recorded), sample)
+            found = play(model, Run(model.layouts, run, index, calls, recorded), sample)
             check_outputs(as_sample(found), output_names_of(found))
         names = _same_names(model, found, names, index)
         outputs.append(as_sample(found))

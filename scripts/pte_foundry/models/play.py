@@ -8,7 +8,7 @@ compared by itself, on the inputs that the fp32 model had.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from pte_foundry.models.module import ModelModule
 
 RECORDED_SAMPLES, RECORDED_CALLS = 2, 2
-"""How many samples are recorded, and how many calls of each method. Caches among the inputs and
-outputs take much room: 24 MB a call for SmolLM2 with 256 tokens."""
+"""How many samples are recorded, and how many calls of each method. Of a method that these do not
+call, the first sample that does is. Caches among the inputs and outputs take much room: 24 MB a
+call for SmolLM2 with 256 tokens."""
 
 Program = Callable[[str, Sample], Mapping[str, torch.Tensor] | Sequence[torch.Tensor]]
 """Runs a method on flat inputs; returns its outputs, by name if they have names."""
@@ -42,13 +43,15 @@ class Run:
         layouts: how each method takes its inputs.
         program: what runs a method.
         sample: number of the sample.
-        calls: receives the first calls of each method; None: nothing is recorded.
+        calls: receives the first calls of each method that is recorded.
+        recorded: these methods.
     """
 
     layouts: Mapping[str, InputLayout]
     program: Program
     sample: int = 0
-    calls: list[Call] | None = None
+    calls: list[Call] = field(default_factory=list)
+    recorded: Container[str] = ()
     _count: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, method: str, /, *inputs: Any, **named: Any) -> NamedSample:
@@ -62,13 +65,13 @@ class Run:
         layout = self.layouts[method]
         # Clones, so that neither side sees what the other one writes in place afterwards.
         flat = tuple(tensor.clone() for tensor in layout.call(method, inputs, named))
-        kept = self.calls is not None and self._count[method] < RECORDED_CALLS
-        recorded = tuple(tensor.clone() for tensor in flat) if kept else ()
+        kept = method in self.recorded and self._count[method] < RECORDED_CALLS
+        given = tuple(tensor.clone() for tensor in flat) if kept else ()
         found = self.program(method, flat)
         outputs = tuple(tensor.detach().clone() for tensor in as_sample(found))
         if kept:
             self._count[method] += 1
-            self.calls.append(Call(self.sample, method, recorded, outputs))
+            self.calls.append(Call(self.sample, method, given, outputs))
         return NamedSample(outputs, list(found) if isinstance(found, Mapping) else None)
 
     @property

@@ -13,6 +13,7 @@ from pte_foundry.models.inference import evaluate, played, reference
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.play import RECORDED_CALLS, RECORDED_SAMPLES, flattened, rebuilt
 from pte_foundry.models.tensors import Samples
+from pte_foundry.validate.methods import measured_methods
 
 from tests.project import ROOT
 
@@ -58,6 +59,17 @@ def test_the_first_calls_are_recorded_and_the_outputs_have_names(decoder):
     caches = ["keys", "values"]
     names = {"inputs": ["tokens", "mask", *caches], "outputs": ["logits", *caches]}
     assert expected.methods == {"prefill": names, "decode": names}
+
+
+def test_a_method_that_only_a_later_sample_calls_is_recorded_too(net):
+    """The report has its inputs and outputs, and failed without them."""
+    model = net(methods("first", "second") + LATER)
+    expected = reference(model)
+    called = [(call.sample, call.method) for call in expected.calls]
+    assert called == [(0, "first"), (1, "first"), (3, "second"), (3, "second")]
+    found = {method["name"]: method for method in measured_methods(expected)}
+    assert found["second"]["inputs"][0]["shape"] == [1, 4]
+    assert (found["second"]["calls"], len(found["second"]["outputs"])) == (2, 1)
 
 
 def test_methods_share_their_weights_on_disk_and_in_memory(decoder, tmp_path):
@@ -190,6 +202,13 @@ def test_without_conversations_the_step_does_not_load_the_module(net, tmp_path):
     torch.testing.assert_close(found.outputs, samples.outputs)
 
 
+LATER = """
+def evaluation(): return [[0], [0], [0], [3], [3]], None
+def play(run, sample):
+    for _ in range(sample[0]):
+        run("second", X)
+    return run("first", X)
+"""
 PLAY = """
 def evaluation(): return [{'x': X, 'text': 'a', 'n': 2}], None
 def play(run, sample):
