@@ -9,8 +9,8 @@ from torch.export import ExportedProgram
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models.bounds import compare, resized, wrong
+from pte_foundry.models.containers import leaves
 from pte_foundry.models.inputs import inputs_table, limit
-from pte_foundry.models.layout import leaves
 from pte_foundry.models.sizes import LARGEST, shown_shapes
 from pte_foundry.models.tensors import Sample
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pte_foundry.errors import ModelError
-from pte_foundry.models.layout import leaves
+from pte_foundry.models.containers import leaves
 from pte_foundry.models.tensors import Sample, as_sample
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pte_foundry.errors import ModelError
-from pte_foundry.models.layout import InputLayout, kind_of
+from pte_foundry.models.containers import kind_of
+from pte_foundry.models.layout import InputLayout
 from pte_foundry.models.sizes import Sizes
 from pte_foundry.models.tensors import Sample
 

@@ -12,7 +12,8 @@ import torch
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models.bounds import check_bounds
-from pte_foundry.models.layout import identifier, unique
+from pte_foundry.models.containers import unique
+from pte_foundry.models.layout import identifier
 from pte_foundry.models.methods import FORWARD, check_buffers, entered, replaced_forward
 from pte_foundry.models.refusals import check_program
 from pte_foundry.models.user_code import model_errors, place_of

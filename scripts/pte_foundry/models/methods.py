@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from pte_foundry.errors import ModelError
-from pte_foundry.models.layout import kind_of
+from pte_foundry.models.containers import kind_of
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pte_foundry.errors import ModelError
-from pte_foundry.models.layout import children, described, fields_of, kind_of, leaves, unique
+from pte_foundry.models.containers import children, described, fields_of, kind_of, leaves, unique
 from pte_foundry.models.tensors import Sample, default_output_names
 
 

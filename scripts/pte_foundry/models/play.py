@@ -17,8 +17,9 @@ import torch
 
 from pte_foundry.errors import ModelError
 from pte_foundry.models.checks import check_labels, samples_and_labels
+from pte_foundry.models.containers import children, kind_of
 from pte_foundry.models.default_samples import default_samples
-from pte_foundry.models.layout import InputLayout, children, kind_of
+from pte_foundry.models.layout import InputLayout
 from pte_foundry.models.outputs import NamedSample, named_outputs
 from pte_foundry.models.tensors import Call, Sample, as_sample
 from pte_foundry.models.user_code import model_errors

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pte_foundry.errors import ModelError
-from pte_foundry.models.layout import kind_of
+from pte_foundry.models.containers import kind_of
 
 if TYPE_CHECKING:
     from gguf import ReaderTensor
