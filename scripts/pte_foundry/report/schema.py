@@ -7,14 +7,13 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
+from pte_foundry.validate.hazards_schema import Hazard, KnownIssue
 from pte_foundry.validate.schema import (
     Artifact,
     Build,
     Device,
     GateVerdict,
-    Hazard,
     InputFacts,
-    KnownIssue,
     LatencyMs,
     LaxerGate,
     MethodFacts,

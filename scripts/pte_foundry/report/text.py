@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from pte_foundry.report.schema import DeviceResult, SummaryRecord
 from pte_foundry.validate.divergence_schema import ValueRange
+from pte_foundry.validate.hazards_schema import ISSUE_EFFECTS, WARNINGS, Hazard
 from pte_foundry.validate.metrics_schema import COMMON_METRICS, SQNR_CAP_DB, Metrics, OutputMetrics
-from pte_foundry.validate.schema import ISSUE_EFFECTS, WARNINGS, Build, GateVerdict, Hazard
+from pte_foundry.validate.schema import Build, GateVerdict
 
 MISSING = "–"
 EXACT = "exact"

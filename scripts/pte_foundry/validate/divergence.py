@@ -38,9 +38,9 @@ from pte_foundry.pte import Pte
 from pte_foundry.validate.dataflow import Dataflow
 from pte_foundry.validate.dual_interpreter import DualInterpreter, Substitute
 from pte_foundry.validate.hazards import Hazards, operators_of
+from pte_foundry.validate.hazards_schema import HazardKind
 from pte_foundry.validate.layer_error import LayerError
 from pte_foundry.validate.metrics_schema import SQNR_CAP_DB
-from pte_foundry.validate.schema import HazardKind
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

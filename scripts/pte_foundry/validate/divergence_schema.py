@@ -8,7 +8,7 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from pte_foundry.validate.schema import HazardKind
+from pte_foundry.validate.hazards_schema import HazardKind
 
 
 class DivergedArtifact(TypedDict):

@@ -7,16 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pte_foundry.errors import ConfigError
+from pte_foundry.validate.hazards_schema import WARNINGS, Hazard
 from pte_foundry.validate.metrics_schema import OutputMetrics
-from pte_foundry.validate.schema import (
-    WARNINGS,
-    GateValues,
-    GateVerdict,
-    Hazard,
-    LaxerGate,
-    Measurement,
-    Status,
-)
+from pte_foundry.validate.schema import GateValues, GateVerdict, LaxerGate, Measurement, Status
 
 _LIMITS = {"min": ">=", "max": "<="}
 _ON_FAIL = ("fail", "warn")

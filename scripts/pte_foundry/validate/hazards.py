@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from pte_foundry.validate.clipping import Clipping
+from pte_foundry.validate.hazards_schema import Hazard, HazardKind
 from pte_foundry.validate.integer_hazards import MOVING, Flow, Integers
-from pte_foundry.validate.schema import Hazard, HazardKind
 
 if TYPE_CHECKING:
     from pte_foundry.mil import Program

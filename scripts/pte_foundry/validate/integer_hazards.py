@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pte_foundry.validate.schema import HazardKind
+from pte_foundry.validate.hazards_schema import HazardKind
 
 if TYPE_CHECKING:
     from pte_foundry.mil import Program

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pte_foundry.mil.types import TensorType
-from pte_foundry.validate.schema import IssueEffect
+from pte_foundry.validate.hazards_schema import IssueEffect
 
 if TYPE_CHECKING:
     from pte_foundry.formats.inspect_pte import DelegateDescription

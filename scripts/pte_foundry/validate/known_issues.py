@@ -20,9 +20,9 @@ from pte_foundry.formats.coreml_delegate import BACKEND
 from pte_foundry.formats.inspect_pte import DelegateDescription, Description
 from pte_foundry.upstream.executorch_kernels import framework
 from pte_foundry.validate.hazards import torch_sources
+from pte_foundry.validate.hazards_schema import ISSUE_EFFECTS, KnownIssue
 from pte_foundry.validate.known_issue_conditions import Artifact, Call, Entry, Unit
 from pte_foundry.validate.known_issue_table import KNOWN_ISSUES
-from pte_foundry.validate.schema import ISSUE_EFFECTS, KnownIssue
 
 if TYPE_CHECKING:
     from pte_foundry.mil import Program

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from pte_foundry.models.tensors import Sample
+from pte_foundry.validate.hazards_schema import Hazard, HazardKind
 from pte_foundry.validate.output_metrics import as_integers, is_floating, single_value
-from pte_foundry.validate.schema import Hazard, HazardKind
 
 FP16_STEP = 2.0**-10
 """Distance of neighbouring fp16 values, relative to their magnitude; at most, in normal range."""

@@ -30,19 +30,13 @@ from pte_foundry.pte.delegate import Delegate
 from pte_foundry.validate import known_issues
 from pte_foundry.validate.accepted import accepted_sizes, run_ends
 from pte_foundry.validate.hazards import Hazards, constants_beyond_fp16, torch_sources
+from pte_foundry.validate.hazards_schema import Hazard, KnownIssue
 from pte_foundry.validate.methods import inputs_of, measured_methods, with_stages
 from pte_foundry.validate.metrics import Comparison, compare
 from pte_foundry.validate.metrics_schema import COMMON_METRICS, Metrics
 from pte_foundry.validate.output_hazards import FP16_STEP, FP32_STEP, output_hazards
 from pte_foundry.validate.rounding import rounded
-from pte_foundry.validate.schema import (
-    Artifact,
-    Failure,
-    Hazard,
-    KnownIssue,
-    Measurement,
-    MethodFacts,
-)
+from pte_foundry.validate.schema import Artifact, Failure, Measurement, MethodFacts
 from pte_foundry.validate.task_metrics import TaskMetrics
 
 
