@@ -9,7 +9,6 @@ import shlex
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -43,8 +42,6 @@ EXIT_CODES = {0: "the model can be built", 1: "nothing was written; the message 
 TEMPLATE = Path(__file__).parent / "templates" / "config.yaml"
 _PREFERRED = ("fp16", "ios18")
 """Of several recipes or targets for the first build, these names come first."""
-_LAX = {"sqnr_db": {"min": 20}}
-"""The gate of untrained models, whose outputs are small differences of large numbers."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -187,7 +184,7 @@ def _extended(
         for build in inherited:
             text = inserted(text, "builds", None, Entry(build))
         for recipe, target in _pairs(parsed):
-            entry = _build(place.name, recipe, target, found)
+            entry = Entry({"models": [place.name], "recipes": [recipe], "targets": [target]})
             made = _still_extending(start, inserted(text, "builds", None, entry))
             wrong = findings(made)[2]
             if not wrong:
@@ -229,16 +226,6 @@ def _pairs(parsed: Parsed) -> Iterator[tuple[str, str]]:
         )
 
     yield from sorted(product(document.recipes, document.targets), key=rank)
-
-
-def _build(model: str, recipe: str, target: str, found: Found) -> Entry:
-    value: dict[str, Any] = {"models": [model], "recipes": [recipe], "targets": [target]}
-    if "random" not in found.entry.value.get("weights", {}):
-        return Entry(value)
-    return Entry(
-        value | {"gates": _LAX},
-        above="A lax gate: rounding upsets untrained weights. Remove it for trained ones.",
-    )
 
 
 def _tell(place: Place, found: Found, build: Entry | None, new: bool) -> None:

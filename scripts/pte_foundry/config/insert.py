@@ -39,8 +39,8 @@ class Entry:
         return [f"{_flow(name)}:", *lines, *(f"  # {line}" for line in self.below)]
 
     def item(self) -> list[str]:
-        """Returns the lines of an entry of a list."""
-        return [*([f"# {self.above}"] if self.above else []), f"- {_flow(dict(self.value))}"]
+        """Returns the lines of an entry of a list, which has no comments."""
+        return [f"- {_flow(dict(self.value))}"]
 
 
 def inserted(text: str, section: str, name: str | None, entry: Entry) -> str:
