@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from pte_foundry.config.models import ORIGINS
 from pte_foundry.findings import KeyPath, dotted
 
 PIN = "sha256"
@@ -58,7 +59,7 @@ def pins(text: str) -> list[Pin]:
 def _sources(loader: yaml.Loader, models: yaml.Node) -> Iterator[Pin]:
     for name, model in _children(loader, models):
         for key, value in _children(loader, model):
-            if key in ("weights", "program"):
+            if key in ("weights", *ORIGINS):
                 yield from _pin(loader, ("models", name, key), value)
             if key == "data":
                 for file, source in _children(loader, value):

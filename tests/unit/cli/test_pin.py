@@ -97,6 +97,22 @@ def test_what_the_web_and_packages_have_is_pinned(config):
     assert model["data"]["i"]["sha256"].startswith("f13ffa8fdd56fd8e")
 
 
+def test_every_origin_that_is_a_file_is_pinned(config):
+    config.write_text(
+        "models:\n"
+        "  gguf: {decoder: {file: a.bin}}\n"
+        "  folder: {decoder: {folder: sub}}\n"
+        "  repo: {hf: {repo: o/n, revision: main}}\n"
+        "  timm: {timm: levit_128, weights: {file: a.bin}}\n"
+    )
+    assert main(["pin", str(config)]) == 0
+    models = yaml.safe_load(config.read_text())["models"]
+    assert models["gguf"] == {"decoder": {"file": "a.bin", "sha256": A}}
+    assert models["folder"] == {"decoder": {"folder": "sub"}}
+    assert models["repo"] == {"hf": {"repo": "o/n", "revision": "main"}}
+    assert models["timm"]["weights"] == {"file": "a.bin", "sha256": A}
+
+
 @pytest.mark.parametrize("text", ["", "[]", "models: 3", "models: {net: 1}", "a: [", "\x00"])
 def test_configs_without_sources_are_left_alone_or_refused(config, capsys, text):
     config.write_text(text)
