@@ -146,13 +146,10 @@ def _write(place: Place, found: Found, before: str | None) -> Entry | None:
             with place.module.open("x", encoding="utf-8") as file:
                 made.insert(0, place.module)
                 file.write(found.module)
-        with replacing(path) as temporary:
+        with replacing(path, keep_mode=True) as temporary:
             entry = _extended(place, found, start, temporary, known)
             if before is None and path.exists():
                 raise InputError(f"{path} was written by somebody else meanwhile; try again")
-            mode = path.stat().st_mode if path.exists() else None
-        if mode is not None:
-            path.chmod(mode)
     except BaseException:
         for each in made:
             each.unlink() if each.is_file() else each.rmdir()

@@ -63,6 +63,14 @@ def test_missing_pins_are_added_and_all_else_stays(config, capsys):
     assert config.read_text() == text
 
 
+@pytest.mark.parametrize("end", ["", "\r\n"])
+def test_lines_end_as_they_did(config, end):
+    text = "models:\r\n  net:\r\n    weights:\r\n      file: a.bin  # ours"
+    config.write_bytes((text + end).encode())
+    assert main(["pin", str(config)]) == 0
+    assert config.read_bytes() == f"{text}\r\n      sha256: {A}\r\n".encode()
+
+
 def test_a_pin_that_is_there_changes_only_with_update(config, capsys):
     config.write_text(f"models: {{net: {{weights: {{file: a.bin, sha256: {B}}}}}}}\n")
     assert main(["pin", str(config)]) == 0
