@@ -65,7 +65,7 @@ def inserted(text: str, section: str, name: str | None, entry: Entry) -> str:
             such as an alias.
     """
     wanted = _expected(read(text), section, name, entry)
-    with_json = text.lstrip("\ufeff \t\r\n").startswith("{") and _is_json(text)
+    with_json = _is_json(text)
     lines = entry.item() if name is None else entry.block(name)
     value = dict(entry.value)
     flow = _flow(value, with_json)
@@ -140,6 +140,8 @@ class _Place:
         """Returns the file with an entry in a section; None: that is not possible."""
         if self.root is None:
             return self._appended(section, lines, 0)
+        if not isinstance(self.root, yaml.MappingNode):
+            return None  # null, written out
         found = [(k, v) for k, v in self.root.value if k.value == section]
         if not found:
             if self.root.flow_style:
