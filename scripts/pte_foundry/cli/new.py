@@ -99,7 +99,8 @@ def _check_name(name: str) -> None:
 
 def _check_free(place: Place, text: str | None, with_file: bool) -> None:
     """Refuses a name that the config has, or a file, if one is to be written."""
-    layers = _layers(place.config, text or TEMPLATE.read_text(encoding="utf-8"), place.config)
+    start = TEMPLATE.read_text(encoding="utf-8") if text is None else text
+    layers = _layers(place.config, start, place.config)
     models = layers.data.get("models") if isinstance(layers.data, dict) else None
     for name in models if isinstance(models, dict) else ():
         if str(name).lower() == place.name.lower():
@@ -127,6 +128,7 @@ def _layers(path: Path, text: str, file: Path) -> Layers:
     """
     try:
         data = read(text)
+        data = {} if data is None else data  # an empty file is a config, over the default one
         files = [file.absolute()] if file.exists() else []
         return layered(data, files, clone_of(Path.cwd()), others=[path.parent.absolute()])
     except ConfigError as error:

@@ -77,6 +77,19 @@ def test_a_config_over_the_default_one_stays_over_it(call_new):
     assert found == [("digits_cnn", "int8_static", "ios17"), ("net", "fp16", "ios18")]
 
 
+@pytest.mark.parametrize("text", ["", "# ours\n", "{}"])
+def test_an_empty_config_extends_the_default_one(call_new, text):
+    Path("mine.yaml").write_text(text)
+    code, said = call_new("minilm")
+    assert code == 1
+    assert "models.minilm" in said
+    assert "this model is there already" in said
+    assert Path("mine.yaml").read_text() == text
+    assert call_new("net")[0] == 0
+    config = load([Path("mine.yaml").absolute()], Path.cwd())
+    assert {"minilm", "net"} <= {one.model for one in config.builds}
+
+
 NAMES = {
     "a b": "rename it, e.g. to a_b",
     "../x": "not a valid one",
