@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pte_foundry.cli.files import add_model, existing
-from pte_foundry.cli.limits import limits_of
+from pte_foundry.cli.limits import limits_of, whole_number
 from pte_foundry.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "nearest to the artifact, or that of its model in the results folder",
     )
     parser.add_argument(
-        "--tokens", type=_positive, default=64, metavar="N", help="at most so many (64)"
+        "--tokens", type=whole_number, default=64, metavar="N", help="at most so many (64)"
     )
     parser.add_argument(
         "--temperature",
@@ -136,15 +136,11 @@ def _text(path: Path) -> Text:
     return Text.load(path if path.is_dir() else path.parent)
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("expected 1 or more")
-    return value
-
-
 def _temperature(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError("expected 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected 0 or more")
     return value

@@ -174,6 +174,21 @@ def test_caches_as_inputs_are_kept_by_the_session():
     assert list(generate(session, prompt, 6)) == eager(prompt, 6)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--tokens", "0", "expected a whole number above 0"),
+        ("--tokens", "x", "expected a whole number above 0"),
+        ("--temperature", "-1", "expected 0 or more"),
+        ("--temperature", "nan", "expected 0 or more"),
+        ("--temperature", "x", "expected 0 or more"),
+    ],
+)
+def test_values_of_options_are_refused_with_what_is_allowed(call, option, value, expected):
+    code, _, err = call("generate", "a.pte", "--prompt", "x", f"{option}={value}")
+    assert (code, f"{value!r}: {expected}" in err) == (2, True)
+
+
 def test_the_context_ends_the_text():
     interface = Interface("none", CONTEXT, {"forward": (CONTEXT,)})
     model = decoder("none")
