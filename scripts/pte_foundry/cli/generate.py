@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from pte_foundry.cli.files import add_model, existing
-from pte_foundry.cli.limits import limits_of, whole_number
+from pte_foundry.cli.files import existing
+from pte_foundry.cli.limits import add_limits, limits_of, whole_number
 from pte_foundry.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _FOLDERS_UP = 4  # from results/pte/{model}/{recipe}/{target}.pte to results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model(parser)
+    parser.add_argument("file", type=Path, metavar="FILE", help="the artifact, a .pte")
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
     parser.add_argument(
         "--chat", action="store_true", help="the text is a question, put into the chat template"
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="choose by chance, the more the higher; 0 takes the likeliest token (0)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the chance (0)")
+    add_limits(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
