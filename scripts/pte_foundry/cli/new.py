@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from pte_foundry.cli.console import console, print_facts
 from pte_foundry.cli.new_models import SOURCES, Found, Place
 from pte_foundry.config.base import Name
-from pte_foundry.config.check_builds import combinations
+from pte_foundry.config.check_builds import every_combination
 from pte_foundry.config.config import check
 from pte_foundry.config.insert import Entry, inserted, read, with_extends
 from pte_foundry.config.layers import DEFAULT, EXTENDS, SECTIONS, Layers, clone_of, layered
@@ -204,15 +204,13 @@ def _still_extending(before: str, after: str) -> str:
 
 
 def _is_built(parsed: Parsed, model: str) -> bool:
-    every = (one for at, entry in parsed.builds.items() for one in combinations(parsed, at, entry))
-    return any(one.model == model for one in every)
+    return any(one.model == model for one in every_combination(parsed))
 
 
 def _pairs(parsed: Parsed) -> Iterator[tuple[str, str]]:
     """Recipes and targets for a first build: without compression in fp16, and as others have it."""
     document = parsed.document
-    every = [one for at, entry in parsed.builds.items() for one in combinations(parsed, at, entry)]
-    used = {(one.recipe, one.target) for one in every}
+    used = {(one.recipe, one.target) for one in every_combination(parsed)}
 
     def rank(pair: tuple[str, str]) -> tuple[bool, ...]:
         recipe, target = pair

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from pte_foundry.config.check_builds import combinations
+from pte_foundry.config.check_builds import every_combination
 from pte_foundry.config.interface import FUNCTIONS, interface_of
 from pte_foundry.config.layers import Layers
 from pte_foundry.config.models import ORIGINS, SNAPSHOT, Model, origin_file
@@ -35,9 +35,7 @@ def check_models(
         layers: its files.
         only: names of models; None: those that are built.
     """
-    built = {
-        one.model for at, entry in parsed.builds.items() for one in combinations(parsed, at, entry)
-    }
+    built = {one.model for one in every_combination(parsed)}
     for name, model in parsed.document.models.items():
         if name not in (built if only is None else only):
             continue
