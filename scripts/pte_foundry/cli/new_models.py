@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pte_foundry.cli.pin import digest
 from pte_foundry.config.insert import Entry
+from pte_foundry.config.source_values import COMMIT, REPOSITORY
 from pte_foundry.errors import FoundryError, InputError
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def _repository(given: str, place: Place) -> _Repository:
     from pte_foundry.models.snapshots import has_weights
 
     repo, _, revision = given.partition("@")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+    if not re.fullmatch(REPOSITORY, repo):
         raise InputError(
             f"hf:{given}: there is no such folder, and this is not the name of a repository; "
             "allowed: OWNER/NAME, OWNER/NAME@REVISION, or the path of a folder"
@@ -202,7 +203,7 @@ def _repository(given: str, place: Place) -> _Repository:
     try:
         found = _asked(repo, revision or None, place.endpoint)
     except InputError as error:
-        if not re.fullmatch("[0-9a-f]{40}", revision):
+        if not re.fullmatch(COMMIT, revision):
             raise
         return _Repository(
             {"repo": repo, "revision": revision}, unseen=str(error).partition(". ")[0]
