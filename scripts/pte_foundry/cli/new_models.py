@@ -19,6 +19,7 @@ from pte_foundry.cli.pin import digest
 from pte_foundry.config.insert import Entry
 from pte_foundry.config.source_values import COMMIT, REPOSITORY
 from pte_foundry.errors import FoundryError, InputError
+from pte_foundry.packages import how_to_install
 
 if TYPE_CHECKING:
     from pte_foundry.models.first_look import Look
@@ -120,10 +121,7 @@ def hf(given: str, place: Place) -> Found:
 def timm(given: str, place: Place) -> Found:
     """An architecture of timm, with its published checkpoint if that can be had."""
     if importlib.util.find_spec("timm") is None:
-        raise InputError(
-            "timm is not installed in this environment; write `timm` into a file extra.in and run "
-            "`make environment EXTRA=PATH_OF_extra.in` in the clone of pte-foundry"
-        )
+        raise InputError(f"timm is not installed in this environment; {how_to_install('timm')}")
     from pte_foundry.models import first_look
 
     with _looking(f"timm:{given}", place):

@@ -16,6 +16,7 @@ from pte_foundry.config.parse import Parsed
 from pte_foundry.config.sources import Source
 from pte_foundry.findings import Finding, KeyPath, did_you_mean, listed
 from pte_foundry.models.imports import follow
+from pte_foundry.packages import how_to_install
 
 _ALWAYS = ("build", "example_inputs")
 _PURPOSE = {
@@ -138,7 +139,7 @@ def _check_origin(path: tuple, model: Model) -> Iterator[Finding]:
     origin = ORIGINS[model.origin]
     if origin.package and importlib.util.find_spec(origin.package) is None:
         problem = f"the package {origin.package} is not installed"
-        fix = "add it to envs/extra.in and run `make environment`"
+        fix = how_to_install(origin.package)
         yield Finding((*path, model.origin), problem, "an installed package", fix)
     for name in model.data if model.module is None else ():
         if name not in (*origin.data, SNAPSHOT):

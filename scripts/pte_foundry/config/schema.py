@@ -110,7 +110,7 @@ By hand: add an entry under `models`, with the keys of [Model](#model), and its 
 | `program` | an exported program (`torch.export.save`) | its own |
 
 The functions of a Python file are documented in `scripts/pte_foundry/models/module.py`. The others
-need none; `timm` must be added to `envs/extra.in`.
+need none; `timm` must be installed: `make environment EXTRA=FILE`, with `timm` in FILE.
 
     models:
       vit:
