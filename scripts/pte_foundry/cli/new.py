@@ -18,7 +18,7 @@ from pte_foundry.config.base import Name
 from pte_foundry.config.check_builds import every_combination
 from pte_foundry.config.config import check
 from pte_foundry.config.insert import Entry, inserted, read, with_extends
-from pte_foundry.config.layers import DEFAULT, EXTENDS, SECTIONS, Layers, clone_of, layered
+from pte_foundry.config.layers import DEFAULT, EXTENDS, Layers, clone_of, extends_default, layered
 from pte_foundry.config.parse import Parsed
 from pte_foundry.errors import ConfigError, InputError
 from pte_foundry.files import replacing
@@ -198,9 +198,9 @@ def _extended(
 def _still_extending(before: str, after: str) -> str:
     """A config that lacks a section extends the default one, which it must go on doing."""
     old, new = read(before) or {}, read(after)
-    if EXTENDS in old or old.keys() >= set(SECTIONS) or not new.keys() >= set(SECTIONS):
+    if EXTENDS in new or extends_default(new) or not extends_default(old):
         return after
-    return after if EXTENDS in new else with_extends(after, DEFAULT, "as before: it was incomplete")
+    return with_extends(after, DEFAULT, "as before: it was incomplete")
 
 
 def _is_built(parsed: Parsed, model: str) -> bool:
