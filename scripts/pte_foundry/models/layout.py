@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -58,12 +57,6 @@ def leaves(value: Any, name: str = "", around: Sequence[Any] = ()) -> Iterator[t
         raise ModelError(f"has {kind} that contains itself as {name}; remove it")
     for key, child in inside:
         yield from leaves(child, f"{name}.{key}" if name else str(key), (*around, value))
-
-
-def identifier(name: str) -> str:
-    """Returns the name that a Core ML program has for a name with dots: ``hidden_0``."""
-    found = re.sub(r"[^A-Za-z0-9_]", "_", name)
-    return found if found.isidentifier() else f"_{found}"
 
 
 def unique(names: Sequence[str]) -> list[str]:
