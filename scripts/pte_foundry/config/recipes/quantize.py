@@ -70,14 +70,16 @@ class Step(Strict):
     )
 
     @property
-    def _scheme(self) -> str:
-        return next(scheme for scheme in _SCHEMES if getattr(self, scheme) is not None)
+    def _given(self) -> list[str]:
+        """The schemes of the step: exactly one, once it is checked."""
+        return [scheme for scheme in _SCHEMES if getattr(self, scheme) is not None]
 
     def slice(self) -> dict[str, Any]:
         """Return the step as ``quantize.weight_only`` reads it: filter and config on one level."""
-        config = getattr(self, self._scheme)
+        scheme = self._given[0]
+        config = getattr(self, scheme)
         return {
-            "scheme": self._scheme,
+            "scheme": scheme,
             "optional": self.optional,
             **self.modules.model_dump(mode="json"),
             **config.model_dump(mode="json"),
@@ -107,7 +109,7 @@ class Step(Strict):
 
     def findings(self, path: KeyPath) -> Iterator[Finding]:
         """Find contradictions within the step; ``path`` is its key path."""
-        given = [scheme for scheme in _SCHEMES if getattr(self, scheme) is not None]
+        given = self._given
         if len(given) != 1:
             problem = f"the step has {' and '.join(given) or 'no config'}"
             fix = "make a step of each" if given else "write e.g. `affine: {weight_dtype: int8}`"
