@@ -49,16 +49,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "nearest to the artifact, or that of its model in the results folder",
     )
     parser.add_argument(
-        "--tokens", type=whole_number, default=64, metavar="N", help="at most so many (64)"
+        "--tokens",
+        type=whole_number,
+        default=64,
+        metavar="N",
+        help="generate at most N tokens (64)",
     )
     parser.add_argument(
         "--temperature",
         type=_temperature,
         default=0.0,
         metavar="T",
-        help="choose by chance, the more the higher; 0 takes the likeliest token (0)",
+        help="sample; higher is more random, 0 takes the likeliest token (0)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the chance (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (0)")
     add_limits(parser)
 
 
@@ -120,7 +124,10 @@ def _found(artifact: Path) -> Path:
         weights = folders[3] / "fetch" / folders[1].name / "weights"
         if held := [*sorted(weights.glob("*.zip")), *sorted(weights.glob("*.gguf"))]:
             return held[0]
-    raise InputError(f"{artifact}: there is no tokenizer.json near it; name one with --tokenizer")
+    raise InputError(
+        f"{artifact}: no tokenizer was found: no tokenizer.json beside it or in the folders above, "
+        "and no snapshot or GGUF file in results/fetch/MODEL/weights. Name one with --tokenizer"
+    )
 
 
 def _text(path: Path) -> Text:

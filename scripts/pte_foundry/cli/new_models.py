@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 TEMPLATE = Path(__file__).parent / "templates" / "model.py"
 UNTRAINED = {"random": 0}
-_TRY = "untrained, to try the architecture"
-_PART = "the decoder takes the tokens so far as well, and needs a `module`"
+_TRY = "random weights, to try the architecture"
+_PART = (
+    "the encoder only: a decoder also needs the tokens generated so far; write a `module` for it"
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def hf(given: str, place: Place) -> Found:
     comments = {}
     if not weights:
         value["weights"] = UNTRAINED
-        comments["weights"] = f"{_TRY}: there is no model.safetensors"
+        comments["weights"] = f"{_TRY}: the snapshot has none (model*.safetensors)"
     return _looked_at(look, value, comments, license)
 
 

@@ -26,7 +26,7 @@ EXAMPLES = """\
   pte-foundry pin mine.yaml
   pte-foundry pin --update mine.yaml      # also those that have changed
 """
-EXIT_CODES = {0: "every file has a pin", 1: "a file cannot be read, or the config is no YAML"}
+EXIT_CODES = {0: "every file has a pin", 1: "a file cannot be read, or the config is not YAML"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

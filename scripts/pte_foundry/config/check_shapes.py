@@ -89,4 +89,4 @@ def _check_list(path: KeyPath, listed: Sequence[Sequence[int]], alone: bool) -> 
         fix = "give all shapes of an input the same number of dimensions"
         yield Finding(path, "the ranks differ", "one rank", fix, listed)
     if len({tuple(shape) for shape in listed}) < len(listed) and alone:
-        yield Finding(path, "a shape is listed twice", "each once", "remove it", listed)
+        yield Finding(path, "a shape is listed twice", "each once", "remove the repetition", listed)

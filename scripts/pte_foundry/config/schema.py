@@ -88,7 +88,7 @@ have follows what they are in (`q_step1_bits4_step2_bits8`). A new value renames
 only what is new is built. A list of one value is a sweep of one.
 
 Options that are lists by nature, such as `names` and `block_size`, are never swept. Gates in a
-sweep apply to all of its recipes; those of a single one belong into an entry of `builds` that names
+sweep apply to all of its recipes; those of a single one belong in an entry of `builds` that names
 it.
 
 ## Add a target

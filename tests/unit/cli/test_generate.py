@@ -157,7 +157,7 @@ def test_what_cannot_be_generated_is_said(call, artifact, tmp_path, monkeypatch)
     assert "--system needs --chat" in said(artifact, "--prompt", "x", "--system", "y")
     alone = tmp_path / "alone.pte"
     alone.write_bytes(artifact.read_bytes())
-    assert "name one with --tokenizer" in said(alone, "--prompt", "x")
+    assert "Name one with --tokenizer" in said(alone, "--prompt", "x")
     monkeypatch.setattr(artifacts, "_STYLES", {})
     message = "not called like a decoder of pte-foundry: method 'forward' takes positions, tokens"
     assert message in said(artifact, "--prompt", "x")

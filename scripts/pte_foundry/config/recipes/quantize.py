@@ -19,7 +19,7 @@ from pte_foundry.config.gates import (
 from pte_foundry.config.recipes.base import BaseRecipe, check_dotted
 from pte_foundry.config.recipes.torchao_configs import Affine, Codebook, PerGroup, Shortened
 from pte_foundry.config.systems import IOS16, IOS18
-from pte_foundry.findings import Finding, KeyPath
+from pte_foundry.findings import Finding, KeyPath, listed
 from pte_foundry.quantize import schemes
 
 
@@ -111,7 +111,7 @@ class Step(Strict):
         """Find contradictions within the step; ``path`` is its key path."""
         given = self._given
         if len(given) != 1:
-            problem = f"the step has {' and '.join(given) or 'no config'}"
+            problem = f"the step has {listed(given) if given else 'no config'}"
             fix = "make a step of each" if given else "write e.g. `affine: {weight_dtype: int8}`"
             yield Finding(path, problem, f"one of {', '.join(_SCHEMES)}", fix)
         for at, kind in enumerate(self.modules.types):
