@@ -14,11 +14,18 @@ from pte_foundry.config.translate import bare
 _INTRODUCTION = """\
 # The configuration
 
-`config.yaml` is the default build, and `full.yaml` extends it: `extends: default` lays a config
-over the default one, `extends: FILE` over another one. Mappings are merged key by key; a list, such
-as `builds`, replaces the one below. A config with models, recipes, targets and builds stands alone.
-One that lacks any of them extends the default config without saying so; `extends: null` prevents
-that. `snakemake --configfile A B` lays B over A, and `--config` sets single values.
+| file | what it builds |
+|---|---|
+| `config.yaml` | the default build: three models |
+| `full.yaml` | all schemes, and SmolLM2; it extends `config.yaml` |
+| `gallery.yaml` | a small model of each kind, to copy from |
+| `llm.yaml` | SmolLM2 with its cache in every style, for `pte-foundry generate` |
+
+`extends: default` lays a config over the default one, `extends: FILE` over another one. Mappings
+are merged key by key; a list, such as `builds`, replaces the one below. A config with models,
+recipes, targets and builds stands alone. One that lacks any of them extends the default config
+without saying so; `extends: null` prevents that. `snakemake --configfile A B` lays B over A, and
+`--config` sets single values.
 
 Paths are relative to the file that gives them. A file in a folder `config` can also name paths from
 the folder above, which is then the project in which models find modules, and every config those of
@@ -33,7 +40,7 @@ Editors that support JSON Schema check and complete the files as you type, with 
 
 | section | contents |
 |---|---|
-| `models` | networks: Python files, snapshots, timm architectures or exported programs |
+| `models` | networks: Python files, snapshots, decoders, timm architectures or exported programs |
 | `recipes` | compression: scheme and settings; nothing about devices |
 | `targets` | deployment targets: OS version, precision, compute units |
 | `builds` | which combinations to build |
@@ -106,6 +113,7 @@ By hand: add an entry under `models`, with the keys of [Model](#model), and its 
 |---|---|---|
 | `module` | a Python file, see below | a pinned file, `train: true`, or `random: SEED` |
 | `hf` | a snapshot of a transformers model, local or on the Hub | its own, or `random: SEED` |
+| `decoder` | a language model with a cache: a snapshot or GGUF file | its own, or `random: SEED` |
 | `timm` | an architecture of timm | a pinned file, or `random: SEED` |
 | `program` | an exported program (`torch.export.save`) | its own |
 
