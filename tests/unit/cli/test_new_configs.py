@@ -10,6 +10,7 @@ import yaml
 from pte_foundry.config.config import load
 from pte_foundry.models.module import ModelModule
 
+from tests.project import ROOT
 from tests.unit.cli.test_new import entry
 
 COMPLETE = """\
@@ -75,6 +76,14 @@ def test_a_config_over_the_default_one_stays_over_it(call_new):
     config = load([Path("mine.yaml").absolute()], Path.cwd())
     found = [(one.model, one.recipe, one.target) for one in config.builds]
     assert found == [("digits_cnn", "int8_static", "ios17"), ("net", "fp16", "ios18")]
+
+
+def test_recipes_of_a_new_config_are_those_of_the_default_one(call_new):
+    assert call_new("net")[0] == 0
+    made = load([Path("mine.yaml").absolute()], Path.cwd()).recipes
+    default = load([ROOT / "config/config.yaml"], ROOT).recipes
+    assert made
+    assert [name for name in made if made[name].slice() != default[name].slice()] == []
 
 
 @pytest.mark.parametrize("text", ["", "# ours\n", "{}"])
