@@ -60,7 +60,7 @@ def is_abandoned(path: Path) -> bool:
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = False, keep_mode: bool = False) -> Iterator[Path]:
     """Writes a file atomically: yields a temporary path, and renames it to ``path`` at the end.
 
     Makes the folder if necessary. If the block raises, ``path`` stays as it was.
@@ -72,6 +72,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
             the file, on ext4 some 8 ms for a small one: half a second in the default build. For
             what people keep, and for what is slow to get again; intermediates have checksums, so
             that a damaged one is detected and rebuilt.
+        keep_mode: who may read and write the file stays as it is, if there is one.
     """
     made = _make_folders(path.parent)
     suffix = path.suffix if re.fullmatch(r"\.\w*", path.suffix) else ""
@@ -80,15 +81,22 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp made it private
+        temporary.chmod(_mode(path if keep_mode else None))  # mkstemp made it private
         rename(temporary, path, durable=durable)
         if durable:
             for folder in made:
                 sync(folder.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _mode(path: Path | None) -> int:
+    """The permissions of a file; None, or no such file: those of a new one."""
+    if path is not None and path.exists():
+        return stat.S_IMODE(path.stat().st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def rename(temporary: Path, path: Path, *, durable: bool) -> None:

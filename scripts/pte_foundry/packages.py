@@ -16,6 +16,14 @@ class PackagedFileError(ModelError):
         self.problem, self.fix = problem, fix
 
 
+def how_to_install(what: str) -> str:
+    """Return how to add a package that the lock does not have, for a message."""
+    return (
+        f"add {what} to a file extra.in, and run `make environment EXTRA=PATH_OF_extra.in` in the "
+        "clone of pte-foundry"
+    )
+
+
 def packaged_file(package: str, file: str) -> Path:
     """Return the path of a file of an installed package.
 
@@ -34,8 +42,7 @@ def packaged_file(package: str, file: str) -> Path:
         files = _files(package)
     except metadata.PackageNotFoundError:
         known = {name for d in metadata.distributions() if (name := d.metadata["Name"])}
-        fix = "add it to envs/extra.in and run `make environment`"
-        fix = did_you_mean(package, known, fix)
+        fix = did_you_mean(package, known, how_to_install(package))
         raise PackagedFileError(f"the package {package} is not installed", fix) from None
     matches = [file] if file in files else [path for path in files if path.endswith(f"/{file}")]
     if not matches:

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = "pte_foundry"
 # Low to high. A room may import what is below it, and nothing on its own level but itself.
 LAYERS = (
-    ("errors", "canonical_json", "heap", "lock", "terminal"),
+    ("errors", "canonical_json", "heap", "lock", "names", "terminal"),
     ("files", "findings", "limits"),
     ("packages", "installed", "place", "slice_argument", "version"),
     ("upstream",),

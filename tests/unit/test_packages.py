@@ -50,7 +50,7 @@ def test_an_exact_path_wins_over_the_end_of_another(package, file, found, tmp_pa
         ("foundry-demo", "x.bin", "write the whole path: a/x.bin, b/x.bin"),
         ("foundry-demo", "eights.bin", "did you mean one/weights.bin"),
         ("foundry-demo", "../METADATA", "has no file"),
-        ("zzzz-qqqq", "x.bin", "envs/extra.in and run `make environment`"),
+        ("zzzz-qqqq", "x.bin", "add zzzz-qqqq to a file extra.in, and run `make"),
         ("foundry-dmeo", "x.bin", "did you mean foundry-demo?"),
     ],
 )

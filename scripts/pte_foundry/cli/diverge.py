@@ -11,7 +11,7 @@ from typing import Any
 from pte_foundry.cli.console import cell
 from pte_foundry.cli.console import console as make_console
 from pte_foundry.cli.files import existing
-from pte_foundry.cli.limits import add_limits, limits_of
+from pte_foundry.cli.limits import add_limits, limits_of, whole_number
 from pte_foundry.errors import InputError
 from pte_foundry.files import read_json, sha256
 from pte_foundry.terminal import printable
@@ -48,12 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--debug-handles", type=Path, metavar="JSON", help="the debug handles of the lowering"
     )
     parser.add_argument(
-        "--samples", type=_positive, metavar="N", help="evaluation samples to run (a few)"
+        "--samples", type=whole_number, metavar="N", help="evaluation samples to run (a few)"
     )
     parser.add_argument("--method", metavar="NAME", help="compare this method alone (all)")
     parser.add_argument(
         "--layers",
-        type=_positive,
+        type=whole_number,
         default=SHOWN,
         metavar="N",
         help=f"layers to print ({SHOWN})",
@@ -63,12 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     add_limits(parser, factor=4)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 0")
-    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:

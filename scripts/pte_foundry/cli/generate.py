@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from pte_foundry.cli.files import add_model, existing
-from pte_foundry.cli.limits import limits_of
+from pte_foundry.cli.files import existing
+from pte_foundry.cli.limits import add_limits, limits_of, whole_number
 from pte_foundry.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _FOLDERS_UP = 4  # from results/pte/{model}/{recipe}/{target}.pte to results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model(parser)
+    parser.add_argument("file", type=Path, metavar="FILE", help="the artifact, a .pte")
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
     parser.add_argument(
         "--chat", action="store_true", help="the text is a question, put into the chat template"
@@ -49,16 +49,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "nearest to the artifact, or that of its model in the results folder",
     )
     parser.add_argument(
-        "--tokens", type=_positive, default=64, metavar="N", help="at most so many (64)"
+        "--tokens",
+        type=whole_number,
+        default=64,
+        metavar="N",
+        help="generate at most N tokens (64)",
     )
     parser.add_argument(
         "--temperature",
         type=_temperature,
         default=0.0,
         metavar="T",
-        help="choose by chance, the more the higher; 0 takes the likeliest token (0)",
+        help="sample; higher is more random, 0 takes the likeliest token (0)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the chance (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (0)")
+    add_limits(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -119,7 +124,10 @@ def _found(artifact: Path) -> Path:
         weights = folders[3] / "fetch" / folders[1].name / "weights"
         if held := [*sorted(weights.glob("*.zip")), *sorted(weights.glob("*.gguf"))]:
             return held[0]
-    raise InputError(f"{artifact}: there is no tokenizer.json near it; name one with --tokenizer")
+    raise InputError(
+        f"{artifact}: no tokenizer was found: no tokenizer.json beside it or in the folders above, "
+        "and no snapshot or GGUF file in results/fetch/MODEL/weights. Name one with --tokenizer"
+    )
 
 
 def _text(path: Path) -> Text:
@@ -136,15 +144,11 @@ def _text(path: Path) -> Text:
     return Text.load(path if path.is_dir() else path.parent)
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("expected 1 or more")
-    return value
-
-
 def _temperature(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError("expected 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected 0 or more")
     return value

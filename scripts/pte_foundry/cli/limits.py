@@ -36,13 +36,13 @@ def add_limits(parser: argparse.ArgumentParser, factor: int = 1) -> None:
     )
     group.add_argument(
         "--max-seconds",
-        type=_number,
+        type=whole_number,
         metavar="N",
         help=f"wall time ({factor * _SECONDS}, and {factor * _SECONDS_PER_MB} for each MB)",
     )
     group.add_argument(
         "--max-steps",
-        type=_number,
+        type=whole_number,
         metavar="N",
         help=f"instructions of a run, every turn of a loop counted ({Limits().steps})",
     )
@@ -81,7 +81,8 @@ def _size(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
-def _number(text: str) -> int:
+def whole_number(text: str) -> int:
+    """Returns the value of an option that is a whole number above 0."""
     if not text.isdecimal() or not 0 < int(text) < 10**9:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 0")
     return int(text)

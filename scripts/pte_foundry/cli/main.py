@@ -44,7 +44,7 @@ COMMANDS = {
     "diverge": Command(_BUILDS, "per-layer error attribution: find the layers that cost quality"),
     "inspect": Command(_FILES, "print the contents of a file, without running it"),
     "run": Command(_FILES, "execute a file on this machine, without a Mac"),
-    "generate": Command(_FILES, "text from a language model in a .pte, as it comes"),
+    "generate": Command(_FILES, "generate text with a language model in a .pte"),
     "ops": Command(_FILES, "list the supported Core ML operations by opset"),
     "config": Command(_MAINTENANCE, "print the JSON Schema or the reference of the config"),
     "resume": Command(_MAINTENANCE, "clean up after an interrupted build (make does it)"),

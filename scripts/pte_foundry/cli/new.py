@@ -9,17 +9,16 @@ import shlex
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from pte_foundry.cli.console import console, print_facts
 from pte_foundry.cli.new_models import SOURCES, Found, Place
 from pte_foundry.config.base import Name
-from pte_foundry.config.check_builds import combinations
+from pte_foundry.config.check_builds import every_combination
 from pte_foundry.config.config import check
 from pte_foundry.config.insert import Entry, inserted, read, with_extends
-from pte_foundry.config.layers import DEFAULT, EXTENDS, SECTIONS, Layers, clone_of, layered
+from pte_foundry.config.layers import DEFAULT, EXTENDS, Layers, clone_of, extends_default, layered
 from pte_foundry.config.parse import Parsed
 from pte_foundry.errors import ConfigError, InputError
 from pte_foundry.files import replacing
@@ -43,8 +42,6 @@ EXIT_CODES = {0: "the model can be built", 1: "nothing was written; the message 
 TEMPLATE = Path(__file__).parent / "templates" / "config.yaml"
 _PREFERRED = ("fp16", "ios18")
 """Of several recipes or targets for the first build, these names come first."""
-_LAX = {"sqnr_db": {"min": 20}}
-"""The gate of untrained models, whose outputs are small differences of large numbers."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +99,8 @@ def _check_name(name: str) -> None:
 
 def _check_free(place: Place, text: str | None, with_file: bool) -> None:
     """Refuses a name that the config has, or a file, if one is to be written."""
-    layers = _layers(place.config, text or TEMPLATE.read_text(encoding="utf-8"), place.config)
+    start = TEMPLATE.read_text(encoding="utf-8") if text is None else text
+    layers = _layers(place.config, start, place.config)
     models = layers.data.get("models") if isinstance(layers.data, dict) else None
     for name in models if isinstance(models, dict) else ():
         if str(name).lower() == place.name.lower():
@@ -130,6 +128,7 @@ def _layers(path: Path, text: str, file: Path) -> Layers:
     """
     try:
         data = read(text)
+        data = {} if data is None else data  # an empty file is a config, over the default one
         files = [file.absolute()] if file.exists() else []
         return layered(data, files, clone_of(Path.cwd()), others=[path.parent.absolute()])
     except ConfigError as error:
@@ -149,13 +148,10 @@ def _write(place: Place, found: Found, before: str | None) -> Entry | None:
             with place.module.open("x", encoding="utf-8") as file:
                 made.insert(0, place.module)
                 file.write(found.module)
-        with replacing(path) as temporary:
+        with replacing(path, keep_mode=True) as temporary:
             entry = _extended(place, found, start, temporary, known)
             if before is None and path.exists():
                 raise InputError(f"{path} was written by somebody else meanwhile; try again")
-            mode = path.stat().st_mode if path.exists() else None
-        if mode is not None:
-            path.chmod(mode)
     except BaseException:
         for each in made:
             each.unlink() if each.is_file() else each.rmdir()
@@ -187,7 +183,7 @@ def _extended(
         for build in inherited:
             text = inserted(text, "builds", None, Entry(build))
         for recipe, target in _pairs(parsed):
-            entry = _build(place.name, recipe, target, found)
+            entry = Entry({"models": [place.name], "recipes": [recipe], "targets": [target]})
             made = _still_extending(start, inserted(text, "builds", None, entry))
             wrong = findings(made)[2]
             if not wrong:
@@ -202,21 +198,19 @@ def _extended(
 def _still_extending(before: str, after: str) -> str:
     """A config that lacks a section extends the default one, which it must go on doing."""
     old, new = read(before) or {}, read(after)
-    if EXTENDS in old or old.keys() >= set(SECTIONS) or not new.keys() >= set(SECTIONS):
+    if EXTENDS in new or extends_default(new) or not extends_default(old):
         return after
-    return after if EXTENDS in new else with_extends(after, DEFAULT, "as before: it was incomplete")
+    return with_extends(after, DEFAULT, "as before: it was incomplete")
 
 
 def _is_built(parsed: Parsed, model: str) -> bool:
-    every = (one for at, entry in parsed.builds.items() for one in combinations(parsed, at, entry))
-    return any(one.model == model for one in every)
+    return any(one.model == model for one in every_combination(parsed))
 
 
 def _pairs(parsed: Parsed) -> Iterator[tuple[str, str]]:
     """Recipes and targets for a first build: without compression in fp16, and as others have it."""
     document = parsed.document
-    every = [one for at, entry in parsed.builds.items() for one in combinations(parsed, at, entry)]
-    used = {(one.recipe, one.target) for one in every}
+    used = {(one.recipe, one.target) for one in every_combination(parsed)}
 
     def rank(pair: tuple[str, str]) -> tuple[bool, ...]:
         recipe, target = pair
@@ -229,16 +223,6 @@ def _pairs(parsed: Parsed) -> Iterator[tuple[str, str]]:
         )
 
     yield from sorted(product(document.recipes, document.targets), key=rank)
-
-
-def _build(model: str, recipe: str, target: str, found: Found) -> Entry:
-    value: dict[str, Any] = {"models": [model], "recipes": [recipe], "targets": [target]}
-    if "random" not in found.entry.value.get("weights", {}):
-        return Entry(value)
-    return Entry(
-        value | {"gates": _LAX},
-        above="A lax gate: rounding upsets untrained weights. Remove it for trained ones.",
-    )
 
 
 def _tell(place: Place, found: Found, build: Entry | None, new: bool) -> None:

@@ -17,15 +17,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pte_foundry.cli.pin import digest
 from pte_foundry.config.insert import Entry
+from pte_foundry.config.source_values import COMMIT, REPOSITORY
 from pte_foundry.errors import FoundryError, InputError
+from pte_foundry.packages import how_to_install
 
 if TYPE_CHECKING:
     from pte_foundry.models.first_look import Look
 
 TEMPLATE = Path(__file__).parent / "templates" / "model.py"
 UNTRAINED = {"random": 0}
-_TRY = "untrained, to try the architecture"
-_PART = "the decoder takes the tokens so far as well, and needs a `module`"
+_TRY = "random weights, to try the architecture"
+_PART = (
+    "the encoder only: a decoder also needs the tokens generated so far; write a `module` for it"
+)
 
 
 @dataclass(frozen=True)
@@ -112,17 +116,14 @@ def hf(given: str, place: Place) -> Found:
     comments = {}
     if not weights:
         value["weights"] = UNTRAINED
-        comments["weights"] = f"{_TRY}: there is no model.safetensors"
+        comments["weights"] = f"{_TRY}: the snapshot has none (model*.safetensors)"
     return _looked_at(look, value, comments, license)
 
 
 def timm(given: str, place: Place) -> Found:
     """An architecture of timm, with its published checkpoint if that can be had."""
     if importlib.util.find_spec("timm") is None:
-        raise InputError(
-            "timm is not installed in this environment; write `timm` into a file extra.in and run "
-            "`make environment EXTRA=PATH_OF_extra.in` in the clone of pte-foundry"
-        )
+        raise InputError(f"timm is not installed in this environment; {how_to_install('timm')}")
     from pte_foundry.models import first_look
 
     with _looking(f"timm:{given}", place):
@@ -194,7 +195,7 @@ def _repository(given: str, place: Place) -> _Repository:
     from pte_foundry.models.snapshots import has_weights
 
     repo, _, revision = given.partition("@")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+    if not re.fullmatch(REPOSITORY, repo):
         raise InputError(
             f"hf:{given}: there is no such folder, and this is not the name of a repository; "
             "allowed: OWNER/NAME, OWNER/NAME@REVISION, or the path of a folder"
@@ -202,7 +203,7 @@ def _repository(given: str, place: Place) -> _Repository:
     try:
         found = _asked(repo, revision or None, place.endpoint)
     except InputError as error:
-        if not re.fullmatch("[0-9a-f]{40}", revision):
+        if not re.fullmatch(COMMIT, revision):
             raise
         return _Repository(
             {"repo": repo, "revision": revision}, unseen=str(error).partition(". ")[0]

@@ -26,7 +26,7 @@ EXAMPLES = """\
   pte-foundry pin mine.yaml
   pte-foundry pin --update mine.yaml      # also those that have changed
 """
-EXIT_CODES = {0: "every file has a pin", 1: "a file cannot be read, or the config is no YAML"}
+EXIT_CODES = {0: "every file has a pin", 1: "a file cannot be read, or the config is not YAML"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     path = arguments.config
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8")
         found = pins.pins(text)
         layers = layered(yaml.full_load(text), [path.resolve()], clone_of(Path.cwd()))
     except OSError as error:
@@ -62,10 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("\n".join([*failures, f"{path} is as it was."]))
     changed = [pin for pin in wanted if digests[pin.name] != pin.digest]
     if changed:
-        mode = path.stat().st_mode
-        with replacing(path) as temporary:
-            temporary.write_text(pins.pinned(text, lambda pin: digests[pin.name], changed), "utf-8")
-        path.chmod(mode)
+        made = pins.pinned(text, lambda pin: digests[pin.name], changed)
+        with replacing(path, keep_mode=True) as temporary:
+            temporary.write_bytes(made.encode("utf-8"))  # with the ends of lines that it has
     output = console()
     made = table("source", "sha256", "")
     for pin in changed:

@@ -38,6 +38,12 @@ def combinations(parsed: Parsed, index: int, entry: BuildMatrix) -> list[Combina
     return [one for one in found if not any(_matches(parsed, rule, one) for rule in entry.exclude)]
 
 
+def every_combination(parsed: Parsed) -> Iterator[Combination]:
+    """Yield the builds of all entries, as ``combinations`` returns those of one."""
+    for index, entry in parsed.builds.items():
+        yield from combinations(parsed, index, entry)
+
+
 def _matches(parsed: Parsed, rule: Exclude, one: Combination) -> bool:
     recipe = rule.recipe is None or one.recipe in parsed.sweeps.recipes(rule.recipe)
     return recipe and rule.model in (None, one.model) and rule.target in (None, one.target)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pte_foundry.config.check_builds import combinations
+from pte_foundry.config.check_builds import every_combination
 from pte_foundry.config.check_models import files_of
 from pte_foundry.config.gates import COMMON_METRICS, Gate, Gates
 from pte_foundry.config.interface import interface_of
@@ -69,12 +69,11 @@ def _models_by_gate(parsed: Parsed) -> dict[tuple[KeyPath, str], list[str]]:
     """
     places = dict(_places(parsed))
     found: dict[tuple[KeyPath, str], dict[str, None]] = {}
-    for index, entry in parsed.builds.items():
-        for one in combinations(parsed, index, entry):
-            order = (("gates",), ("recipes", one.recipe, "gates"), ("builds", index, "gates"))
-            last = {metric: place for place in order for metric in places.get(place, ())}
-            for metric, place in last.items():
-                found.setdefault((place, metric), {})[one.model] = None
+    for one in every_combination(parsed):
+        order = (("gates",), ("recipes", one.recipe, "gates"), ("builds", one.entry, "gates"))
+        last = {metric: place for place in order for metric in places.get(place, ())}
+        for metric, place in last.items():
+            found.setdefault((place, metric), {})[one.model] = None
     return {key: list(models) for key, models in found.items()}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from pte_foundry.config.check_builds import combinations
+from pte_foundry.config.check_builds import every_combination
 from pte_foundry.config.interface import FUNCTIONS, interface_of
 from pte_foundry.config.layers import Layers
 from pte_foundry.config.models import ORIGINS, SNAPSHOT, Model, origin_file
@@ -16,6 +16,7 @@ from pte_foundry.config.parse import Parsed
 from pte_foundry.config.sources import Source
 from pte_foundry.findings import Finding, KeyPath, did_you_mean, listed
 from pte_foundry.models.imports import follow
+from pte_foundry.packages import how_to_install
 
 _ALWAYS = ("build", "example_inputs")
 _PURPOSE = {
@@ -35,9 +36,7 @@ def check_models(
         layers: its files.
         only: names of models; None: those that are built.
     """
-    built = {
-        one.model for at, entry in parsed.builds.items() for one in combinations(parsed, at, entry)
-    }
+    built = {one.model for one in every_combination(parsed)}
     for name, model in parsed.document.models.items():
         if name not in (built if only is None else only):
             continue
@@ -140,7 +139,7 @@ def _check_origin(path: tuple, model: Model) -> Iterator[Finding]:
     origin = ORIGINS[model.origin]
     if origin.package and importlib.util.find_spec(origin.package) is None:
         problem = f"the package {origin.package} is not installed"
-        fix = "add it to envs/extra.in and run `make environment`"
+        fix = how_to_install(origin.package)
         yield Finding((*path, model.origin), problem, "an installed package", fix)
     for name in model.data if model.module is None else ():
         if name not in (*origin.data, SNAPSHOT):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from pte_foundry.config.check_builds import combinations
+from pte_foundry.config.check_builds import every_combination
 from pte_foundry.config.parse import Parsed
 from pte_foundry.config.systems import IOS18, family, named, oldest
 from pte_foundry.config.targets import Target
@@ -26,8 +26,7 @@ def check_shapes(parsed: Parsed) -> Iterator[Finding]:
             yield from _check_enumeration((*path, method) if method else path, shapes)
     pairs = {
         (one.model, one.target)
-        for index, entry in parsed.builds.items()
-        for one in combinations(parsed, index, entry)
+        for one in every_combination(parsed)
         if one.model in models and one.target in targets
     }
     for model, target in sorted(pairs):
@@ -90,4 +89,4 @@ def _check_list(path: KeyPath, listed: Sequence[Sequence[int]], alone: bool) -> 
         fix = "give all shapes of an input the same number of dimensions"
         yield Finding(path, "the ranks differ", "one rank", fix, listed)
     if len({tuple(shape) for shape in listed}) < len(listed) and alone:
-        yield Finding(path, "a shape is listed twice", "each once", "remove it", listed)
+        yield Finding(path, "a shape is listed twice", "each once", "remove the repetition", listed)

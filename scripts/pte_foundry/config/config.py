@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pte_foundry.config.base import Strict
-from pte_foundry.config.check_builds import Combination, check_builds, combinations
+from pte_foundry.config.check_builds import Combination, check_builds, every_combination
 from pte_foundry.config.check_gates import check_gates
 from pte_foundry.config.check_models import (
     check_models,
@@ -89,8 +89,7 @@ class Config:
         raise_for(findings)
         builds = tuple(
             Build(one.model, one.recipe, one.target, *_gates(parsed, one))
-            for index, entry in parsed.builds.items()
-            for one in combinations(parsed, index, entry)
+            for one in every_combination(parsed)
         )
         document = parsed.document
         return cls(

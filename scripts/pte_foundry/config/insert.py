@@ -11,6 +11,14 @@ from typing import Any
 
 import yaml
 
+from pte_foundry.config.yamltext import (
+    end_of,
+    indented,
+    into_brackets,
+    line_end,
+    newline_of,
+    with_lines,
+)
 from pte_foundry.errors import ConfigError
 
 
@@ -39,8 +47,8 @@ class Entry:
         return [f"{_flow(name)}:", *lines, *(f"  # {line}" for line in self.below)]
 
     def item(self) -> list[str]:
-        """Returns the lines of an entry of a list."""
-        return [*([f"# {self.above}"] if self.above else []), f"- {_flow(dict(self.value))}"]
+        """Returns the lines of an entry of a list, which has no comments."""
+        return [f"- {_flow(dict(self.value))}"]
 
 
 def inserted(text: str, section: str, name: str | None, entry: Entry) -> str:
@@ -57,14 +65,13 @@ def inserted(text: str, section: str, name: str | None, entry: Entry) -> str:
             such as an alias.
     """
     wanted = _expected(read(text), section, name, entry)
-    newline = "\r\n" if "\r\n" in text else "\n"
-    with_json = text.lstrip("\ufeff \t\r\n").startswith("{") and _is_json(text)
+    with_json = _is_json(text)
     lines = entry.item() if name is None else entry.block(name)
     value = dict(entry.value)
     flow = _flow(value, with_json)
     if name is not None:
         flow = f"{_flow(name, with_json)}: {flow}"
-    made = _Place(text, newline).put(section, lines, flow, name is None, with_json)
+    made = _Place(text).put(section, lines, flow, name is None, with_json)
     try:
         same = made is not None and read(made) == wanted
     except ConfigError:
@@ -123,8 +130,8 @@ def _flow(value: Any, as_json: bool = False) -> str:
 class _Place:
     """A config file, into which lines are put."""
 
-    def __init__(self, text: str, newline: str) -> None:
-        self.text, self.newline = text, newline
+    def __init__(self, text: str) -> None:
+        self.text = text
         self.root = yaml.compose(text, yaml.FullLoader)
 
     def put(
@@ -133,12 +140,14 @@ class _Place:
         """Returns the file with an entry in a section; None: that is not possible."""
         if self.root is None:
             return self._appended(section, lines, 0)
+        if not isinstance(self.root, yaml.MappingNode):
+            return None  # null, written out
         found = [(k, v) for k, v in self.root.value if k.value == section]
         if not found:
             if self.root.flow_style:
                 brackets = "[]" if is_list else "{}"
                 whole = f"{_flow(section, as_json)}: {brackets[0]}{flow}{brackets[1]}"
-                return self._into_brackets(self.root, whole)
+                return into_brackets(self.text, self.root, whole)
             return self._appended(section, lines, self.root.start_mark.column)
         key, node = found[-1]
         if node.start_mark.index < key.end_mark.index:
@@ -147,61 +156,33 @@ class _Place:
             column = key.start_mark.column + 2
             return self._after_line(key.end_mark.index, lines, column)
         if node.flow_style:
-            return self._into_brackets(node, flow)
+            return into_brackets(self.text, node, flow)
         if not node.value:
             return None
         first = node.value[0]
         column = node.start_mark.column if is_list else first[0].start_mark.column
-        return self._after_line(_end(node), lines, column)
+        return self._after_line(end_of(node), lines, column)
 
     def _appended(self, section: str, lines: Sequence[str], column: int) -> str:
         """A new section at the end."""
-        text = self.text
-        gap = "" if not text or text.endswith("\n") else self.newline
-        gap += self.newline if text.strip() else ""
-        return f"{text}{gap}{self._indented([f'{section}:', *(f'  {x}' for x in lines)], column)}"
-
-    def _into_brackets(self, node: yaml.Node, flow: str) -> str:
-        if node.value:
-            at = _end(node.value[-1])
-            return f"{self.text[:at]}, {flow}{self.text[at:]}"
-        at = node.start_mark.index + 1
-        return f"{self.text[:at]}{flow}{self.text[at:]}"
+        text, newline = self.text, newline_of(self.text)
+        gap = "" if not text or text.endswith("\n") else newline
+        gap += newline if text.strip() else ""
+        return text + gap + indented(text, [f"{section}:", *(f"  {x}" for x in lines)], column)
 
     def _after_line(self, index: int, lines: Sequence[str], column: int) -> str:
         """Below the line of an index, and below the comments that belong to it."""
-        at = _line_end(self.text, index)
+        at = line_end(self.text, index)
         following = at
         while following < len(self.text):
-            end = _line_end(self.text, following)
+            end = line_end(self.text, following)
             line = self.text[following:end]
             indentation = len(line) - len(line.lstrip(" "))
             if line.strip() and not (line.lstrip().startswith("#") and indentation >= column > 0):
                 break
             following = end
             at = end if line.strip() else at
-        gap = "" if self.text[:at].endswith("\n") else self.newline
-        return f"{self.text[:at]}{gap}{self._indented(lines, column)}{self.text[at:]}"
-
-    def _indented(self, lines: Sequence[str], column: int) -> str:
-        return "".join(f"{' ' * column}{line}{self.newline}" for line in lines)
-
-
-def _line_end(text: str, index: int) -> int:
-    """The index of the next line's first character."""
-    end = text.find("\n", index)
-    return len(text) if end < 0 else end + 1
-
-
-def _end(node: Any) -> int:
-    """The index after the last character of a node, or of a pair of key and value."""
-    if isinstance(node, tuple):
-        return max(_end(node[0]), _end(node[1]))
-    if isinstance(node, yaml.ScalarNode) or node.flow_style or not node.value:
-        # A block scalar ends with its last newline, which is no part of the next line.
-        return node.end_mark.index - (getattr(node, "style", None) in ("|", ">"))
-    # The mark of a block is where the next one begins.
-    return _end(node.value[-1])
+        return with_lines(self.text, at, lines, column)
 
 
 def with_extends(text: str, base: str, comment: str) -> str:
@@ -210,6 +191,5 @@ def with_extends(text: str, base: str, comment: str) -> str:
     if root.flow_style:
         at = root.start_mark.index + 1
         return f'{text[:at]}"extends": {json.dumps(base)}, {text[at:]}'
-    newline = "\r\n" if "\r\n" in text else "\n"
     at, column = root.start_mark.index, root.start_mark.column
-    return f"{text[:at]}extends: {base}  # {comment}{newline}{' ' * column}{text[at:]}"
+    return f"{text[:at]}extends: {base}  # {comment}{newline_of(text)}{' ' * column}{text[at:]}"

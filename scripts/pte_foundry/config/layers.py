@@ -20,7 +20,12 @@ from pte_foundry.lock import LIBRARY
 
 EXTENDS, DEFAULT = "extends", "default"
 SECTIONS = ("models", "recipes", "targets", "builds")
-"""What a config must have. One without any of these cannot stand alone: it extends the default."""
+"""What a config must have."""
+
+
+def extends_default(data: Mapping[str, Any]) -> bool:
+    """Whether a config extends the default one without saying so: it cannot stand alone."""
+    return EXTENDS not in data and not data.keys() >= set(SECTIONS)
 
 
 def clone_of(folder: Path) -> Path:
@@ -107,7 +112,7 @@ def layered(
     if not any(EXTENDS in file.data for file in given):
         if EXTENDS in mapping:
             stack.extend(mapping[EXTENDS], (*others, root)[0])
-        elif isinstance(data, Mapping) and not mapping.keys() >= set(SECTIONS):
+        elif isinstance(data, Mapping) and extends_default(data):
             stack.extend(DEFAULT, root, optional=True)
     if stack.below:
         data = yamlfiles.merged([*(file.data for file in stack.below), mapping])

@@ -93,7 +93,7 @@ _Shapes = list[list[Annotated[int, Field(ge=1)]]]
 
 
 class Model(Strict):
-    """A network to build: a Python file, a snapshot, a timm architecture or an exported program."""
+    """A network: a Python file, snapshot, decoder, timm architecture or exported program."""
 
     module: str | None = Field(
         default=None,

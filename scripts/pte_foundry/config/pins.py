@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from pte_foundry.config.models import ORIGINS
+from pte_foundry.config.yamltext import end_of, into_brackets, line_end, with_lines
 from pte_foundry.findings import KeyPath, dotted
 
 PIN = "sha256"
@@ -58,7 +60,7 @@ def pins(text: str) -> list[Pin]:
 def _sources(loader: yaml.Loader, models: yaml.Node) -> Iterator[Pin]:
     for name, model in _children(loader, models):
         for key, value in _children(loader, model):
-            if key in ("weights", "program"):
+            if key in ("weights", *ORIGINS):
                 yield from _pin(loader, ("models", name, key), value)
             if key == "data":
                 for file, source in _children(loader, value):
@@ -103,15 +105,9 @@ def _written(text: str, node: yaml.MappingNode, digest: str) -> str:
             start, end = value.start_mark.index, value.end_mark.index
             gap = "" if text[:start].endswith((" ", "\n")) else " "
             return text[:start] + gap + digest + text[end:]
-    last_key, last = node.value[-1]
+    last = node.value[-1]
+    pin = f"{PIN}: {digest}"
     if node.flow_style:
-        return f"{text[: last.end_mark.index]}, {PIN}: {digest}{text[last.end_mark.index :]}"
+        return into_brackets(text, node, pin)
     # After the last line of the mapping, with its comment.
-    end = text.find("\n", _end(last_key, last))
-    end = len(text) if end < 0 else end
-    return f"{text[:end]}\n{' ' * last_key.start_mark.column}{PIN}: {digest}{text[end:]}"
-
-
-def _end(key: yaml.Node, value: yaml.Node) -> int:
-    # An empty value has no place of its own.
-    return max(key.end_mark.index, value.end_mark.index)
+    return with_lines(text, line_end(text, end_of(last)), [pin], last[0].start_mark.column)

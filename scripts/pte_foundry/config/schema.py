@@ -14,11 +14,18 @@ from pte_foundry.config.translate import bare
 _INTRODUCTION = """\
 # The configuration
 
-`config.yaml` is the default build, and `full.yaml` extends it: `extends: default` lays a config
-over the default one, `extends: FILE` over another one. Mappings are merged key by key; a list, such
-as `builds`, replaces the one below. A config with models, recipes, targets and builds stands alone.
-One that lacks any of them extends the default config without saying so; `extends: null` prevents
-that. `snakemake --configfile A B` lays B over A, and `--config` sets single values.
+| file | what it builds |
+|---|---|
+| `config.yaml` | the default build: three models |
+| `full.yaml` | all schemes, and SmolLM2; it extends `config.yaml` |
+| `gallery.yaml` | a small model of each kind, to copy from |
+| `llm.yaml` | SmolLM2 with its cache in every style, for `pte-foundry generate` |
+
+`extends: default` lays a config over the default one, `extends: FILE` over another one. Mappings
+are merged key by key; a list, such as `builds`, replaces the one below. A config with models,
+recipes, targets and builds stands alone. One that lacks any of them extends the default config
+without saying so; `extends: null` prevents that. `snakemake --configfile A B` lays B over A, and
+`--config` sets single values.
 
 Paths are relative to the file that gives them. A file in a folder `config` can also name paths from
 the folder above, which is then the project in which models find modules, and every config those of
@@ -33,7 +40,7 @@ Editors that support JSON Schema check and complete the files as you type, with 
 
 | section | contents |
 |---|---|
-| `models` | networks: Python files, snapshots, timm architectures or exported programs |
+| `models` | networks: Python files, snapshots, decoders, timm architectures or exported programs |
 | `recipes` | compression: scheme and settings; nothing about devices |
 | `targets` | deployment targets: OS version, precision, compute units |
 | `builds` | which combinations to build |
@@ -88,7 +95,7 @@ have follows what they are in (`q_step1_bits4_step2_bits8`). A new value renames
 only what is new is built. A list of one value is a sweep of one.
 
 Options that are lists by nature, such as `names` and `block_size`, are never swept. Gates in a
-sweep apply to all of its recipes; those of a single one belong into an entry of `builds` that names
+sweep apply to all of its recipes; those of a single one belong in an entry of `builds` that names
 it.
 
 ## Add a target
@@ -106,11 +113,12 @@ By hand: add an entry under `models`, with the keys of [Model](#model), and its 
 |---|---|---|
 | `module` | a Python file, see below | a pinned file, `train: true`, or `random: SEED` |
 | `hf` | a snapshot of a transformers model, local or on the Hub | its own, or `random: SEED` |
+| `decoder` | a language model with a cache: a snapshot or GGUF file | its own, or `random: SEED` |
 | `timm` | an architecture of timm | a pinned file, or `random: SEED` |
 | `program` | an exported program (`torch.export.save`) | its own |
 
 The functions of a Python file are documented in `scripts/pte_foundry/models/module.py`. The others
-need none; `timm` must be added to `envs/extra.in`.
+need none; `timm` must be installed: `make environment EXTRA=FILE`, with `timm` in FILE.
 
     models:
       vit:

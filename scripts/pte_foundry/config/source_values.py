@@ -8,6 +8,10 @@ from pydantic import AfterValidator, Field
 
 from pte_foundry.config.base import refusal
 
+REPOSITORY = r"[\w.-]+/[\w.-]+"
+COMMIT = "[0-9a-f]{40}"
+"""Patterns of the name of a Hugging Face repository, and of one of its commits."""
+
 
 def _digest(value: str) -> str:
     if len(value) == 64 and set(value) <= set("0123456789abcdef"):
@@ -43,7 +47,7 @@ def web_address(value: str) -> str:
 
 def repository(value: str) -> str:
     """Return the name of a repository, OWNER/NAME; raises as ``web_address``."""
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", value):
+    if re.fullmatch(REPOSITORY, value):
         return value
     raise refusal(
         "this is not the name of a repository", "OWNER/NAME", "copy it from the model's page"
@@ -52,7 +56,7 @@ def repository(value: str) -> str:
 
 def commit(value: str) -> str:
     """Return a commit of 40 hexadecimal digits; raises as ``web_address``."""
-    if re.fullmatch("[0-9a-f]{40}", value):
+    if re.fullmatch(COMMIT, value):
         return value
     raise refusal(
         "this is not a commit, and a branch or a tag can change",

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from pte_foundry.config.gates import Gate
 from pte_foundry.config.recipes import SCHEMES
-from pte_foundry.config.translate import bare, below
+from pte_foundry.config.translate import bare, below, is_class
 from pte_foundry.findings import KeyPath
 
 RECIPE = Union[tuple(SCHEMES.values())]  # noqa: UP007  # of a tuple that is not known here
@@ -54,7 +54,7 @@ def classes(kind: Any = RECIPE) -> dict[str, type[BaseModel]]:
     """Returns the classes that have the options of recipes, by name."""
     kind = bare(kind)
     inner, found = get_args(kind), {}
-    if _is_class(kind) and kind not in _APART:
+    if is_class(kind) and kind not in _APART:
         inner = [field.annotation for field in kind.model_fields.values()]
         found[kind.__name__] = kind
     for each in inner:
@@ -65,14 +65,10 @@ def classes(kind: Any = RECIPE) -> dict[str, type[BaseModel]]:
 def _chosen(kind: Any, value: Any) -> Any:
     """Returns the class of a union that has the most keys of a mapping."""
     members = [bare(member) for member in get_args(kind)] if _is_union(kind) else []
-    if not isinstance(value, dict) or not members or not all(map(_is_class, members)):
+    if not isinstance(value, dict) or not members or not all(map(is_class, members)):
         return kind
     return max(members, key=lambda member: len(member.model_fields.keys() & value.keys()))
 
 
 def _is_union(kind: Any) -> bool:
     return get_origin(kind) in (Union, UnionType)
-
-
-def _is_class(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -58,7 +58,7 @@ class Sweeps:
     Attributes:
         data: the configuration.
         by_name: the sweeps.
-        findings: sweeps that are none.
+        findings: errors in lists that make no valid sweep.
     """
 
     data: Any

@@ -115,7 +115,12 @@ def _walk(kind: Any, location: tuple[str | int, ...]) -> tuple[KeyPath, Any]:
 
 
 def _keys(kind: Any) -> list[str]:
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+    return list(kind.model_fields) if is_class(kind) else []
+
+
+def is_class(kind: Any) -> bool:
+    """Return whether a type is a class of keys, not a scalar, a union or a container."""
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def bare(kind: Any) -> Any:
@@ -139,7 +144,7 @@ def _member(union: Any, tag: str) -> Any:
 
 def below(kind: Any, key: str | int) -> Any:
     """Return the type of the value at a key of a mapping or a list (``ABSENT``: none)."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
+    if is_class(kind):
         field = kind.model_fields.get(str(key))
         return ABSENT if field is None else field.annotation
     return get_args(kind)[-1] if get_origin(kind) in (list, dict) else ABSENT

@@ -28,8 +28,8 @@ from pte_foundry.lowering.output_names import name_outputs
 from pte_foundry.lowering.repairs import repaired
 from pte_foundry.models.enumerated import of_method
 from pte_foundry.models.inputs import inputs_table
-from pte_foundry.models.layout import identifier
 from pte_foundry.models.methods import FORWARD
+from pte_foundry.names import program_name
 from pte_foundry.upstream import executorch_caches, torch_caches
 from pte_foundry.upstream.coremltools_program_checks import checked_once
 from pte_foundry.upstream.executorch_debug_info import DebugInfo, kept_debug_info
@@ -157,8 +157,7 @@ def _enumerated(
 ) -> dict[str, Sequence[Sequence[int]]]:
     """The enumerated shapes of a method, by the names that inputs have inside of programs."""
     given = of_method(target.get("enumerated_shapes"), method, list(edges))
-    # Lower case, no dots.
-    shapes = {identifier(name).lower(): value for name, value in given.items()}
+    shapes = {program_name(name): value for name, value in given.items()}
     if shapes:
         rows = inputs_table(edges[method].program)
         raise_for(shape_findings(("enumerated_shapes",), shapes, rows))

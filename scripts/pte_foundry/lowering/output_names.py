@@ -13,7 +13,7 @@ import keyword
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 
-from pte_foundry.models.layout import identifier
+from pte_foundry.names import identifier
 
 
 def name_outputs(program: ExportedProgram) -> None:

@@ -13,10 +13,10 @@ import torch
 from pte_foundry.errors import ModelError
 from pte_foundry.models.bounds import check_bounds
 from pte_foundry.models.containers import unique
-from pte_foundry.models.layout import identifier
 from pte_foundry.models.methods import FORWARD, check_buffers, entered, replaced_forward
 from pte_foundry.models.refusals import check_program
 from pte_foundry.models.user_code import model_errors, place_of
+from pte_foundry.names import identifier
 from pte_foundry.upstream import torch_size_ranges
 
 if TYPE_CHECKING:

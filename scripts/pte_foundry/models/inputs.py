@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.export import ExportedProgram
 
-from pte_foundry.models.layout import identifier
 from pte_foundry.models.sizes import Size
+from pte_foundry.names import program_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,8 +31,7 @@ def inputs_table(program: ExportedProgram, names: Sequence[str] = ()) -> list[di
     """
     inside = set(program.graph_signature.user_inputs)
     values = {node.name: node.meta["val"] for node in program.graph.nodes if node.name in inside}
-    # torch writes names in lower case.
-    known = {identifier(name).lower(): name for name in names}
+    known = {program_name(name): name for name in names}
     return [
         {
             "name": known.get(name, name),

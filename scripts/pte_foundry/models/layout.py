@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,12 +23,6 @@ if TYPE_CHECKING:
 
 _FIXED = (type(None), bool)
 """Inputs that are no tensors: the program is exported with their values."""
-
-
-def identifier(name: str) -> str:
-    """Returns the name that a Core ML program has for a name with dots: ``hidden_0``."""
-    found = re.sub(r"[^A-Za-z0-9_]", "_", name)
-    return found if found.isidentifier() else f"_{found}"
 
 
 class Arguments(NamedTuple):

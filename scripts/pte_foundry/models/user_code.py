@@ -12,6 +12,7 @@ from typing import Any
 from pte_foundry.errors import ModelError
 from pte_foundry.lock import LIBRARY
 from pte_foundry.models.source_loader import is_of_a_user
+from pte_foundry.packages import how_to_install
 
 _INSTALLED = "site-packages/"
 _STANDARD = Path(sysconfig.get_path("stdlib"))
@@ -92,7 +93,7 @@ def _is_of_a_framework(file: str) -> bool:
 
 def _install(error: ModuleNotFoundError) -> str:
     name = (error.name or "").partition(".")[0]
-    return f"add the package that has {name} to envs/extra.in and run `make environment`"
+    return how_to_install(f"the package that has {name}")
 
 
 def source_line(meta: Mapping[str, Any]) -> str:

@@ -266,7 +266,7 @@ def _program(build: SummaryRecord) -> list[list[str]]:
         ("states", artifact["states"] or "none"),
         ("weights if methods shared none", unshared and text.size(unshared)),
         ("evaluation samples", build["samples"]),
-        ("made up", build.get("synthetic")),
+        ("synthetic", build.get("synthetic")),
     ]
     return [[key, _joined(value)] for key, value in facts if value not in (None, "", {}, [])]
 

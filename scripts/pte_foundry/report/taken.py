@@ -2,6 +2,7 @@
 
 import re
 
+from pte_foundry.names import program_name
 from pte_foundry.validate.schema import Artifact
 
 
@@ -11,10 +12,10 @@ def sizes(artifact: Artifact, method: str, name: str) -> str:
     Args:
         artifact: of the report.
         method: name of the method; "" is the only one.
-        name: of the input, as the model has it. In the Core ML program it is an identifier.
+        name: of the input, as the model has it. In the Core ML program it has its ``program_name``.
     """
     accepted = artifact.get("accepts", {}).get(method or "forward", {})
-    described = accepted.get(re.sub(r"\W", "_", name).lower(), "")
+    described = accepted.get(program_name(name), "")
     if " in the shapes " in described:
         *most, last = re.findall(r"\[[^]]*\]", described.partition(" in the shapes ")[2])
         return f"{', '.join(most)} or {last}"

@@ -231,16 +231,15 @@ def engines(builds: Sequence[SummaryRecord]) -> list[str]:
 
 def synthetic(builds: Sequence[SummaryRecord]) -> list[str]:
     """Returns lines that name the models without samples or weights of their own, if any."""
-    made_up: dict[str, set[str]] = {}
+    samples, weights = set(), set()
     for build in builds:
         for what in build.get("synthetic") or ():
-            kind = "random weights" if what == "weights" else "synthetic samples"
-            made_up.setdefault(kind, set()).add(build["build"]["model"])
+            (weights if what == "weights" else samples).add(build["build"]["model"])
     notes = {
-        "synthetic samples": "Synthetic samples, not real data",
-        "random weights": "Random weights, so default gates on quality only warn",
+        "Synthetic samples, not real data": samples,
+        "Random weights, so default gates on quality only warn": weights,
     }
-    return [f"{note}: {', '.join(sorted(made_up[k]))}" for k, note in notes.items() if k in made_up]
+    return [f"{note}: {', '.join(sorted(models))}" for note, models in notes.items() if models]
 
 
 def _engine(device: DeviceResult) -> str:

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pte_foundry.errors import ProgramError
 from pte_foundry.mil.signature import Input
 from pte_foundry.models.bounds import resized
-from pte_foundry.models.layout import identifier
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.sizes import shown_shapes
 from pte_foundry.models.tensors import Sample, Samples
+from pte_foundry.names import program_name
 from pte_foundry.pte import Pte
 
 _LARGER = 64
@@ -54,7 +54,7 @@ def run_ends(pte: Pte, reference: Samples) -> None:
             continue
         (delegate,) = delegates
         inputs = {i.name: i for i in delegate.program.functions[delegate.function].inputs}
-        taken = [inputs.get(identifier(name).lower()) for name in names]
+        taken = [inputs.get(program_name(name)) for name in names]
         if None in taken or len(taken) != len(samples[0]):
             continue
         seen = {tuple(tuple(tensor.shape) for tensor in sample) for sample in samples}

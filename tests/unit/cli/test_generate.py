@@ -157,7 +157,7 @@ def test_what_cannot_be_generated_is_said(call, artifact, tmp_path, monkeypatch)
     assert "--system needs --chat" in said(artifact, "--prompt", "x", "--system", "y")
     alone = tmp_path / "alone.pte"
     alone.write_bytes(artifact.read_bytes())
-    assert "name one with --tokenizer" in said(alone, "--prompt", "x")
+    assert "Name one with --tokenizer" in said(alone, "--prompt", "x")
     monkeypatch.setattr(artifacts, "_STYLES", {})
     message = "not called like a decoder of pte-foundry: method 'forward' takes positions, tokens"
     assert message in said(artifact, "--prompt", "x")
@@ -172,6 +172,21 @@ def test_caches_as_inputs_are_kept_by_the_session():
     session = Session(lambda method, *given: program.run(given, method), interface)
     prompt = [3, 1, 4, 1, 5]
     assert list(generate(session, prompt, 6)) == eager(prompt, 6)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--tokens", "0", "expected a whole number above 0"),
+        ("--tokens", "x", "expected a whole number above 0"),
+        ("--temperature", "-1", "expected 0 or more"),
+        ("--temperature", "nan", "expected 0 or more"),
+        ("--temperature", "x", "expected 0 or more"),
+    ],
+)
+def test_values_of_options_are_refused_with_what_is_allowed(call, option, value, expected):
+    code, _, err = call("generate", "a.pte", "--prompt", "x", f"{option}={value}")
+    assert (code, f"{value!r}: {expected}" in err) == (2, True)
 
 
 def test_the_context_ends_the_text():

@@ -10,6 +10,7 @@ import yaml
 from pte_foundry.config.config import load
 from pte_foundry.models.module import ModelModule
 
+from tests.project import ROOT
 from tests.unit.cli.test_new import entry
 
 COMPLETE = """\
@@ -75,6 +76,27 @@ def test_a_config_over_the_default_one_stays_over_it(call_new):
     config = load([Path("mine.yaml").absolute()], Path.cwd())
     found = [(one.model, one.recipe, one.target) for one in config.builds]
     assert found == [("digits_cnn", "int8_static", "ios17"), ("net", "fp16", "ios18")]
+
+
+def test_recipes_of_a_new_config_are_those_of_the_default_one(call_new):
+    assert call_new("net")[0] == 0
+    made = load([Path("mine.yaml").absolute()], Path.cwd()).recipes
+    default = load([ROOT / "config/config.yaml"], ROOT).recipes
+    assert made
+    assert [name for name in made if made[name].slice() != default[name].slice()] == []
+
+
+@pytest.mark.parametrize("text", ["", "# ours\n", "{}"])
+def test_an_empty_config_extends_the_default_one(call_new, text):
+    Path("mine.yaml").write_text(text)
+    code, said = call_new("minilm")
+    assert code == 1
+    assert "models.minilm" in said
+    assert "this model is there already" in said
+    assert Path("mine.yaml").read_text() == text
+    assert call_new("net")[0] == 0
+    config = load([Path("mine.yaml").absolute()], Path.cwd())
+    assert {"minilm", "net"} <= {one.model for one in config.builds}
 
 
 NAMES = {

@@ -63,6 +63,14 @@ def test_missing_pins_are_added_and_all_else_stays(config, capsys):
     assert config.read_text() == text
 
 
+@pytest.mark.parametrize("end", ["", "\r\n"])
+def test_lines_end_as_they_did(config, end):
+    text = "models:\r\n  net:\r\n    weights:\r\n      file: a.bin  # ours"
+    config.write_bytes((text + end).encode())
+    assert main(["pin", str(config)]) == 0
+    assert config.read_bytes() == f"{text}\r\n      sha256: {A}\r\n".encode()
+
+
 def test_a_pin_that_is_there_changes_only_with_update(config, capsys):
     config.write_text(f"models: {{net: {{weights: {{file: a.bin, sha256: {B}}}}}}}\n")
     assert main(["pin", str(config)]) == 0
@@ -95,6 +103,22 @@ def test_what_the_web_and_packages_have_is_pinned(config):
     model = yaml.safe_load(config.read_text())["models"]["net"]
     assert model["weights"]["sha256"] == A
     assert model["data"]["i"]["sha256"].startswith("f13ffa8fdd56fd8e")
+
+
+def test_every_origin_that_is_a_file_is_pinned(config):
+    config.write_text(
+        "models:\n"
+        "  gguf: {decoder: {file: a.bin}}\n"
+        "  folder: {decoder: {folder: sub}}\n"
+        "  repo: {hf: {repo: o/n, revision: main}}\n"
+        "  timm: {timm: levit_128, weights: {file: a.bin}}\n"
+    )
+    assert main(["pin", str(config)]) == 0
+    models = yaml.safe_load(config.read_text())["models"]
+    assert models["gguf"] == {"decoder": {"file": "a.bin", "sha256": A}}
+    assert models["folder"] == {"decoder": {"folder": "sub"}}
+    assert models["repo"] == {"hf": {"repo": "o/n", "revision": "main"}}
+    assert models["timm"]["weights"] == {"file": "a.bin", "sha256": A}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "models: 3", "models: {net: 1}", "a: [", "\x00"])

@@ -214,7 +214,7 @@ REFUSED = {
         "recipes/rows/steps",
         [{"affine": {}, "codebook": {"dtype": "uint4", "block_size": [-1, -1]}}],
         "recipes.rows.steps[0]",
-        "affine and codebook",
+        "affine, codebook",
     ),
     "no gate": ("gates/sqnr_db", {}, "gates.sqnr_db", "no limit"),
     "impossible gate": ("gates/sqnr_db", {"min": 3, "max": 1}, "gates.sqnr_db", "min is greater"),

@@ -53,6 +53,8 @@ def test_a_comment_stays_with_its_entry():
     [
         ("b: &x {a: {c: 1}}\nmodels: *x\n", "nothing can be inserted into.*\n  'on':"),
         ("models: ~\n", "nothing can be inserted"),
+        ("null\n", "nothing can be inserted"),
+        ("~", "nothing can be inserted"),
         ("a: b\n...\n", "nothing can be inserted"),
         ("models: [1]\n", "`models:` is not a mapping"),
         ("- 1\n", "expected a mapping of sections"),

@@ -312,9 +312,8 @@ def test_an_exception_without_a_message_is_named(load):
 
 
 def test_a_missing_package_says_how_to_get_it(load, tmp_path):
-    with pytest.raises(
-        ModelError, match=r"no_such_package to envs/extra\.in and run `make environment`"
-    ):
+    said = r"no_such_package to a file extra\.in, and run `make environment EXTRA="
+    with pytest.raises(ModelError, match=said):
         load(append="import no_such_package.layers\n")
     for line in ("from .layers_beside import norm", "from . import layers_beside"):
         with pytest.raises(

@@ -84,6 +84,9 @@ def test_inputs_have_the_sizes_that_the_artifact_takes_and_states_are_told():
     rows = interface.contents(build)[1]
     assert [row[3] for row in rows] == ["[1…, 8]", "[1, 4], [1, 6] or [1, 8]", "[1, 10]", ""]
     assert rows[-1] == ["state", "held", "float16", ""]
+    build["inputs"] = [value("0.größe", shape=[None])]
+    build["artifact"]["accepts"] = {"forward": {"_0_gr__e": "fp32[1..9]"}}
+    assert interface.contents(build)[1][0][3] == "[1…9]"
     inputs = [value("image", shape=[1, None])]
     build["methods"] = [method("forward", inputs, []), method("other", inputs, [])]
     assert [row[3] for row in interface.contents(build)[1]][1:2] == ["[1, n]"]

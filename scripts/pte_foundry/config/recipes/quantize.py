@@ -19,7 +19,7 @@ from pte_foundry.config.gates import (
 from pte_foundry.config.recipes.base import BaseRecipe, check_dotted
 from pte_foundry.config.recipes.torchao_configs import Affine, Codebook, PerGroup, Shortened
 from pte_foundry.config.systems import IOS16, IOS18
-from pte_foundry.findings import Finding, KeyPath
+from pte_foundry.findings import Finding, KeyPath, listed
 from pte_foundry.quantize import schemes
 
 
@@ -70,14 +70,16 @@ class Step(Strict):
     )
 
     @property
-    def _scheme(self) -> str:
-        return next(scheme for scheme in _SCHEMES if getattr(self, scheme) is not None)
+    def _given(self) -> list[str]:
+        """The schemes of the step: exactly one, once it is checked."""
+        return [scheme for scheme in _SCHEMES if getattr(self, scheme) is not None]
 
     def slice(self) -> dict[str, Any]:
         """Return the step as ``quantize.weight_only`` reads it: filter and config on one level."""
-        config = getattr(self, self._scheme)
+        scheme = self._given[0]
+        config = getattr(self, scheme)
         return {
-            "scheme": self._scheme,
+            "scheme": scheme,
             "optional": self.optional,
             **self.modules.model_dump(mode="json"),
             **config.model_dump(mode="json"),
@@ -107,9 +109,9 @@ class Step(Strict):
 
     def findings(self, path: KeyPath) -> Iterator[Finding]:
         """Find contradictions within the step; ``path`` is its key path."""
-        given = [scheme for scheme in _SCHEMES if getattr(self, scheme) is not None]
+        given = self._given
         if len(given) != 1:
-            problem = f"the step has {' and '.join(given) or 'no config'}"
+            problem = f"the step has {listed(given) if given else 'no config'}"
             fix = "make a step of each" if given else "write e.g. `affine: {weight_dtype: int8}`"
             yield Finding(path, problem, f"one of {', '.join(_SCHEMES)}", fix)
         for at, kind in enumerate(self.modules.types):

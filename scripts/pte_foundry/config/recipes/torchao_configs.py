@@ -61,6 +61,11 @@ class Shortened(Strict):
         return path
 
 
+def _short(description: str) -> Any:
+    """Define a short form: an artifact depends only on the option that it stands for."""
+    return Field(default=None, exclude=True, description=description)
+
+
 def _granularity(value: Any) -> str:
     keys = value if isinstance(value, Mapping) else ()
     return "group" if any(str(key).startswith("group") for key in keys) else "axis"
@@ -97,15 +102,11 @@ class Affine(Shortened):
         "group_size": ("granularity", lambda size: {"group_size": _size(size)}),
     }
 
-    bits: Annotated[Literal[4, 8], refuse(_BITS, "4, 8")] | None = Field(
-        default=None,
-        exclude=True,
-        description="Short for `weight_dtype`: `bits: 4` is `weight_dtype: int4`.",
+    bits: Annotated[Literal[4, 8], refuse(_BITS, "4, 8")] | None = _short(
+        "Short for `weight_dtype`: `bits: 4` is `weight_dtype: int4`."
     )
-    group_size: Annotated[int, Field(ge=1)] | None = Field(
-        default=None,
-        exclude=True,
-        description="Short for `granularity: {group_size: N}`.",
+    group_size: Annotated[int, Field(ge=1)] | None = _short(
+        "Short for `granularity: {group_size: N}`."
     )
 
     weight_dtype: Annotated[Literal["int4", "int8"], refuse(_WIDTHS, "int4, int8")] = Field(
@@ -162,15 +163,11 @@ class Codebook(Shortened):
         "group_size": ("block_size", lambda size: [_size(size), -1]),
     }
 
-    bits: Literal[1, 2, 3, 4, 5, 6, 7, 8] | None = Field(
-        default=None,
-        exclude=True,
-        description="Short for `dtype`: `bits: 3` is `dtype: uint3`.",
+    bits: Literal[1, 2, 3, 4, 5, 6, 7, 8] | None = _short(
+        "Short for `dtype`: `bits: 3` is `dtype: uint3`."
     )
-    group_size: Annotated[int, Field(ge=1)] | None = Field(
-        default=None,
-        exclude=True,
-        description="Rows that share one table: short for `block_size: [N, -1]`.",
+    group_size: Annotated[int, Field(ge=1)] | None = _short(
+        "Rows that share one table: short for `block_size: [N, -1]`."
     )
 
     dtype: Literal["uint1", "uint2", "uint3", "uint4", "uint5", "uint6", "uint7", "uint8"] = Field(

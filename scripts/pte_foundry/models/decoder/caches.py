@@ -4,7 +4,7 @@
             ``forward(tokens, positions)``
 ``inputs``  with the caller, who passes them and writes the new ones (iOS16 and newer). Methods of
             several lengths share weights: ``forward(tokens, positions, keys, values)``
-``none``    nowhere: ``forward(tokens)`` computes all tokens anew
+``none``    nowhere: ``forward(tokens)`` computes every token again
 
 ``tokens`` are int32 [1, T], ``positions`` int32 [T]. A token at position ``context_length`` is
 padding: nothing is written for it, and nobody attends to it (a call that always has one token needs
