@@ -4,9 +4,6 @@ import hashlib
 import importlib.util
 import json
 import re
-import threading
-from functools import partial
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,7 +17,7 @@ from pte_foundry.models.inference import reference
 from pte_foundry.models.module import ModelModule
 from safetensors.torch import save_file
 
-from tests.unit.models.test_sources import COMMIT, Hub, copied, folders  # noqa: F401
+from tests.snapshots import COMMIT, copied, served
 
 
 def entry(name="net", file="mine.yaml"):
@@ -88,7 +85,7 @@ def test_a_program_is_pinned(call_new):
     assert call_new("other", "--from", "program:own.pt2")[0] == 0
 
 
-def test_a_snapshot_in_a_folder(call_new, folders):  # noqa: F811
+def test_a_snapshot_in_a_folder(call_new, folders):
     code, said = call_new("vit", "--from", f"hf:{folders}/vit")
     assert code == 0
     for fact in ("ViTForImageClassification, image classification", "1×3×16×16 float32", "logits"):
@@ -103,7 +100,7 @@ def test_a_snapshot_in_a_folder(call_new, folders):  # noqa: F811
     assert "data: {text:" in Path("mine.yaml").read_text()
 
 
-def test_a_snapshot_without_weights_is_tried_untrained(call_new, folders):  # noqa: F811
+def test_a_snapshot_without_weights_is_tried_untrained(call_new, folders):
     folder = copied(folders / "vit", Path("bare"))
     (folder / "model.safetensors").unlink()
     assert call_new("net", "--from", "hf:bare")[0] == 0
@@ -112,7 +109,7 @@ def test_a_snapshot_without_weights_is_tried_untrained(call_new, folders):  # no
     assert build.gates["sqnr_db"].min == 20
 
 
-def test_a_snapshot_that_needs_a_module_is_refused(call_new, folders):  # noqa: F811
+def test_a_snapshot_that_needs_a_module_is_refused(call_new, folders):
     copied(folders / "vit", Path("other"), model_type="videomae", architectures=None)
     code, said = call_new("net", "--from", "hf:other")
     assert code == 1
@@ -142,18 +139,12 @@ def test_snapshots_that_cannot_be_read_are_refused(call_new, content, problem):
     assert not Path("mine.yaml").exists()
 
 
-def test_a_repository_is_pinned_to_its_commit(folders, tmp_path, monkeypatch):  # noqa: F811
-    folder, asked = copied(folders / "vit", tmp_path / "repo"), []
+def test_a_repository_is_pinned_to_its_commit(folders, tmp_path, monkeypatch):
+    folder = copied(folders / "vit", tmp_path / "repo")
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, folder=folder, asked=asked))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with served(folder) as (endpoint, asked):
         place = new_models.Place("net", tmp_path / "mine.yaml", endpoint=endpoint)
         found = new_models.hf("o/n", place)
-    finally:
-        server.shutdown()
-        server.server_close()
     assert found.entry.value == {"hf": {"repo": "o/n", "revision": COMMIT}}
     assert found.facts["output logits"] == "1×3 float32"
     assert not [name for name in asked if name.endswith(".safetensors")]
