@@ -11,7 +11,8 @@ from pte_foundry.models.decoder.config import library
 from pte_foundry.models.decoder.tokens import TOKENIZER, Text, write_tokenizer
 from pte_foundry.models.outputs import NamedSample
 from pte_foundry.models.sources import decoder_source as source
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from tests.byte_tokenizer import byte_tokenizer
 
 transformers = library()
 CONTEXT, WINDOW = 32, 20
@@ -38,12 +39,8 @@ def snapshot(tmp_path_factory):
         bos_token_id=256,
     )
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({c: n for n, c in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
     made = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>"
+        tokenizer_object=byte_tokenizer(), bos_token="<bos>", eos_token="<eos>"
     )
     made.save_pretrained(folder / "model")
     (folder / "model/generation_config.json").write_text('{"eos_token_id": [257, 258]}')
