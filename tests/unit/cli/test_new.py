@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from pte_foundry.cli import new_models
 from pte_foundry.config.config import load
 from pte_foundry.errors import InputError
@@ -20,13 +19,7 @@ from safetensors.torch import save_file
 from tests.snapshots import COMMIT, copied, served
 
 
-def entry(name="net", file="mine.yaml"):
-    """The entry of a model, in a config without errors."""
-    load([Path(file).absolute()], Path.cwd())
-    return yaml.safe_load(Path(file).read_text())["models"][name]
-
-
-def test_a_module_is_written_that_builds_at_once(call_new):
+def test_a_module_is_written_that_builds_at_once(call_new, entry):
     code, said = call_new("net")
     assert code == 0
     assert re.search(r"snakemake -s \S+/Snakefile --cores all --configfile mine\.yaml", said)
@@ -61,7 +54,7 @@ def test_the_optional_functions_of_the_template_work(tmp_path):
     assert export(model, model.build()).range_constraints
 
 
-def test_weights_are_pinned(call_new):
+def test_weights_are_pinned(call_new, entry):
     Path("w.safetensors").write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()
     assert call_new("net", "--weights", "w.safetensors", "--config", "config/ours.yaml")[0] == 0
@@ -72,7 +65,7 @@ def test_weights_are_pinned(call_new):
     assert "gates" not in Path("config/ours.yaml").read_text()
 
 
-def test_a_program_is_pinned(call_new):
+def test_a_program_is_pinned(call_new, entry):
     Path("own.pt2").write_bytes(b"program")
     assert call_new("net", "--from", "program:own.pt2")[0] == 0
     digest = hashlib.sha256(b"program").hexdigest()
@@ -85,7 +78,7 @@ def test_a_program_is_pinned(call_new):
     assert call_new("other", "--from", "program:own.pt2")[0] == 0
 
 
-def test_a_snapshot_in_a_folder(call_new, folders):
+def test_a_snapshot_in_a_folder(call_new, entry, folders):
     code, said = call_new("vit", "--from", f"hf:{folders}/vit")
     assert code == 0
     for fact in ("ViTForImageClassification, image classification", "1×3×16×16 float32", "logits"):
@@ -100,7 +93,7 @@ def test_a_snapshot_in_a_folder(call_new, folders):
     assert "data: {text:" in Path("mine.yaml").read_text()
 
 
-def test_a_snapshot_without_weights_is_tried_untrained(call_new, folders):
+def test_a_snapshot_without_weights_is_tried_untrained(call_new, entry, folders):
     folder = copied(folders / "vit", Path("bare"))
     (folder / "model.safetensors").unlink()
     assert call_new("net", "--from", "hf:bare")[0] == 0
@@ -157,7 +150,7 @@ def test_a_repository_is_pinned_to_its_commit(folders, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not in the lock")
-def test_an_architecture_of_timm(call_new, monkeypatch):
+def test_an_architecture_of_timm(call_new, entry, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     code, said = call_new("net", "--from", "timm:test_efficientnet")
     assert code == 0
