@@ -16,6 +16,7 @@ from pte_foundry.models.inference import reference
 from pte_foundry.models.module import ModelModule
 from safetensors.torch import save_file
 
+from tests.markers import NEEDS_TIMM
 from tests.snapshots import COMMIT, copied, served
 
 
@@ -149,7 +150,7 @@ def test_a_repository_is_pinned_to_its_commit(folders, tmp_path, monkeypatch):
         new_models.hf("o/n@main", place)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not in the lock")
+@NEEDS_TIMM
 def test_an_architecture_of_timm(call_new, entry, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     code, said = call_new("net", "--from", "timm:test_efficientnet")

