@@ -66,8 +66,8 @@ def test_states_and_outputs_are_right_and_each_layer_is_one_operation(
 
 def test_upstream_still_unrolls():
     """If this fails, upstream has fixed it: remove whole_lstms."""
-    with whole_lstms():  # and it is undone
-        pass
+    with whole_lstms():
+        pass  # and is undone
     _, _, program = exported()
     found = operations(Pte.load(lowered_by_upstream(program, "float32")))
     assert "lstm" not in found
