@@ -1,7 +1,11 @@
 """What the tests of the commands share: the packages of the interpreter's tests, and a summary."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 from pte_foundry.cli import main, new
+from pte_foundry.config.config import load
 from pte_foundry.files import write_json
 from pte_foundry.report.summary import summarize
 
@@ -32,6 +36,17 @@ def call_new(tmp_path, monkeypatch, capsys):
         return code, "".join(capsys.readouterr())
 
     return call_new
+
+
+@pytest.fixture
+def entry():
+    """Gives the entry of a model, in a config without errors."""
+
+    def entry(name="net", file="mine.yaml"):
+        load([Path(file).absolute()], Path.cwd())
+        return yaml.safe_load(Path(file).read_text())["models"][name]
+
+    return entry
 
 
 @pytest.fixture

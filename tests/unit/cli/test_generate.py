@@ -16,7 +16,10 @@ from pte_foundry.models.decoder.weights import load_weights
 from pte_foundry.models.snapshots import pack
 from pte_foundry.pte import Pte
 from pte_foundry.terminal import lines
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken
+
+from tests.byte_tokenizer import byte_tokenizer
+from tests.unit.lowering.test_lowering import TARGET
 
 transformers = library()
 CONTEXT, PREFILL = 32, 8
@@ -50,20 +53,11 @@ def decoder(cache):
 
 def lowered(model, sample, shapes=None, enumerated=None, version=9):
     program = torch.export.export(model, sample, dynamic_shapes=shapes, strict=False)
-    target = {
+    target = TARGET | {
         "specification_version": version,
         "compute_precision": "float32",
-        "model_type": "model",
-        "op_linear_quantizer_config": None,
-        "pass_pipeline": None,
         "enumerated_shapes": enumerated,
-        "multimethod_weight_sharing_strategy": None,
-        "partitioner": {
-            "skip_ops_for_coreml_delegation": [],
-            "take_over_mutable_buffer": True,
-            "take_over_constant_data": True,
-            "lower_full_graph": True,
-        },
+        "partitioner": TARGET["partitioner"] | {"lower_full_graph": True},
     }
     return lower(edge_program.make(program, []), target)
 
@@ -85,11 +79,7 @@ def artifact(tmp_path_factory):
 
 
 def write_tokenizer_files(folder):
-    tokenizer = Tokenizer(
-        models.BPE({c: n for n, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, [])
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens([AddedToken("<s>", special=True), AddedToken("</s>")])
     folder.mkdir()
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -14,6 +14,7 @@ from pte_foundry.cli.main import COMMANDS, help_text, parser_of
 from pte_foundry.errors import FoundryError
 from pte_foundry.version import own_version
 
+from tests.markers import NEEDS_DEV_FULL
 from tests.project import ROOT
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "scripts")}
@@ -223,7 +224,7 @@ def test_a_reader_that_has_gone_ends_the_command_quietly(words, unbuffered, summ
 
 
 @either_buffering
-@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is of Linux")
+@NEEDS_DEV_FULL
 def test_a_full_disk_is_an_error(unbuffered):
     with open("/dev/full", "wb") as full:
         done = subprocess.run(

@@ -4,14 +4,10 @@ import hashlib
 import importlib.util
 import json
 import re
-import threading
-from functools import partial
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from pte_foundry.cli import new_models
 from pte_foundry.config.config import load
 from pte_foundry.errors import InputError
@@ -20,16 +16,11 @@ from pte_foundry.models.inference import reference
 from pte_foundry.models.module import ModelModule
 from safetensors.torch import save_file
 
-from tests.unit.models.test_sources import COMMIT, Hub, copied, folders  # noqa: F401
+from tests.markers import NEEDS_TIMM
+from tests.snapshots import COMMIT, copied, served
 
 
-def entry(name="net", file="mine.yaml"):
-    """The entry of a model, in a config without errors."""
-    load([Path(file).absolute()], Path.cwd())
-    return yaml.safe_load(Path(file).read_text())["models"][name]
-
-
-def test_a_module_is_written_that_builds_at_once(call_new):
+def test_a_module_is_written_that_builds_at_once(call_new, entry):
     code, said = call_new("net")
     assert code == 0
     assert re.search(r"snakemake -s \S+/Snakefile --cores all --configfile mine\.yaml", said)
@@ -64,7 +55,7 @@ def test_the_optional_functions_of_the_template_work(tmp_path):
     assert export(model, model.build()).range_constraints
 
 
-def test_weights_are_pinned(call_new):
+def test_weights_are_pinned(call_new, entry):
     Path("w.safetensors").write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()
     assert call_new("net", "--weights", "w.safetensors", "--config", "config/ours.yaml")[0] == 0
@@ -75,7 +66,7 @@ def test_weights_are_pinned(call_new):
     assert "gates" not in Path("config/ours.yaml").read_text()
 
 
-def test_a_program_is_pinned(call_new):
+def test_a_program_is_pinned(call_new, entry):
     Path("own.pt2").write_bytes(b"program")
     assert call_new("net", "--from", "program:own.pt2")[0] == 0
     digest = hashlib.sha256(b"program").hexdigest()
@@ -88,7 +79,7 @@ def test_a_program_is_pinned(call_new):
     assert call_new("other", "--from", "program:own.pt2")[0] == 0
 
 
-def test_a_snapshot_in_a_folder(call_new, folders):  # noqa: F811
+def test_a_snapshot_in_a_folder(call_new, entry, folders):
     code, said = call_new("vit", "--from", f"hf:{folders}/vit")
     assert code == 0
     for fact in ("ViTForImageClassification, image classification", "1×3×16×16 float32", "logits"):
@@ -103,7 +94,7 @@ def test_a_snapshot_in_a_folder(call_new, folders):  # noqa: F811
     assert "data: {text:" in Path("mine.yaml").read_text()
 
 
-def test_a_snapshot_without_weights_is_tried_untrained(call_new, folders):  # noqa: F811
+def test_a_snapshot_without_weights_is_tried_untrained(call_new, entry, folders):
     folder = copied(folders / "vit", Path("bare"))
     (folder / "model.safetensors").unlink()
     assert call_new("net", "--from", "hf:bare")[0] == 0
@@ -113,7 +104,7 @@ def test_a_snapshot_without_weights_is_tried_untrained(call_new, folders):  # no
     assert build.gates["sqnr_db"].on_fail == "warn"
 
 
-def test_a_snapshot_that_needs_a_module_is_refused(call_new, folders):  # noqa: F811
+def test_a_snapshot_that_needs_a_module_is_refused(call_new, folders):
     copied(folders / "vit", Path("other"), model_type="videomae", architectures=None)
     code, said = call_new("net", "--from", "hf:other")
     assert code == 1
@@ -143,18 +134,12 @@ def test_snapshots_that_cannot_be_read_are_refused(call_new, content, problem):
     assert not Path("mine.yaml").exists()
 
 
-def test_a_repository_is_pinned_to_its_commit(folders, tmp_path, monkeypatch):  # noqa: F811
-    folder, asked = copied(folders / "vit", tmp_path / "repo"), []
+def test_a_repository_is_pinned_to_its_commit(folders, tmp_path, monkeypatch):
+    folder = copied(folders / "vit", tmp_path / "repo")
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, folder=folder, asked=asked))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with served(folder) as (endpoint, asked):
         place = new_models.Place("net", tmp_path / "mine.yaml", endpoint=endpoint)
         found = new_models.hf("o/n", place)
-    finally:
-        server.shutdown()
-        server.server_close()
     assert found.entry.value == {"hf": {"repo": "o/n", "revision": COMMIT}}
     assert found.facts["output logits"] == "1×3 float32"
     assert not [name for name in asked if name.endswith(".safetensors")]
@@ -166,8 +151,8 @@ def test_a_repository_is_pinned_to_its_commit(folders, tmp_path, monkeypatch):  
         new_models.hf("o/n@main", place)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not in the lock")
-def test_an_architecture_of_timm(call_new, monkeypatch):
+@NEEDS_TIMM
+def test_an_architecture_of_timm(call_new, entry, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     code, said = call_new("net", "--from", "timm:test_efficientnet")
     assert code == 0

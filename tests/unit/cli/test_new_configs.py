@@ -11,7 +11,6 @@ from pte_foundry.config.config import load
 from pte_foundry.models.module import ModelModule
 
 from tests.project import ROOT
-from tests.unit.cli.test_new import entry
 
 COMPLETE = """\
 # Ours
@@ -124,7 +123,7 @@ def test_names_are_checked_before_anything_is_written(call_new, name, problem):
 
 
 @pytest.mark.parametrize("name", ["on", "123", "1.5", "null", "a.b", "torch"])
-def test_names_that_mean_something_else_to_yaml_or_python(call_new, name):
+def test_names_that_mean_something_else_to_yaml_or_python(call_new, entry, name):
     assert call_new(name)[0] == 0
     assert entry(name)["module"] == f"models/{name}.py"
     model = ModelModule.load(Path(f"models/{name}.py"), None, {}, {}, seed=0)

@@ -32,6 +32,12 @@ SHELL = f"{sys.executable} -c '{PART}' || true; {sys.executable} -c '{PART}'"
 HANG_UP = "kill -HUP $PPID; kill -HUP $$; echo alive"
 
 
+def heed_signals():
+    """What ``nohup``, or a shell that runs the tests in its background, has switched off."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def resuming(folder, *command):
     """A ``pte-foundry resume`` that runs a command."""
@@ -43,8 +49,7 @@ def resuming(folder, *command):
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # Of tests that run in the background of a shell, interrupts are ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_signals,
     ) as running:
         yield running
 
@@ -95,9 +100,9 @@ def test_what_ends_it_ends_its_commands_too(tmp_path, number, group):
         assert running.stdout.readline() == "begun\n"
         below = psutil.Process(running.pid).children(recursive=True)
         (os.killpg if group else os.kill)(running.pid, number)
+        assert running.wait(30) == 128 + number
+        assert not psutil.wait_procs(below, 5)[1]
         assert running.stdout.read() == ""
-        assert running.wait() == 128 + number
-    assert not psutil.wait_procs(below, 5)[1]
     assert not (tmp_path / FOLDER / RECORD).exists()
     assert INTERRUPTED == 128 + signal.SIGINT
 

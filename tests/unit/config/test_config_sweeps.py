@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from pte_foundry.config.check_builds import combinations
 from pte_foundry.config.config import check, load
 from pte_foundry.config.layers import layered
 from pte_foundry.config.schema import schema
@@ -157,8 +158,6 @@ def test_builds_name_a_sweep_or_its_recipes(checked):
         parsed, findings = checked(
             q, [{"models": ["net"], "recipes": list(recipes), "targets": ["phone"], **entry}]
         )
-        from pte_foundry.config.check_builds import combinations
-
         return [one.recipe for one in combinations(parsed, 0, parsed.builds[0])], findings
 
     eight = ["q_bits8_group_size16", "q_bits8_group_size32"]

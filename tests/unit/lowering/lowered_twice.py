@@ -60,6 +60,7 @@ NETWORKS = {
     "attention": (Attention, (torch.arange(5)[None],), None),
     "convolutions": (Convolutions, (torch.ones(1, 3, 8, 8),), None),
     "choice": (Choice, (torch.ones(2, 3),), None),
+    # min=2 is the lower limit of upstream, which raises 1 to it; ours keeps 1.
     "dynamic": (Net, (torch.zeros(2, 4),), {"x": {0: torch.export.Dim("n", min=2, max=8)}}),
 }
 

@@ -178,16 +178,15 @@ def sample(first, count):
 @pytest.mark.parametrize(
     ("counts", "specification", "ways"),
     [
-        (["any", 4, 1, 3], 9, WAYS),
-        ([1, 1], 9, WAYS[:6]),
-        (["any", 4, 1], 7, WAYS[1:2]),
+        pytest.param(["any", 4, 1, 3], 9, WAYS, id="any number of tokens"),
+        pytest.param([1, 1], 9, WAYS[:6], id="one token, six ways"),
+        pytest.param(["any", 4, 1], 7, WAYS[1:2], id="negative places on iOS16"),
     ],
 )
 def test_every_way_to_write_a_cache_is_right(counts, specification, ways):
     """From iOS17 on negative places are undefined, before iOS18 ExecuTorch keeps the buffers.
 
-    One token is a fixed size for some of the ways only, because lowering all took 20 s. By hand,
-    all of them are right for 1 and for 4.
+    One token is a fixed size for some of the ways only, because lowering all takes 20 s.
     """
     dynamic = {"x": {1: Dim("t", min=1, max=8)}, "position": {0: Dim("t", min=1, max=8)}}
     shapes = dynamic if counts[0] == "any" else None

@@ -70,6 +70,11 @@ class Built:
         return loaded
 
 
+def caller(pte):
+    """``pte.run`` with the method first, as conversations call it."""
+    return lambda method, inputs: pte.run(inputs, method)
+
+
 @pytest.fixture(scope="module")
 def decoder(tmp_path_factory):
     return Built(tmp_path_factory.mktemp("decoder"), DECODER, INT8, TARGET)
@@ -82,13 +87,11 @@ def speech(tmp_path_factory):
 
 def test_the_artifact_plays_as_the_quantized_model_does(decoder):
     pte = decoder.pte()
-    run = lambda method, inputs: pte.run(inputs, method)  # noqa: E731
-    outputs = played(run, pte.reset, decoder.reference, decoder.model)
-    for ours, theirs in zip(outputs, decoder.quantized.outputs, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=5e-3, rtol=0)
-    calls = recalled(run, pte.reset, decoder.reference)
-    for ours, theirs in zip(calls, decoder.quantized.calls, strict=True):
-        torch.testing.assert_close(ours.outputs, theirs.outputs, atol=5e-3, rtol=0)
+    outputs = played(caller(pte), pte.reset, decoder.reference, decoder.model)
+    torch.testing.assert_close(outputs, decoder.quantized.outputs, atol=5e-3, rtol=0)
+    calls = recalled(caller(pte), pte.reset, decoder.reference)
+    found, expected = ([c.outputs for c in made] for made in (calls, decoder.quantized.calls))
+    torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)
 
 
 def test_quantized_weights_are_stored_once(decoder):
@@ -186,10 +189,8 @@ def test_older_systems_store_the_weights_of_every_method(speech):
     assert described.specification_version == 7
     assert described.unshared_bytes is None
     pte = speech.pte()
-    run = lambda method, inputs: pte.run(inputs, method)  # noqa: E731
-    outputs = played(run, pte.reset, speech.reference, speech.model)
-    for ours, theirs in zip(outputs, speech.reference.outputs, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=0)
+    outputs = played(caller(pte), pte.reset, speech.reference, speech.model)
+    torch.testing.assert_close(outputs, speech.reference.outputs, atol=2e-2, rtol=0)
 
 
 def test_shared_weights_are_refused_on_older_systems():

@@ -1,7 +1,6 @@
 """Programs with mutable buffers: as Core ML states, and as ExecuTorch's own buffers."""
 
 import copy
-from typing import ClassVar
 
 import pytest
 import torch
@@ -10,13 +9,10 @@ from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
 from pte_foundry.lowering.states import StateError, check_taken_over
 from pte_foundry.models.export import export
-from pte_foundry.models.layout import InputLayout
-from pte_foundry.models.outputs import named_outputs
-from pte_foundry.models.signatures import Resolved
-from pte_foundry.models.sizes import Sizes
 from pte_foundry.pte import Pte
 from torch import nn
 
+from tests.stub_model import ModelOf
 from tests.unit.lowering.test_lowering import TARGET
 
 
@@ -87,40 +83,13 @@ class Position(nn.Module):
         return self.held.sum(1)
 
 
-class _Model:
-    """What ``export`` needs of a model module."""
-
-    path = "model.py"
-    root = None
-
-    def outputs_of(self, returned, method):
-        return named_outputs(returned)
-
-    first_method = "forward"
-    layouts: ClassVar = {"forward": InputLayout((torch.zeros(1, 8),))}
-
-    def example_inputs(self, method=None):
-        return (torch.zeros(1, 8),)
-
-    shown_by = "example_inputs"
-
-    def resolve(self, module=None):
-        example = self.example_inputs()
-        specs = (None,) * len(example)
-        sizes = Sizes.of(example, ["x"] * len(example), specs)
-        return dict.fromkeys(self.layouts, Resolved(sizes, specs))
-
-    def dynamic_shapes(self, module=None, method=None):
-        return None
-
-
 def target(version, **partitioner):
     options = TARGET["partitioner"] | {"take_over_mutable_buffer": version >= 9} | partitioner
     return TARGET | {"specification_version": version, "partitioner": options}
 
 
 def lowered(module, version, **partitioner):
-    program = export(_Model(), copy.deepcopy(module))
+    program = export(ModelOf(module, torch.zeros(1, 8)), copy.deepcopy(module))
     return lower(edge_program.make(program, []), target(version, **partitioner))
 
 

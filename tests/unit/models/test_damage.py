@@ -9,6 +9,8 @@ from pte_foundry.models import programs
 from pte_foundry.models.tensors import Samples, load_tensors, save_tensors
 from torch import nn
 
+from tests.markers import NEEDS_DEV_FULL
+
 SAMPLE = (torch.arange(6.0).reshape(2, 3), torch.tensor([True, False]))
 
 
@@ -87,6 +89,7 @@ def test_a_program_that_was_flipped_or_cut_is_damaged(program, tmp_path):
             programs.load(path)
 
 
+@NEEDS_DEV_FULL
 def test_a_full_disk_ends_in_an_error_and_not_in_a_signal(tmp_path):
     """torch writes again while it closes the archive; the file below takes nothing from there."""
     exported = torch.export.export(nn.Linear(3, 2), (SAMPLE[0],))

@@ -1,6 +1,5 @@
 """Protects the arithmetic of decoders: every family against transformers' own implementation."""
 
-import gguf
 import numpy as np
 import pytest
 import torch
@@ -10,6 +9,8 @@ from pte_foundry.models.decoder.config import FAMILIES, decoder_config, library
 from pte_foundry.models.decoder.gguf import _GEMMA_NAMES, _NAMES
 from pte_foundry.models.decoder.load import config_of, load_decoder
 from pte_foundry.models.decoder.weights import text_name
+
+from tests.gguf_files import write_gguf
 
 transformers = library()
 CONTEXT, PROMPT, NEW = 24, 9, 6
@@ -160,16 +161,15 @@ def test_gguf_is_read_as_its_converter_writes_it(name, tmp_path, monkeypatch):
         monkeypatch.setitem(MODELS[name][1], "query_pre_attn_scalar", 16)
         monkeypatch.setitem(MODELS[name][1], "sliding_window_pattern", 6)
     model = theirs(name)
-    write_gguf(tmp_path / "m.gguf", model, architecture, more)
+    write_converted(tmp_path / "m.gguf", model, architecture, more)
     tokens = torch.randint(0, SHAPE["vocab_size"], (1, 12))
     with torch.no_grad():
         found = load_decoder(tmp_path / "m.gguf", "none", CONTEXT)(tokens.int())
         torch.testing.assert_close(found, model(tokens).logits, atol=1e-4, rtol=0)
 
 
-def write_gguf(path, model, architecture, more):
+def write_converted(path, model, architecture, more):
     config, gemma = model.config, "gemma" in architecture
-    writer = gguf.GGUFWriter(path, architecture)
     ropes = config.rope_parameters
     base = ropes.get("full_attention", ropes)["rope_theta"]
     fields = {
@@ -182,9 +182,7 @@ def write_gguf(path, model, architecture, more):
         "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
         "rope.freq_base": float(base),
     } | more
-    add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
-    for key, value in fields.items():
-        add[type(value)](f"{architecture}.{key}", value)
+    tensors = {}
     names = {v: k for k, v in (_GEMMA_NAMES if gemma else _NAMES).items()}
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
@@ -202,15 +200,12 @@ def write_gguf(path, model, architecture, more):
             values = values.reshape(tensor.shape)
         if gemma and name.endswith("norm.weight"):
             values = values + 1
-        writer.add_tensor(f"{block}{names[short]}.{kind}", np.ascontiguousarray(values))
+        tensors[f"{block}{names[short]}.{kind}"] = np.ascontiguousarray(values), "F32"
     if ropes.get("rope_type") == "llama3":
         plain = 1 / base ** (np.arange(0, 8, 2) / 8)
         scaled = np.array(decoder_config(config).ropes[0])
-        writer.add_tensor("rope_freqs.weight", (plain / scaled).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+        tensors["rope_freqs.weight"] = (plain / scaled).astype(np.float32), "F32"
+    write_gguf(path, architecture, tensors, fields)
 
 
 def test_every_family_is_tested():

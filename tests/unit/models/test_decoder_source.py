@@ -11,7 +11,8 @@ from pte_foundry.models.decoder.config import library
 from pte_foundry.models.decoder.tokens import TOKENIZER, Text, write_tokenizer
 from pte_foundry.models.outputs import NamedSample
 from pte_foundry.models.sources import decoder_source as source
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from tests.byte_tokenizer import byte_tokenizer
 
 transformers = library()
 CONTEXT, WINDOW = 32, 20
@@ -38,12 +39,8 @@ def snapshot(tmp_path_factory):
         bos_token_id=256,
     )
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({c: n for n, c in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
     made = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>"
+        tokenizer_object=byte_tokenizer(), bos_token="<bos>", eos_token="<eos>"
     )
     made.save_pretrained(folder / "model")
     (folder / "model/generation_config.json").write_text('{"eos_token_id": [257, 258]}')
@@ -58,16 +55,22 @@ def call(function, snapshot, **options):
     return function(**{name: value for name, value in given.items() if name in taken})
 
 
-def conversation(snapshot, **options):
-    model = call(source.build, snapshot, **options)
-    calls = []
+def runner(model, calls=None):
+    """What ``play`` calls; the methods and numbers of tokens of all calls go into a list."""
 
     def run(method, *inputs):
-        calls.append((method, inputs[0].shape[1]))
+        if calls is not None:
+            calls.append((method, inputs[0].shape[1]))
         with torch.no_grad():
             found = model(*inputs)
         return list(found.values()) if isinstance(found, dict) else [found]
 
+    return run
+
+
+def conversation(snapshot, **options):
+    calls: list = []
+    run = runner(call(source.build, snapshot, **options), calls)
     sample = call(source.evaluation, snapshot, window_length=WINDOW, **options)[0][0]
     return call(source.play, snapshot, run=run, sample=sample, **options)["logits"], calls
 
@@ -97,13 +100,7 @@ def test_conversations_are_the_same_in_every_style(snapshot, options, calls):
 @pytest.mark.parametrize("cache", ["states", "inputs", "none"])
 def test_generated_tokens_are_the_greedy_ones(snapshot, cache):
     options = {"cache": cache, "prefill_length": 8, "window_length": WINDOW}
-    model = call(source.build, snapshot, **options)
-
-    def run(method, *inputs):
-        with torch.no_grad():
-            found = model(*inputs)
-        return list(found.values()) if isinstance(found, dict) else [found]
-
+    run = runner(call(source.build, snapshot, **options))
     sample = call(source.evaluation, snapshot, **options)[0][0]
     options |= {"run": run, "sample": sample, "generate": 5, "prompt_length": 9}
     (tokens,) = call(source.play, snapshot, **options)["tokens"]

@@ -1,6 +1,5 @@
 """Protects that a decoder's quantized weights are found in its GGUF file, row by row."""
 
-import gguf
 import numpy as np
 import pytest
 import torch
@@ -9,7 +8,18 @@ from pte_foundry.models.sources import decoder_source
 from pte_foundry.models.stored_weights import check_stored
 from pte_foundry.quantize.weight_only import quantize
 
+from tests.gguf_files import write_gguf
+
 SIZE, VOCABULARY = 64, 40
+FIELDS = {
+    "embedding_length": SIZE,
+    "feed_forward_length": SIZE,
+    "block_count": 1,
+    "context_length": SIZE,
+    "attention.head_count": 4,
+    "attention.head_count_kv": 4,
+    "attention.layer_norm_rms_epsilon": 1e-5,
+}
 NAMES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 STEP = {"scheme": "stored", "types": ["torch.nn.Linear", "torch.nn.Embedding"], "names": ["*"]}
 
@@ -17,30 +27,15 @@ STEP = {"scheme": "stored", "types": ["torch.nn.Linear", "torch.nn.Embedding"], 
 def write(path, kind, embedding="Q8_0"):
     """A model of one block whose linears are of a kind."""
     generator = np.random.default_rng(0)
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_embedding_length(SIZE)
-    writer.add_feed_forward_length(SIZE)
-    writer.add_block_count(1)
-    writer.add_context_length(SIZE)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(4)
-    writer.add_layer_norm_rms_eps(1e-5)
 
-    def add(name, rows, kind):
-        values = generator.normal(0.1, 0.3, (rows, SIZE)).astype(np.float32)
-        made = getattr(gguf.GGMLQuantizationType, kind)
-        writer.add_tensor(name, gguf.quants.quantize(values, made), raw_dtype=made)
+    def values(rows):
+        return generator.normal(0.1, 0.3, (rows, SIZE)).astype(np.float32)
 
-    add("token_embd.weight", VOCABULARY, embedding)
-    for name in NAMES:
-        add(f"blk.0.{name}.weight", SIZE, kind)
+    tensors = {"token_embd.weight": (values(VOCABULARY), embedding)}
+    tensors |= {f"blk.0.{name}.weight": (values(SIZE), kind) for name in NAMES}
     for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
-        writer.add_tensor(f"{name}.weight", np.ones(SIZE, np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+        tensors[f"{name}.weight"] = np.ones(SIZE, np.float32), "F32"
+    return write_gguf(path, "llama", tensors, FIELDS)
 
 
 @pytest.mark.parametrize("splits", [{}, {"split": 24, "split_head": 24}], ids=["whole", "split"])

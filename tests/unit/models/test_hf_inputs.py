@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pte_foundry.config.models import origin_file
 from pte_foundry.errors import ModelError
 from pte_foundry.models import snapshots
-from pte_foundry.models.module import ModelModule
 from pte_foundry.upstream.torchvision_operators import make_importable
 
 make_importable()
@@ -21,7 +19,6 @@ from transformers import (  # noqa: E402
     CLIPConfig,
     CLIPImageProcessor,
     VisionEncoderDecoderConfig,
-    WhisperConfig,
 )
 
 SMALL = {
@@ -37,45 +34,31 @@ CLIP = CLIPConfig(
     projection_dim=4,
     architectures=["CLIPModel"],
 )
-WHISPER = WhisperConfig(
-    **TOKENS,
-    d_model=16,
-    encoder_layers=1,
-    decoder_layers=1,
-    encoder_attention_heads=2,
-    decoder_attention_heads=2,
-    num_mel_bins=8,
-    max_source_positions=10,
-    max_target_positions=6,
-    decoder_start_token_id=1,
-    architectures=["WhisperForConditionalGeneration"],
-)
 SPECTRA = ASTConfig(
     **SMALL, max_length=32, num_mel_bins=16, architectures=["ASTForAudioClassification"]
 )
 
 
 @pytest.fixture
-def load(tmp_path):
-    def load(config, data=(), **options):
-        config.save_pretrained(tmp_path / "snapshot")
-        archive = tmp_path / "snapshot.zip"
-        snapshots.pack(tmp_path / "snapshot", archive)
-        given = {"snapshot": archive, **dict(data)}
-        return ModelModule.load(
-            origin_file("hf"), None, given, options, seed=0, origin={"kind": "hf"}
-        )
+def untrained(load, folders, tmp_path):
+    """Loads the model of a configuration, or of a shared snapshot, with random weights."""
 
-    return load
+    def untrained(given, **options):
+        if isinstance(given, str):
+            return load(folders / given, seed=0, **options)
+        given.save_pretrained(tmp_path / "snapshot")
+        return load(tmp_path / "snapshot", seed=0, **options)
+
+    return untrained
 
 
 @pytest.mark.parametrize(
-    ("config", "options", "inputs", "outputs"),
+    ("given", "options", "inputs", "outputs"),
     [
         (
-            WHISPER,
+            "whisper",
             {},
-            {"input_features": (1, 8, 20), "decoder_input_ids": (1, 6)},
+            {"input_features": (1, 8, 20), "decoder_input_ids": (1, 10)},
             ["logits", "encoder_last_hidden_state"],
         ),
         (
@@ -95,15 +78,15 @@ def load(tmp_path):
         (SPECTRA, {}, {"input_values": (1, 32, 16)}, ["logits"]),
     ],
 )
-def test_inputs_are_those_of_what_is_built(load, config, options, inputs, outputs):
-    model = load(config, **options)
+def test_inputs_are_those_of_what_is_built(untrained, given, options, inputs, outputs):
+    model = untrained(given, **options)
     built, sample = model.build(), model.example_inputs()
     names = model.layout.names(built)
     assert {n: tuple(t.shape) for n, t in zip(names, sample, strict=True)} == inputs
     assert list(model.run_named(built, sample))[: len(outputs)] == outputs
 
 
-def test_a_model_of_images_and_text_needs_both_as_data(load, tmp_path):
+def test_a_model_of_images_and_text_needs_both_as_data(untrained, tmp_path):
     """A text for each image, from the start again if there are fewer."""
     folder = tmp_path / "snapshot"
     CLIPImageProcessor(size=16, crop_size=16).save_pretrained(folder)
@@ -117,16 +100,16 @@ def test_a_model_of_images_and_text_needs_both_as_data(load, tmp_path):
     images, text = tmp_path / "images.zip", tmp_path / "text.txt"
     snapshots.pack(tmp_path / "images", images)
     text.write_text("a cat\na dog\n")
-    (first, second), labels = load(CLIP, {"images": images, "text": text}).evaluation()
+    (first, second), labels = untrained(CLIP, data={"images": images, "text": text}).evaluation()
     assert labels is None
     assert [tuple(t.shape) for t in first] == [(1, 12), (1, 12), (1, 3, 16, 16)]
     assert torch.equal(first[0], second[0]), "every second one is for calibration"
     assert not torch.equal(first[2], second[2])
     with pytest.raises(ModelError, match=r"needs text, because CLIPModel takes tokens"):
-        load(CLIP, {"images": images}).evaluation()
+        untrained(CLIP, data={"images": images}).evaluation()
 
 
-def test_a_config_without_a_class_names_the_option(load):
+def test_a_config_without_a_class_names_the_option(untrained):
     both = VisionEncoderDecoderConfig(encoder=CLIP.vision_config.to_dict(), decoder=CLIP.to_dict())
     with pytest.raises(ModelError, match="set the option `class_name`"):
-        load(both).build()
+        untrained(both).build()

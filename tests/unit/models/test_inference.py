@@ -1,17 +1,13 @@
 """Every sample starts from the initial values of the model's buffers."""
 
-from typing import ClassVar
-
 import torch
 from pte_foundry.models.export import export
 from pte_foundry.models.inference import evaluate, reference
-from pte_foundry.models.layout import InputLayout
-from pte_foundry.models.outputs import named_outputs
-from pte_foundry.models.signatures import Resolved
-from pte_foundry.models.sizes import Sizes
 from pte_foundry.models.tensors import Samples
 from pte_foundry.quantize import pt2e
 from torch import nn
+
+from tests.stub_model import ModelOf
 
 
 class Counter(nn.Module):
@@ -33,62 +29,21 @@ class Counter(nn.Module):
         return self.total + self.calls
 
 
-class Model:
-    """What ``reference`` and ``export`` need of a model module."""
-
-    path = "model.py"
-    root = None
-
-    def __init__(self, rebinds=False):
-        torch.manual_seed(0)
-        self.module = Counter(rebinds).eval()
-
-    def build(self):
-        return self.module
-
-    plays = False
-
-    def example_inputs(self, method=None):
-        return (torch.ones(1, 2),)
-
-    shown_by = "example_inputs"
-
-    def resolve(self, module=None):
-        example = self.example_inputs()
-        specs = (None,) * len(example)
-        sizes = Sizes.of(example, ["x"] * len(example), specs)
-        return dict.fromkeys(self.layouts, Resolved(sizes, specs))
-
-    def dynamic_shapes(self, module=None, method=None):
-        return None
-
-    def evaluation(self):
-        return [(torch.ones(1, 2),), (torch.zeros(1, 2),), (torch.ones(1, 2),)], None
-
-    def run_named(self, module, sample, method=None):
-        with torch.no_grad():
-            return (module(*sample).clone(),)
-
-    def input_names(self, module):
-        return self.layouts["forward"].names(module)
-
-    def outputs_of(self, returned, method):
-        return named_outputs(returned)
-
-    first_method = "forward"
-    layouts: ClassVar = {"forward": InputLayout((torch.ones(1, 2),))}
+def model_of(rebinds=False):
+    torch.manual_seed(0)
+    return ModelOf(Counter(rebinds).eval(), torch.ones(1, 2))
 
 
 def test_the_order_of_samples_has_no_effect_on_the_reference():
     for rebinds in (False, True):
-        outputs = reference(Model(rebinds)).outputs
+        outputs = reference(model_of(rebinds)).outputs
         assert torch.equal(outputs[0][0], outputs[2][0])
         assert not torch.equal(outputs[0][0], outputs[1][0])
 
 
 def test_a_quantized_program_starts_every_sample_anew():
-    model = Model()
-    expected = reference(Model())
+    model = model_of()
+    expected = reference(model_of())
     outputs = evaluate(export(model, model.build()), expected).outputs
     for (ours,), (theirs,) in zip(outputs, expected.outputs, strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -96,7 +51,7 @@ def test_a_quantized_program_starts_every_sample_anew():
 
 def test_quantization_keeps_the_initial_values():
     """Calibration and conversion run the program, which changes its buffers."""
-    model = Model()
+    model = model_of()
     program = export(model, model.build())
     settings = {"global_config": {"quantization_scheme": "symmetric"}}
     statistics = pt2e.calibrate(program, settings, model.evaluation()[0])
@@ -104,7 +59,7 @@ def test_quantization_keeps_the_initial_values():
     converted = pt2e.convert(program, settings, statistics, model.example_inputs())
     outputs = evaluate(converted, Samples(model.evaluation()[0], [], None)).outputs
     assert torch.equal(outputs[0][0], outputs[2][0])
-    assert (outputs[0][0] - reference(Model()).outputs[0][0]).abs().max() < 0.1
+    assert (outputs[0][0] - reference(model_of()).outputs[0][0]).abs().max() < 0.1
 
 
 class Buckets(nn.Module):

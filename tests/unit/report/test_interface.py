@@ -89,7 +89,11 @@ def test_inputs_have_the_sizes_that_the_artifact_takes_and_states_are_told():
     assert interface.contents(build)[1][0][3] == "[1…9]"
     inputs = [value("image", shape=[1, None])]
     build["methods"] = [method("forward", inputs, []), method("other", inputs, [])]
-    assert [row[3] for row in interface.contents(build)[1]][1:2] == ["[1, n]"]
+    assert [[row[0], row[3]] for row in interface.contents(build)[1]] == [
+        ["forward input", "[1, 4], [1, 6] or [1, 8]"],
+        ["other input", "[1, n]"],
+        ["state", ""],
+    ]
 
 
 def test_code_has_the_names_of_the_artifact():

@@ -3,7 +3,6 @@
 import inspect
 
 from executorch.backends.apple.coreml.compiler import CoreMLBackend
-from pte_foundry.upstream import executorch_debug_info
 
 
 def test_upstream_drops_it():
@@ -14,9 +13,3 @@ def test_upstream_drops_it():
     source = inspect.getsource(CoreMLBackend.preprocess_multimethod)
     assert "Debug info is not supported for multifunction models" in source
     assert "ct.utils.save_multifunction(desc, " in source, "which is where it is collected"
-
-
-def test_nothing_is_collected_where_nothing_is_shared():
-    with executorch_debug_info.kept_debug_info() as found:
-        pass
-    assert found == {}

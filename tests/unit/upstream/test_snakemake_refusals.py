@@ -13,7 +13,7 @@ LINES = {__file__: dict.fromkeys(range(1, 200), 66)}
 
 @contextmanager
 def refusals():
-    """As in rules/common.smk: on leaving it, an exception gets a traceback."""
+    """A copy of rules/common.smk's: on leaving it, an exception gets a traceback."""
     try:
         yield
     except OSError as error:

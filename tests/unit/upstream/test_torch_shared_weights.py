@@ -3,6 +3,7 @@
 import io
 import zipfile
 
+import pytest
 import torch
 from pte_foundry.upstream import torch_shared_weights
 from torch import nn
@@ -18,11 +19,14 @@ class Net(nn.Module):
         return self.inner(x) + self.extra
 
 
-INNER = nn.Linear(3, 3)
-PROGRAMS = {
-    name: torch.export.export(Net(INNER, extra), (torch.ones(size, 3),))
-    for name, size, extra in (("a", 1, 1.0), ("b", 2, 2.0), ("c", 3, 1.0))
-}
+@pytest.fixture(scope="module")
+def programs():
+    torch.manual_seed(0)
+    inner = nn.Linear(3, 3)
+    return {
+        name: torch.export.export(Net(inner, extra), (torch.ones(size, 3),))
+        for name, size, extra in (("a", 1, 1.0), ("b", 2, 2.0), ("c", 3, 1.0))
+    }
 
 
 def records(archive):
@@ -30,18 +34,18 @@ def records(archive):
         return [name for name in opened.namelist() if "/weights/weight_" in name]
 
 
-def test_torch_writes_every_weight_for_every_program(tmp_path):
+def test_torch_writes_every_weight_for_every_program(programs, tmp_path):
     """If this fails: does ``package_pt2`` share weights now? Then this file can go."""
-    package_pt2(str(tmp_path / "a.pt2"), exported_programs=PROGRAMS)
+    package_pt2(str(tmp_path / "a.pt2"), exported_programs=programs)
     assert len(records(tmp_path / "a.pt2")) == 9
     loaded = load_pt2(str(tmp_path / "a.pt2")).exported_programs
     assert len({p.state_dict["inner.weight"].data_ptr() for p in loaded.values()}) == 3
 
 
-def test_equal_weights_are_written_and_read_once(tmp_path):
+def test_equal_weights_are_written_and_read_once(programs, tmp_path):
     """The third program has what the first has, after one of the second's own."""
     with (tmp_path / "a.pt2").open("wb") as file:
-        torch_shared_weights.save(PROGRAMS, file)
+        torch_shared_weights.save(programs, file)
     assert len(records(tmp_path / "a.pt2")) == 4
     loaded = torch_shared_weights.load(tmp_path / "a.pt2")
     assert list(loaded) == ["a", "b", "c"]
@@ -49,8 +53,8 @@ def test_equal_weights_are_written_and_read_once(tmp_path):
     assert len({one["inner.weight"].data_ptr() for one in weights}) == 1
     assert weights[0]["extra"].data_ptr() == weights[2]["extra"].data_ptr()
     for name, program in loaded.items():
-        x = PROGRAMS[name].example_inputs[0][0]
-        torch.testing.assert_close(program.module()(x), PROGRAMS[name].module()(x))
+        x = programs[name].example_inputs[0][0]
+        torch.testing.assert_close(program.module()(x), programs[name].module()(x))
     buffer = io.BytesIO()
-    torch_shared_weights.save(PROGRAMS, buffer)
+    torch_shared_weights.save(programs, buffer)
     assert buffer.getvalue() == (tmp_path / "a.pt2").read_bytes()

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gguf import GGMLQuantizationType, GGUFWriter
-from gguf.quants import quantize
 from pte_foundry.bench import job_memory as bench
 from pte_foundry.job.fork_server import OFF, VARIABLE
 from pte_foundry.models import programs
@@ -20,6 +18,7 @@ from pte_foundry.workflow.stages import FLOOR
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.gguf_files import write_gguf
 from tests.project import CONFIG, Project
 from tests.rules.test_names import rules
 from tests.rules.test_rebuild import M
@@ -55,14 +54,8 @@ def test_safetensors_count_their_numbers_not_their_bytes(tmp_path):
 
 def test_gguf_is_estimated_from_above(tmp_path):
     """Its header would take a second to read, and the exported program soon tells exactly."""
-    file = tmp_path / "a.gguf"
-    writer = GGUFWriter(file, "llama")
-    rows = quantize(np.ones((64, 128), np.float32), GGMLQuantizationType.Q4_1)
-    writer.add_tensor("blk.0", rows, raw_dtype=GGMLQuantizationType.Q4_1)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    tensors = {"blk.0": (np.ones((64, 128), np.float32), "Q4_1")}
+    file = write_gguf(tmp_path / "a.gguf", "llama", tensors)
     assert weights_mb([file]) >= 4 * 64 * 128 / MEBIBYTE
 
 
