@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -67,6 +68,13 @@ class Text:
             else settings.get("chat_template")
         )
         return cls(tokenizer, names, written if isinstance(written, str) else None, ends)
+
+    @classmethod
+    def of(cls, source: Path) -> Text:
+        """Reads the tokenizer of a snapshot's folder or a GGUF file (:func:`write_tokenizer`)."""
+        with TemporaryDirectory(prefix="tokenizer") as folder:
+            write_tokenizer(source, Path(folder))
+            return cls.load(Path(folder))
 
     @property
     def begin(self) -> int | None:
