@@ -8,36 +8,22 @@ data     prose_*: English in reStructuredText. From scikit-learn, `sklearn/datas
 options  sequence_length (128): tokens of a window
 """
 
-import re
 from pathlib import Path
 
 import torch
-from gguf import GGUFReader, dequantize
-from pte_foundry.models.stored_weights import StoredWeight, from_gguf
-from tokenizers import Tokenizer, models, pre_tokenizers
+from pte_foundry.models.decoder import gguf
+from pte_foundry.models.decoder.config import decoder_config
+from pte_foundry.models.decoder.tokens import Text
+from pte_foundry.models.sources.decoder_source import prose
+from pte_foundry.models.stored_weights import StoredWeight
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 # Added to the attention of later tokens. Its exponential is zero, and unlike -inf or fp32's lowest
 # number it stays finite in fp16, also where another score is added to it.
 MASKED = -10_000.0
-
-# llama.cpp's names of tensors (gguf-py/gguf/constants.py, TENSOR_NAMES) and transformers'.
-NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
 
 
 class NextTokens(nn.Module):
@@ -92,10 +78,18 @@ class ScaledRmsNorm(nn.Module):
 
 
 def build(weights: Path, sequence_length: int = 128) -> nn.Module:
-    reader = GGUFReader(weights)
-    config = _config(reader)
+    reader = gguf.open_gguf(weights)
+    config = gguf.transformers_config(reader)
+    parameters = {name: read() for name, read in gguf.tensors_of(reader, decoder_config(config))}
+    # The first and the last layer hold the same numbers, yet as two parameters: as one, a scheme
+    # for only one of them is a conflict in coremltools (executorch#21856). In fp16 this costs
+    # nothing, as coremltools stores equal constants once: 272 MB for 2 x 28M + 106M numbers.
+    config.tie_word_embeddings = False
+    parameters["lm_head.weight"] = parameters["model.embed_tokens.weight"].clone()
     llama = LlamaForCausalLM(config)
-    llama.load_state_dict(_state(reader, config))
+    # The fused attention of Core ML gives nan in fp16 on some devices (executorch#15833).
+    llama.set_attn_implementation("eager")
+    llama.load_state_dict(parameters)
     return NextTokens(llama, sequence_length).eval()
 
 
@@ -129,87 +123,16 @@ def score(outputs: list[tuple[Tensor, ...]], labels: Tensor) -> dict[str, float]
 
 def stored_weights(weights: Path) -> dict[str, StoredWeight]:
     """The linears of 4 bits and the embedding of 8 bits; the last layer has its numbers too."""
-    reader = GGUFReader(weights)
-    config = _config(reader)
-    found = {}
-    for tensor in reader.tensors:
-        if stored := from_gguf(tensor):
-            name, heads = _place(tensor.name, config)
-            found[f"llama.{name}"] = (
-                stored.rows(lambda rows, heads=heads: _split_halves(rows, heads))
-                if heads
-                else stored
-            )
-    found["llama.lm_head"] = found["llama.model.embed_tokens"]
-    return found
-
-
-def tokenizer(reader: GGUFReader) -> Tokenizer:
-    """SmolLM2's byte-level tokenizer, which takes digits one by one (``pre`` = ``smollm``)."""
-    tokens = reader.fields["tokenizer.ggml.tokens"].contents()
-    merges = reader.fields["tokenizer.ggml.merges"].contents()
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    made = Tokenizer(models.BPE(vocabulary, [tuple(merge.split(" ")) for merge in merges]))
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
-    )
-    return made
-
-
-def _config(reader: GGUFReader) -> LlamaConfig:
-    def field(name: str) -> int | float:
-        return reader.fields[f"llama.{name}"].contents()
-
-    # The first and the last layer hold the same numbers, yet as two parameters: as one, a scheme
-    # for only one of them is a conflict in coremltools (executorch#21856). In fp16 this costs
-    # nothing, as coremltools stores equal constants once: 272 MB for 2 x 28M + 106M numbers.
-    # The fused attention of Core ML gives nan in fp16 on some devices (executorch#15833).
-    return LlamaConfig(
-        vocab_size=field("vocab_size"),
-        hidden_size=field("embedding_length"),
-        intermediate_size=field("feed_forward_length"),
-        num_hidden_layers=field("block_count"),
-        num_attention_heads=field("attention.head_count"),
-        num_key_value_heads=field("attention.head_count_kv"),
-        max_position_embeddings=field("context_length"),
-        rms_norm_eps=field("attention.layer_norm_rms_epsilon"),
-        rope_parameters={"rope_type": "default", "rope_theta": field("rope.freq_base")},
-        tie_word_embeddings=False,
-        attn_implementation="eager",
-    )
-
-
-def _state(reader: GGUFReader, config: LlamaConfig) -> dict[str, Tensor]:
-    """transformers' state dict, in fp32."""
-    state = {}
-    for tensor in reader.tensors:
-        values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
-        name, heads = _place(tensor.name, config)
-        state[f"{name}.weight"] = _split_halves(values, heads) if heads else values
-    state["lm_head.weight"] = state["model.embed_tokens.weight"].clone()
-    return state
-
-
-def _place(tensor: str, config: LlamaConfig) -> tuple[str, int]:
-    """The module of a tensor, and the number of heads whose rows llama.cpp orders otherwise."""
-    *block, name, _ = tensor.split(".")  # blk.<number>.<name>.weight, or <name>.weight
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
-    prefix = f"model.layers.{block[1]}." if block else ""
-    return f"{prefix}{NAMES[name]}", heads.get(name, 0)
-
-
-def _split_halves(rows: Tensor, heads: int) -> Tensor:
-    """llama.cpp rotates neighbouring rows of a head, transformers its halves."""
-    return rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).reshape(rows.shape)
+    reader = gguf.open_gguf(weights)
+    found = gguf.stored_of(reader, decoder_config(gguf.transformers_config(reader)))
+    return {f"llama.{name}": weight for name, weight in found.items()}
 
 
 def _windows(weights: Path, data: dict[str, Path], sequence_length: int) -> list[Tensor]:
     """The prose as windows of tokens, int32 [1, sequence_length + 1], that share no token."""
-    files = [data[name] for name in sorted(data) if name.startswith("prose_")]
-    text = "\n\n".join(re.sub(r"[`*]|:\w+:", "", f.read_text(encoding="utf-8")) for f in files)
-    blocks = (" ".join(block.split()) for block in text.split("\n\n"))
-    paragraphs = [b for b in blocks if re.fullmatch(r"[A-Z][^|=<>{}\[\]_]{80,}\.", b)]
-    tokens = tokenizer(GGUFReader(weights)).encode("\n\n".join(paragraphs)).ids
+    names = sorted(name for name in data if name.startswith("prose_"))
+    text = "\n\n".join(prose(data[name]) for name in names)
+    tokens = Text.of(weights).encode(text)
     length = sequence_length + 1
     whole = torch.tensor(tokens[: len(tokens) // length * length], dtype=torch.int32)
     return list(whole.reshape(-1, 1, length))

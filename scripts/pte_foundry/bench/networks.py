@@ -50,8 +50,10 @@ def smollm2(
     layers: int = 30, heads: int = 9, width: int = 576, tokens: int = 128, vocabulary: int = 49152
 ) -> tuple[nn.Module, Sample]:
     """The language model SmolLM2-135M."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     module = _module("smollm2")
-    config = module.LlamaConfig(
+    config = LlamaConfig(
         vocab_size=vocabulary,
         num_hidden_layers=layers,
         num_attention_heads=heads,
@@ -61,7 +63,7 @@ def smollm2(
         tie_word_embeddings=False,
         attn_implementation="eager",
     )
-    network = module.NextTokens(module.LlamaForCausalLM(config), tokens)
+    network = module.NextTokens(LlamaForCausalLM(config), tokens)
     return network.eval(), module.example_inputs(tokens)
 
 

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pte_foundry.cli.files import existing
@@ -131,16 +130,14 @@ def _found(artifact: Path) -> Path:
 
 
 def _text(path: Path) -> Text:
-    from pte_foundry.models.decoder.tokens import Text, write_tokenizer
+    from pte_foundry.models.decoder.tokens import Text
     from pte_foundry.models.snapshots import unpacked
 
     if existing(path).suffix == ".zip":
         with unpacked(path, weights=False) as folder:
             return _text(folder)
     if path.suffix == ".gguf" or (path.is_dir() and not (path / "tokenizer.json").is_file()):
-        with TemporaryDirectory(prefix="tokenizer") as folder:
-            write_tokenizer(path, Path(folder))
-            return Text.load(Path(folder))
+        return Text.of(path)
     return Text.load(path if path.is_dir() else path.parent)
 
 

@@ -54,9 +54,9 @@ class CoreMLModel:
         return parse_json(self._file(METADATA), METADATA)
 
     @property
-    def shared(self) -> bool:
-        """Whether methods share the model, which has a function for each of them."""
-        return "methods" in self.metadata
+    def shared_key(self) -> str | None:
+        """What identifies a model that methods share, with a function for each of them."""
+        return str(self.metadata.get("identifier")) if "methods" in self.metadata else None
 
     @property
     def compiled(self) -> bool:
@@ -155,8 +155,17 @@ def read_reference(data: memoryview) -> Reference | None:
     return Reference(key, function)
 
 
-def resolve(pte: PteFile, delegate: pte_schema.BackendDelegate) -> tuple[CoreMLModel, str]:
+def resolve(
+    pte: PteFile,
+    delegate: pte_schema.BackendDelegate,
+    known: dict[str, CoreMLModel] | None = None,
+) -> tuple[CoreMLModel, str]:
     """The model of a Core ML delegate and the function to call in it.
+
+    Args:
+        pte: the program.
+        delegate: of the program.
+        known: shared models that were resolved before, by key of their blob; gets this one.
 
     Raises ProgramError if the delegate belongs to another backend or its data is malformed.
     """
@@ -169,7 +178,10 @@ def resolve(pte: PteFile, delegate: pte_schema.BackendDelegate) -> tuple[CoreMLM
     shared = pte.named_data.get(reference.key)
     if shared is None:
         raise ProgramError(f"shared Core ML model {reference.key!r} is not in the program")
-    return CoreMLModel(read_blob(shared).files), reference.function
+    known = {} if known is None else known
+    if reference.key not in known:
+        known[reference.key] = CoreMLModel(read_blob(shared).files)
+    return known[reference.key], reference.function
 
 
 def parse_json(data: bytes | memoryview, what: str, of: tuple[type, ...] = (dict,)) -> Any:

@@ -11,11 +11,11 @@ from typing import Any
 
 from pte_foundry.errors import ProgramError
 from pte_foundry.formats import pte_schema
-from pte_foundry.formats.coreml_delegate import BACKEND, parse_json, resolve
+from pte_foundry.formats.coreml_delegate import BACKEND, CoreMLModel, parse_json, resolve
 from pte_foundry.formats.mil_contents import compute_dtypes, count_ops, weigh
 from pte_foundry.formats.mlpackage import body_of
 from pte_foundry.formats.pte_file import PteFile, read_pte
-from pte_foundry.formats.stored_weights import stored_weights
+from pte_foundry.formats.shared_weights import shared_weights
 
 _JSON_SPECS = ("op_linear_quantizer_config", "pass_pipeline", "enumerated_shapes")
 
@@ -132,11 +132,19 @@ def describe(source: bytes | Path) -> Description:
     """
     file = read_pte(source)
     size = source.stat().st_size if isinstance(source, Path) else len(source)
-    delegates = tuple(
-        _describe_delegate(file, plan.name, delegate)
+    known: dict[str, CoreMLModel] = {}
+    called = [
+        (plan.name, delegate, resolve(file, delegate, known) if delegate.id == BACKEND else None)
         for plan in file.program.execution_plan
         for delegate in plan.delegates
-    )
+    ]
+    delegates = tuple(_describe_delegate(file, *one) for one in called)
+    models = [model for *_, model in called]
+    alone = [
+        delegate.weight_bytes
+        for delegate, model in zip(delegates, models, strict=True)
+        if model is None or model[0].shared_key is None
+    ]
     kernels = _kernels(file.program)
     inside = sum(delegate.handles or sum(delegate.ops.values()) for delegate in delegates)
     outside = sum(count for name, count in kernels.items() if not _computes_nothing(name))
@@ -148,7 +156,7 @@ def describe(source: bytes | Path) -> Description:
         kernels=kernels,
         delegated_fraction=inside / total if total else 1.0,
         output_names={p.name: n for p in file.program.execution_plan if (n := _output_names(p))},
-        weight_bytes=_total(stored_weights(file)),
+        weight_bytes=_total([*alone, *shared_weights(filter(None, models))]),
     )
 
 
@@ -196,7 +204,10 @@ def _mismatches(delegate: DelegateDescription, expected: Expected) -> Iterator[s
 
 
 def _describe_delegate(
-    file: PteFile, method: str, delegate: pte_schema.BackendDelegate
+    file: PteFile,
+    method: str,
+    delegate: pte_schema.BackendDelegate,
+    called: tuple[CoreMLModel, str] | None,
 ) -> DelegateDescription:
     size = len(file.delegate_data(delegate))
     decode = _decode if delegate.id == BACKEND else _raw
@@ -205,8 +216,8 @@ def _describe_delegate(
     weights: dict[str, int] = {}
     dtypes: tuple[str, ...] = ()
     identifier, version, states, handles = None, None, (), 0
-    if delegate.id == BACKEND:
-        model, function = resolve(file, delegate)
+    if called is not None:
+        model, function = called
         identifier = model.metadata.get("identifier")
         handles = len(model.handles())
         if not model.compiled:

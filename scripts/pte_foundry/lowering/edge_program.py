@@ -80,7 +80,6 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
     Raises:
         ConfigError: an operator to skip does not exist.
         EdgeError: upstream failed; the message has the operator, the cause and the fix.
-        ModelError: the program is not right at an end of the ranges of its dynamic sizes.
     """
     outside.check_names(skip, program)
     labels = operators.labels(program.graph)
@@ -94,8 +93,6 @@ def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:
         kept = outside.preserved(functional, labels, skip)
         edge = to_edge(functional, kept, rewritten)
         torch_size_ranges.restore(edge, program)
-        if is_dynamic(edge):
-            check_bounds(program, edge)
     except FoundryError:
         raise
     except Exception as error:
@@ -120,11 +117,17 @@ def make_all(methods: Mapping[str, ExportedProgram], skip: list[str]) -> dict[st
     Args:
         methods: the torch program of each method.
         skip: see :func:`make`.
+
+    Raises:
+        ModelError: a program is not right at an end of the ranges of its dynamic sizes.
     """
     edges: dict[str, EdgeProgram] = {}
     for method, program in methods.items():
         handles = [int(h) for edge in edges.values() for h in edge.debug_handles]
-        edges[method] = _numbered(make(program, skip), max(handles, default=0))
+        made = make(program, skip)
+        if is_dynamic(made.program):
+            check_bounds(program, made.program)
+        edges[method] = _numbered(made, max(handles, default=0))
     return edges
 
 

@@ -97,12 +97,11 @@ class Delegate:
 
         Raises ProgramError if it is malformed, compiled, or has unsupported operations.
         """
-        model = self.model
-        key = str(model.metadata.get("identifier")) if model.shared else ""
-        program = self._shared.get(key)
+        model, key = self.model, self.model.shared_key
+        program = None if key is None else self._shared.get(key)
         if program is None:
             program = Program.from_parts(bytes(model.model), model.weights, self._limits)
-        if model.shared:
+        if key is not None:
             self._shared[key] = program
         if self.function not in program.functions:
             raise ProgramError(f"the Core ML model has no function {self.function!r}")

@@ -49,7 +49,7 @@ executorch_annotators (executorch 1.5.1)
 executorch_caches (executorch 1.5.1)
     Empties a cache that keeps lowered programs in memory.
 executorch_debug_info (executorch 1.5.1)
-    Keeps the debug info of models that methods share. Their values have no torch operators else.
+    Keeps the debug info of models that methods share. No torch operators in reports otherwise.
 executorch_edge_config (executorch 1.5.1)
     Accepts operators that are not core ATen but that Core ML or ExecuTorch has.
 executorch_edge_operators (executorch 1.5.1)

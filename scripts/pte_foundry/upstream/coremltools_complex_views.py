@@ -9,20 +9,18 @@ Remove when: ``view_as_real_copy`` is registered.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from unittest.mock import patch
 
 from coremltools.converters.mil.frontend.torch import ops as frontend
-from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 
+from pte_foundry.upstream.coremltools_operators import converting
 from pte_foundry.upstream.versions import require
 
 require(frontend, "view_as_real", "context node", patch=__name__)
-require(_TORCH_OPS_REGISTRY, "name_to_func_mapping", patch=__name__)
 
 
 @contextmanager
 def converted_complex_views() -> Iterator[None]:
     """Within this context the real view of a complex tensor is computed in Core ML."""
     names = {"view_as_real_copy": frontend.view_as_real}
-    with patch.dict(_TORCH_OPS_REGISTRY.name_to_func_mapping, names):
+    with converting(names):
         yield

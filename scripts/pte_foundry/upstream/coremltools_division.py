@@ -10,13 +10,12 @@ Remove when: a rounded division of integers is converted to ``floor_div`` of int
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 from coremltools.converters.mil.frontend.torch import ops as frontend
-from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 from coremltools.converters.mil.mil import Builder as mb
 from coremltools.converters.mil.mil import Var, types
 
+from pte_foundry.upstream.coremltools_operators import converters, converting
 from pte_foundry.upstream.versions import require
 
 for _function, _parameters in (
@@ -27,19 +26,17 @@ for _function, _parameters in (
     ("promote_input_dtypes", "input_vars"),
 ):
     require(frontend, _function, _parameters, patch=__name__)
-require(_TORCH_OPS_REGISTRY, "name_to_func_mapping", patch=__name__)
 
 
 @contextmanager
 def whole_divisions() -> Iterator[None]:
     """Within this context rounded divisions of integers are converted to integer operations."""
-    table = _TORCH_OPS_REGISTRY.name_to_func_mapping
     changed = {
         name: _of_integers(converter)
-        for name, converter in table.items()
+        for name, converter in converters().items()
         if converter in (frontend.div, frontend.floor_divide)
     }
-    with patch.dict(table, changed):
+    with converting(changed):
         yield
 
 

@@ -10,12 +10,11 @@ Remove when: ``gelu`` reads the argument by name.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 from coremltools.converters.mil.frontend.torch import ops as frontend
-from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 from coremltools.converters.mil.mil import Builder as mb
 
+from pte_foundry.upstream.coremltools_operators import converting
 from pte_foundry.upstream.versions import require
 
 for _function, _parameters in (
@@ -23,7 +22,6 @@ for _function, _parameters in (
     ("_get_inputs", "context node expected min_expected"),
 ):
     require(frontend, _function, _parameters, patch=__name__)
-require(_TORCH_OPS_REGISTRY, "name_to_func_mapping", patch=__name__)
 
 
 @contextmanager
@@ -37,5 +35,5 @@ def approximated_gelu() -> Iterator[None]:
         (x,) = frontend._get_inputs(context, node, expected=1)
         context.add(mb.gelu(x=x, mode="TANH_APPROXIMATION", name=node.name))
 
-    with patch.dict(_TORCH_OPS_REGISTRY.name_to_func_mapping, {"gelu": convert}):
+    with converting({"gelu": convert}):
         yield

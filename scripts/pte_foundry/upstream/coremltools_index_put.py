@@ -24,13 +24,13 @@ from unittest.mock import patch
 from coremltools import target
 from coremltools.converters.mil.frontend import _utils
 from coremltools.converters.mil.frontend.torch import ops as frontend
-from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 from coremltools.converters.mil.mil import Builder as mb
 from coremltools.converters.mil.mil import Var, types
 from coremltools.converters.mil.mil.block import is_current_opset_version_compatible_with
 from coremltools.converters.mil.mil.ops.defs.iOS15 import scatter_gather
 from coremltools.converters.mil.mil.types.symbolic import is_symbolic
 
+from pte_foundry.upstream.coremltools_operators import converting
 from pte_foundry.upstream.versions import require
 
 for _owner, _function, _parameters in (
@@ -47,7 +47,6 @@ for _owner, _function, _parameters in (
     (scatter_gather.scatter_along_axis, "type_inference", "self"),
 ):
     require(_owner, _function, _parameters, patch=__name__)
-require(_TORCH_OPS_REGISTRY, "name_to_func_mapping", patch=__name__)
 
 
 @contextmanager
@@ -67,7 +66,7 @@ def several_places() -> Iterator[None]:
         return self.data.sym_type
 
     with (
-        patch.dict(_TORCH_OPS_REGISTRY.name_to_func_mapping, {"index_put": _convert}),
+        converting({"index_put": _convert}),
         patch.object(scatter_gather.scatter_along_axis, "type_inference", type_inference),
     ):
         yield

@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from coremltools.converters.mil.frontend.torch import ops as frontend
-from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 from torch.fx import Node
 
+from pte_foundry.upstream.coremltools_operators import converting
 from pte_foundry.upstream.versions import require
 
 for _function, _parameters in (
@@ -28,13 +27,12 @@ for _function, _parameters in (
     ("_get_inputs", "context node expected min_expected"),
 ):
     require(frontend, _function, _parameters, patch=__name__)
-require(_TORCH_OPS_REGISTRY, "name_to_func_mapping", patch=__name__)
 
 
 @contextmanager
 def whole_lstms() -> Iterator[None]:
     """Within this context Core ML has ``aten.lstm.input``."""
-    with patch.dict(_TORCH_OPS_REGISTRY.name_to_func_mapping, {"lstm.input": _convert}):
+    with converting({"lstm.input": _convert}):
         yield
 
 
@@ -50,7 +48,8 @@ def _convert(context: Any, node: Any) -> None:
     _, _, weights = frontend._get_inputs(context, node, expected=9)[:3]
     if any(weight.val is None for weight in weights):
         raise NotImplementedError(
-            "Core ML's lstm needs constant weights: set take_over_constant_data: true"
+            "Core ML's lstm needs constant weights: set partitioner.take_over_constant_data: true, "
+            "or do not compute them in forward()"
         )
     named = copy(node)
     named.name = f"{node.name}_lstm"

@@ -16,10 +16,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from unittest.mock import patch
 
 import torch
 from torch.export import ExportedProgram
 from torch.export.pt2_archive import _package as package
+
+from pte_foundry.upstream.versions import require
+
+require(package.PT2ArchiveWriter, "write_bytes", "self name data", patch=__name__)
+require(
+    package, "_package_payload_config", "archive_writer payload_config config_file", patch=__name__
+)
+require(package, "_build_file_map", "archive_reader config base_dir", patch=__name__)
 
 _PREFIX = "method_"  # torch calls the only program of an archive "model"
 _PAYLOADS = ("data/weights/weight_", "data/constants/tensor_")
@@ -58,7 +67,9 @@ def _written_once() -> Iterator[None]:
         if prefix is None:
             write(self, name, data)
             return
-        key = hashlib.sha256(prefix.encode() + data).digest()
+        digest = hashlib.sha256(prefix.encode())
+        digest.update(data)
+        key = digest.digest()
         if key not in names:
             names[key] = f"{prefix}{self.count_prefix(prefix)}"
             write(self, names[key], data)
@@ -70,13 +81,11 @@ def _written_once() -> Iterator[None]:
         given.clear()
         configure(writer, config, file)
 
-    package.PT2ArchiveWriter.write_bytes = write_bytes
-    package._package_payload_config = payload_config
-    try:
+    with (
+        patch.object(package.PT2ArchiveWriter, "write_bytes", write_bytes),
+        patch.object(package, "_package_payload_config", payload_config),
+    ):
         yield
-    finally:
-        package.PT2ArchiveWriter.write_bytes = write
-        package._package_payload_config = configure
 
 
 @contextmanager
@@ -92,11 +101,8 @@ def _read_once() -> Iterator[None]:
             for name, tensor in found.items()
         }
 
-    package._build_file_map = build_file_map
-    try:
+    with patch.object(package, "_build_file_map", build_file_map):
         yield
-    finally:
-        package._build_file_map = build
 
 
 def _share_pickled(

@@ -136,13 +136,10 @@ def test_agreement_compares_what_the_reference_is_sure_of():
 
 
 def test_shapes_that_may_vary_are_those_of_states():
-    assert source.enumerated_shapes(prefill_length=8) == {
-        "forward": {"tokens": [[1, 1], [1, 8]], "positions": [[1], [8]]}
-    }
     (tokens, positions) = source.dynamic_shapes(prefill_length=8)["forward"]
     assert (tokens[1].min, tokens[1].max, positions[0]) == (1, 8, tokens[1])
     for options in ({"cache": "inputs"}, {"cache": "none"}, {"prefill_length": 1}):
-        assert source.enumerated_shapes(**options) is source.dynamic_shapes(**options) is None
+        assert source.dynamic_shapes(**options) is None
 
 
 def test_random_weights_are_those_of_the_seed(snapshot):
@@ -207,15 +204,6 @@ def test_the_tokenizer_of_a_snapshot_is_written_with_all_ends(snapshot, tmp_path
     assert (text.begin, text.ends) == (256, (257, 258))
     assert list(text.stream(text.encode("a€b"))) == ["a", "€", "b"]
     assert list(text.stream([256, *text.encode("ab"), 257])) == ["a", "b"]
-
-
-def test_constants_and_tokenizer_are_those_of_the_snapshot(snapshot, tmp_path):
-    found = call(source.constants, snapshot, prefill_length=8)
-    assert found["get_eos_ids"] == [257, 258]
-    assert (found["get_bos_id"], found["get_vocab_size"], found["get_n_layers"]) == (256, 300, 2)
-    assert (found["get_max_seq_len"], found["get_max_context_len"]) == (8, CONTEXT)
-    call(source.tokenizer, snapshot, folder=tmp_path / "t")
-    assert Text.load(tmp_path / "t").encode("ab") == [64, 65]
 
 
 @pytest.mark.parametrize("length", [0, 33])

@@ -113,7 +113,7 @@ def test_a_program_that_is_wrong_for_one_is_refused(load):
     program = export(model, model.build())
     said = r"With x \[1, 1, 3\], position \[1\], output 0 is \[\], .* as \[3\].*min=2"
     with pytest.raises(ModelError, match=said):
-        edge_program.make(program, [])
+        edge_program.make_all({"forward": program}, [])
 
 
 def test_running_at_the_ends_leaves_states_alone(load):

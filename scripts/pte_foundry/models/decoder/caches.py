@@ -4,7 +4,7 @@
             ``forward(tokens, positions)``
 ``inputs``  with the caller, who passes them and writes the new ones (iOS16 and newer). Methods of
             several lengths share weights: ``forward(tokens, positions, keys, values)``
-``none``    nowhere: ``forward(tokens)`` computes every token again
+``none``    nowhere: every call of ``forward(tokens)`` computes all tokens again
 
 ``tokens`` are int32 [1, T], ``positions`` int32 [T]. A token at position ``context_length`` is
 padding: nothing is written for it, and nobody attends to it (a call that always has one token needs
@@ -28,8 +28,7 @@ class StatesDecoder(Decoder):
     """Keeps keys and values in buffers of each block: ``model.layers.0.self_attn.keys``."""
 
     def __init__(self, config: DecoderConfig, context_length: int, **splits: int | None) -> None:
-        super().__init__(config, context_length + 1, **splits)
-        self.context_length = context_length
+        super().__init__(config, context_length, **splits)
         shape = (1, config.kv_heads, context_length, config.head_dim)
         for attention in self.attentions:
             attention.register_buffer("keys", torch.zeros(shape))
@@ -81,10 +80,6 @@ class InputsDecoder(Decoder):
     T, head_dim], which the caller writes into its caches at their positions.
     """
 
-    def __init__(self, config: DecoderConfig, context_length: int, **splits: int | None) -> None:
-        super().__init__(config, context_length + 1, **splits)
-        self.context_length = context_length
-
     def forward(
         self, tokens: Tensor, positions: Tensor, keys: Tensor, values: Tensor
     ) -> dict[str, Tensor]:
@@ -114,9 +109,7 @@ class InputsDecoder(Decoder):
 class PlainDecoder(Decoder):
     """Keeps nothing; ``context_length`` is the most tokens of a call."""
 
-    def __init__(self, config: DecoderConfig, context_length: int, **splits: int | None) -> None:
-        super().__init__(config, context_length, **splits)
-        self.context_length = context_length
+    padding = 0
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Returns logits [1, T, vocab_size]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,11 @@ class DecoderConfig:
     def layers(self) -> int:
         """The number of blocks."""
         return len(self.windows)
+
+    @cached_property
+    def distinct_ropes(self) -> list[Frequencies]:
+        """The different ones of ``ropes``, in a fixed order."""
+        return sorted(set(self.ropes))
 
 
 def read_config(folder: Path) -> DecoderConfig:

@@ -28,14 +28,12 @@ class Interface:
         context_length: tokens that it attends to.
         lengths: by method, the numbers of tokens that a call can have, ascending.
         cache_shape: of the keys of all blocks, for ``inputs``.
-        integers: dtype of tokens and positions.
     """
 
     cache: str
     context_length: int
     lengths: Mapping[str, Sequence[int]]
     cache_shape: tuple[int, ...] = ()
-    integers: torch.dtype = torch.int32
 
     def call_for(self, count: int) -> tuple[str, int]:
         """Returns the method and the length of the call that takes the most of ``count`` tokens.
@@ -88,10 +86,10 @@ class Session:
         return torch.cat(rows)
 
     def _step(self, method: str, length: int, tokens: list[int]) -> Tensor:
-        count, start, dtype = len(tokens), len(self.tokens), self.interface.integers
-        padded = torch.tensor([tokens + [0] * (length - count)], dtype=dtype)
+        count, start = len(tokens), len(self.tokens)
+        padded = torch.tensor([tokens + [0] * (length - count)], dtype=torch.int32)
         # A token at the position behind the last one is padding (``caches``).
-        positions = torch.full((length,), self.interface.context_length, dtype=dtype)
+        positions = torch.full((length,), self.interface.context_length, dtype=torch.int32)
         positions[:count] = torch.arange(start, start + count)
         logits, *new = self.run(method, padded, positions, *self._caches)
         for cache, fresh in zip(self._caches, new, strict=True):
@@ -103,7 +101,7 @@ class Session:
         self.tokens += tokens
         method, length = self.interface.call_for(len(self.tokens))
         padded = self.tokens + [0] * (length - len(self.tokens))
-        (logits,) = self.run(method, torch.tensor([padded], dtype=self.interface.integers))
+        (logits,) = self.run(method, torch.tensor([padded], dtype=torch.int32))
         return logits[0, len(self.tokens) - len(tokens) : len(self.tokens)]
 
 

@@ -9,6 +9,7 @@ is a tensor of factors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,14 +142,12 @@ def _rope(reader: GGUFReader, name: str) -> dict[str, Any]:
 
 def with_factors(config: DecoderConfig, reader: GGUFReader) -> DecoderConfig:
     """Returns the config with Llama 3's scaling of positions, if the file has it."""
-    from dataclasses import replace
-
     factors = [t.data.tolist() for t in reader.tensors if t.name == _ROPE_FACTORS]
     if not factors:
         return config
     scaled = {
         rope: tuple((torch.tensor(rope) / torch.tensor(factors[0])).tolist())
-        for rope in set(config.ropes)
+        for rope in config.distinct_ropes
     }
     return replace(config, ropes=tuple(scaled[rope] for rope in config.ropes))
 

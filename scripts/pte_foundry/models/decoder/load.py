@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from itertools import accumulate
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from pte_foundry.models.decoder.caches import empty_decoder
 from pte_foundry.models.decoder.config import DecoderConfig, decoder_config, read_config
@@ -20,6 +19,9 @@ from pte_foundry.models.decoder.network import Decoder, SplitLinear
 from pte_foundry.models.decoder.weights import load_weights, random_weights, safetensors_of
 from pte_foundry.models.stored_weights import StoredWeight
 
+if TYPE_CHECKING:
+    from gguf import GGUFReader
+
 
 def config_of(source: Path) -> DecoderConfig:
     """Returns the config of a snapshot's folder or a GGUF file.
@@ -27,10 +29,15 @@ def config_of(source: Path) -> DecoderConfig:
     Raises:
         ModelError: it is not of a supported decoder.
     """
+    return _opened(source)[0]
+
+
+def _opened(source: Path) -> tuple[DecoderConfig, GGUFReader | None]:
+    """The config, and the GGUF file that it is of: to open one takes seconds."""
     if source.is_dir():
-        return read_config(source)
+        return read_config(source), None
     reader = open_gguf(source)
-    return with_factors(decoder_config(transformers_config(reader)), reader)
+    return with_factors(decoder_config(transformers_config(reader)), reader), reader
 
 
 def load_decoder(
@@ -39,7 +46,6 @@ def load_decoder(
     context_length: int,
     *,
     random: bool = False,
-    dtype: torch.dtype = torch.float32,
     **splits: int | None,
 ) -> Decoder:
     """Returns the decoder of a snapshot's folder or a GGUF file, in eval mode.
@@ -49,19 +55,17 @@ def load_decoder(
         cache: one of ``caches.CACHES``.
         context_length: tokens that the cache has room for.
         random: with random weights instead of its own.
-        dtype: of the parameters in memory.
         splits: ``split`` and ``split_head`` (``network.Decoder``).
 
     Raises:
         ModelError: the model is not supported, or its weights do not fit its config.
     """
-    config = config_of(source)
+    config, reader = _opened(source)
     decoder = empty_decoder(config, cache, context_length, **splits)
     if random:
-        return random_weights(decoder, dtype)
-    if source.is_dir():
-        return load_weights(decoder, safetensors_of(source, config), dtype)
-    return load_weights(decoder, tensors_of(open_gguf(source), config), dtype)
+        return random_weights(decoder)
+    weights = safetensors_of(source, config) if reader is None else tensors_of(reader, config)
+    return load_weights(decoder, weights)
 
 
 def stored_weights(source: Path, **splits: int | None) -> dict[str, StoredWeight]:
@@ -71,12 +75,12 @@ def stored_weights(source: Path, **splits: int | None) -> dict[str, StoredWeight
         source: the folder or file.
         splits: as :func:`load_decoder` was given.
     """
-    if source.is_dir():
+    config, reader = _opened(source)
+    if reader is None:
         return {}
-    config = config_of(source)
     found: dict[str, StoredWeight] = {}
     decoder = empty_decoder(config, "none", 2, **splits)
-    for name, weight in stored_of(open_gguf(source), config).items():
+    for name, weight in stored_of(reader, config).items():
         module = decoder.get_submodule(name)
         if isinstance(module, SplitLinear):
             ends = [*accumulate(module.sizes)]

@@ -44,7 +44,7 @@ class Call:
         keep: writes the cache.
     """
 
-    rotations: dict[int, tuple[Tensor, Tensor]]
+    rotations: list[tuple[Tensor, Tensor]]
     masks: dict[int | None, Tensor]
     keep: Keep
 
@@ -55,7 +55,7 @@ class Attention(nn.Module):
     def __init__(self, config: DecoderConfig, layer: int, split: int | None) -> None:
         super().__init__()
         self.layer, self.window = layer, config.windows[layer]
-        self.rope = sorted(set(config.ropes)).index(config.ropes[layer])
+        self.rope = config.distinct_ropes.index(config.ropes[layer])
         self.groups, self.head_dim = config.kv_heads, config.head_dim
         self.scale, self.softcap = config.attention_scale, config.attention_softcap
         size, queries = config.hidden_size, config.heads * config.head_dim
@@ -154,42 +154,45 @@ class Decoder(nn.Module):
 
     Args:
         config: of the model.
-        positions: rows of the tables of positions.
+        context_length: tokens that a call can attend to.
         split: most outputs of a linear in the blocks; larger ones are split.
         split_head: most outputs of the head, likewise. A split head shares no bytes with the
             embedding, so a tied one is then stored twice.
     """
 
+    padding = 1
+    """Rows of the tables behind the last position, for tokens that are none."""
+
     def __init__(
         self,
         config: DecoderConfig,
-        positions: int,
+        context_length: int,
         split: int | None = None,
         split_head: int | None = None,
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.context_length = config, context_length
         with torch.device("meta"):
             self.model = Trunk(config, split)
             self.lm_head = linear(config.hidden_size, config.vocab_size, False, split_head)
         self.windows = sorted(set(config.windows), key=str)
-        for number, rope in enumerate(sorted(set(config.ropes))):
-            self.register_buffer(f"rope_{number}", table(rope, positions))
+        for number, rope in enumerate(config.distinct_ropes):
+            self.register_buffer(f"rope_{number}", table(rope, context_length + self.padding))
 
     @property
     def attentions(self) -> list[Attention]:
         """The attention of each block."""
         return [block.self_attn for block in self.model.layers]
 
-    def rotations(self, rows: Tensor | slice) -> dict[int, tuple[Tensor, Tensor]]:
+    def rotations(self, rows: Tensor | slice) -> list[tuple[Tensor, Tensor]]:
         """Looks positions up in the tables."""
-        found = {}
-        for number in range(len(set(self.config.ropes))):
-            held = getattr(self, f"rope_{number}")
-            found[number] = rotation(
-                held[rows] if isinstance(rows, slice) else F.embedding(rows, held)
-            )
-        return found
+        tables = (
+            getattr(self, f"rope_{number}") for number in range(len(self.config.distinct_ropes))
+        )
+        return [
+            rotation(held[rows] if isinstance(rows, slice) else F.embedding(rows, held))
+            for held in tables
+        ]
 
     def logits(self, tokens: Tensor, call: Call) -> Tensor:
         """Returns [1, T, vocab_size] for tokens [1, T]."""

@@ -12,15 +12,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 from tokenizers.decoders import DecodeStream
 
 from pte_foundry.errors import InputError, ModelError
+from pte_foundry.models.decoder.gguf import field, open_gguf
 
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 TEMPLATE, GENERATION = "chat_template.jinja", "generation_config.json"
+
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_SPLITS = {
+    "smollm": pre_tokenizers.Digits(individual_digits=True),
+    "llama-bpe": pre_tokenizers.Split(Regex(_WORDS % "{1,3}"), "isolated"),
+    "qwen2": pre_tokenizers.Split(Regex(_WORDS % ""), "isolated"),
+}
+"""How text is split before its pairs are merged, by ``tokenizer.ggml.pre`` of a GGUF file, which
+transformers does not read (llama.cpp, src/llama-vocab.cpp, ``llm_tokenizer_bpe``)."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,13 @@ class Text:
             else settings.get("chat_template")
         )
         return cls(tokenizer, names, written if isinstance(written, str) else None, ends)
+
+    @classmethod
+    def of(cls, source: Path) -> Text:
+        """Reads the tokenizer of a snapshot's folder or a GGUF file (:func:`write_tokenizer`)."""
+        with TemporaryDirectory(prefix="tokenizer") as folder:
+            write_tokenizer(source, Path(folder))
+            return cls.load(Path(folder))
 
     @property
     def begin(self) -> int | None:
@@ -159,9 +180,20 @@ def write_tokenizer(source: Path, folder: Path) -> None:
         raise ModelError(f"cannot read the tokenizer of {source.name}: {text}") from error
     if not getattr(found, "is_fast", False):
         raise ModelError(f"has a tokenizer of {type(found).__name__} without a {TOKENIZER}")
+    if source.is_file():
+        _split(found.backend_tokenizer, source)
     folder.mkdir(parents=True, exist_ok=True)
     found.save_pretrained(folder)
     own = _json(source / GENERATION) if source.is_dir() else {}
     ends = own.get("eos_token_id", found.eos_token_id)
     generation = {"bos_token_id": found.bos_token_id, "eos_token_id": ends}
     (folder / GENERATION).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
+
+
+def _split(tokenizer: Tokenizer, source: Path) -> None:
+    """Lets a tokenizer split text as its GGUF file says."""
+    kind = field(open_gguf(source), "tokenizer.ggml.pre")
+    if kind in _SPLITS:
+        letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "smollm")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([_SPLITS[kind], letters])
+        tokenizer.model.ignore_merges = kind == "llama-bpe"

@@ -75,7 +75,7 @@ def _offset(name: str, tensor: Tensor, config: DecoderConfig) -> Tensor:
     return tensor
 
 
-def load_weights(decoder: Decoder, weights: Weights, dtype: torch.dtype = torch.float32) -> Decoder:
+def load_weights(decoder: Decoder, weights: Weights) -> Decoder:
     """Gives a decoder its weights, one tensor after another; returns it in eval mode.
 
     A tied head is a parameter of its own on the same memory: as one parameter, a scheme for the
@@ -89,7 +89,7 @@ def load_weights(decoder: Decoder, weights: Weights, dtype: torch.dtype = torch.
     for name, read in weights:
         if name == "lm_head.weight" and decoder.config.tied:
             continue
-        known = _assign(decoder, name, read, dtype)
+        known = _assign(decoder, name, read)
         unknown += [] if known else [name]
     if unknown:
         raise ModelError(
@@ -97,7 +97,7 @@ def load_weights(decoder: Decoder, weights: Weights, dtype: torch.dtype = torch.
         )
     embedding = decoder.model.embed_tokens.weight
     if decoder.config.tied and not embedding.is_meta:
-        _assign(decoder, "lm_head.weight", lambda: embedding.detach(), dtype)
+        _assign(decoder, "lm_head.weight", lambda: embedding.detach())
     missing = [name for name, value in decoder.named_parameters() if value.is_meta]
     if missing:
         raise ModelError(f"found no weights for {_some(missing)}")
@@ -109,7 +109,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(sorted(names)[:4]) + rest
 
 
-def _assign(decoder: Decoder, name: str, read: Callable[[], Tensor], dtype: torch.dtype) -> bool:
+def _assign(decoder: Decoder, name: str, read: Callable[[], Tensor]) -> bool:
     """Sets a parameter, or those of the parts of a linear; returns whether there is one."""
     path, _, kind = name.rpartition(".")
     try:
@@ -124,11 +124,11 @@ def _assign(decoder: Decoder, name: str, read: Callable[[], Tensor], dtype: torc
         if not isinstance(getattr(module, kind, None), nn.Parameter):
             return False
         shape = tuple(getattr(module, kind).shape)
-    tensor = read().to(dtype)
+    tensor = read().to(torch.float32)
     if tuple(tensor.shape) != shape:
         raise ModelError(
-            f"found {name} with shape {list(tensor.shape)}, and config.json describes one of "
-            f"{list(shape)}"
+            f"found {name} with shape {list(tensor.shape)}, and the model's config describes one "
+            f"of {list(shape)}"
         )
     parts = tensor.split([getattr(owner, kind).shape[0] for owner in owners])
     for owner, part in zip(owners, parts, strict=True):
@@ -136,7 +136,7 @@ def _assign(decoder: Decoder, name: str, read: Callable[[], Tensor], dtype: torc
     return True
 
 
-def random_weights(decoder: Decoder, dtype: torch.dtype = torch.float32) -> Decoder:
+def random_weights(decoder: Decoder) -> Decoder:
     """Gives a decoder weights as transformers initializes them, by torch's generator."""
     ones = tuple(name for name, _ in decoder.named_parameters() if "norm" in name)
 
@@ -147,4 +147,4 @@ def random_weights(decoder: Decoder, dtype: torch.dtype = torch.float32) -> Deco
 
     found = {name: value.shape for name, value in decoder.named_parameters()}
     weights = ((name, lambda n=name, s=shape: made(n, s)) for name, shape in found.items())
-    return load_weights(decoder, weights, dtype)
+    return load_weights(decoder, weights)

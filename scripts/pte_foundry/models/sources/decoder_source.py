@@ -9,18 +9,18 @@ options  cache (states): states, inputs or none (``models.decoder.caches``)
          prefill_length (32): tokens of the longest call that reads a prompt
          decode_length (16): tokens of a window that are read one by one, the others by prefill
          window_length (128): tokens of a window, at most context_length
-         windows (8): most windows for evaluation
+         windows (8): at most this many, for evaluation
          generate (0), prompt_length (16): tokens to write after so many first ones of a window. The
-         output `tokens` is them with their margins, so set the gate equal_fraction to null
-         split, split_head: most outputs of a linear in the blocks, and of the head
+         output `tokens` holds them with their margins, so set the gate equal_fraction to null
+         split, split_head: a linear in the blocks, or the head, with more outputs is split
 """
 
 import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache as cached
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -29,11 +29,11 @@ from torch.export import Dim
 from torch.nn import functional as F
 
 from pte_foundry.errors import ModelError
+from pte_foundry.models.decoder.config import DecoderConfig
 from pte_foundry.models.decoder.generate import Interface, Run, Session
 from pte_foundry.models.decoder.load import config_of, load_decoder
 from pte_foundry.models.decoder.load import stored_weights as stored_weights_of
-from pte_foundry.models.decoder.metadata import Constants, constant_methods
-from pte_foundry.models.decoder.tokens import Text, write_tokenizer
+from pte_foundry.models.decoder.tokens import Text
 from pte_foundry.models.snapshots import unpacked
 from pte_foundry.models.stored_weights import StoredWeight
 
@@ -86,39 +86,56 @@ def methods(
     """Returns a sample of each method of the style."""
     if not 1 <= prefill_length <= context_length:
         raise ModelError(f"has prefill_length {prefill_length}; allowed: 1 to {context_length}")
+    interface = _interface(data, weights, cache, context_length, prefill_length)
+    found: dict[str, tuple[Tensor, ...]] = {}
+    for method, lengths in interface.lengths.items():
+        count = max(lengths)
+        tokens = torch.arange(1, count + 1, dtype=torch.int32)[None]
+        found[method] = (tokens, torch.arange(count, dtype=torch.int32))
+        if cache == "none":
+            found[method] = (tokens,)
+        if cache == "inputs":
+            # Two tensors: one that is given twice is one input to torch.export.
+            found[method] += (
+                torch.zeros(interface.cache_shape),
+                torch.zeros(interface.cache_shape),
+            )
+    return found
 
-    def call(length: int, *caches: Tensor) -> tuple[Tensor, ...]:
-        tokens = torch.arange(1, length + 1, dtype=torch.int32)[None]
-        return tokens, torch.arange(length, dtype=torch.int32), *caches
 
+def _interface(
+    data: dict[str, Path], weights: Path | None, cache: str, context_length: int, prefill: int
+) -> Interface:
+    """How a model of the style is called."""
     if cache == "none":
-        return {"forward": call(context_length)[:1]}
+        return Interface(cache, context_length, {"forward": (context_length,)})
     if cache == "states":
-        return {"forward": call(prefill_length)}
-    with _source(data, weights) as source:
-        config = config_of(source)
+        return Interface(cache, context_length, {"forward": (1, prefill)})
+    config = _config(data, weights)
     shape = (config.layers, config.kv_heads, context_length, config.head_dim)
-    lengths = {"prefill": prefill_length, "decode": 1} if prefill_length > 1 else {"decode": 1}
-    # Two tensors: one that is given twice is one input to torch.export.
-    return {m: call(n, torch.zeros(shape), torch.zeros(shape)) for m, n in lengths.items()}
+    lengths = {"prefill": (prefill,), "decode": (1,)} if prefill > 1 else {"decode": (1,)}
+    return Interface(cache, context_length, lengths, shape)
+
+
+def _config(data: dict[str, Path], weights: Path | None) -> DecoderConfig:
+    held = weights or data["snapshot"]
+    status = held.stat()
+    return _config_of(held, status.st_size, status.st_mtime_ns)
+
+
+@cached
+def _config_of(held: Path, _size: int, _changed: int) -> DecoderConfig:
+    """The config in a file: a GGUF file takes seconds to open."""
+    with _source({}, held) as source:
+        return config_of(source)
 
 
 def dynamic_shapes(cache: str = "states", prefill_length: int = 32) -> dict[str, Any] | None:
-    """Returns that a call of the style `states` has any number of tokens up to a prefill."""
+    """Returns the range of lengths of a call of the style `states`."""
     if cache != "states" or prefill_length == 1:
         return None
     length = Dim("length", min=1, max=prefill_length)
     return {"forward": ({1: length}, {0: length})}
-
-
-def enumerated_shapes(
-    cache: str = "states", prefill_length: int = 32
-) -> dict[str, dict[str, list[list[int]]]] | None:
-    """Returns the two lengths that matter: a whole prefill, and one token."""
-    if cache != "states" or prefill_length == 1:
-        return None
-    lengths = (1, prefill_length)
-    return {"forward": {"tokens": [[1, n] for n in lengths], "positions": [[n] for n in lengths]}}
 
 
 def calibration(
@@ -134,7 +151,7 @@ def evaluation(
     window_length: int = 128,
     windows: int = 8,
 ) -> tuple[list[Tensor], Tensor | None]:
-    """Returns the other windows; a window's label is the next token of each of its."""
+    """Returns the other windows; a window's label is, for each of its tokens, the next one."""
     found = _windows(data, weights, window_length)
     del found[::5]
     tokens = [window[:, :-1] for window in found[:windows]]
@@ -156,16 +173,7 @@ def play(
     prompt_length: int = 16,
 ) -> dict[str, Tensor]:
     """Reads a window as a prompt, in calls of `prefill_length` tokens, and its end one by one."""
-    shape: tuple[int, ...] = ()
-    lengths: dict[str, tuple[int, ...]] = {"forward": (1, prefill_length)}
-    if cache == "none":
-        lengths = {"forward": (context_length,)}
-    if cache == "inputs":
-        with _source(data, weights) as source:
-            config = config_of(source)
-        shape = (config.layers, config.kv_heads, context_length, config.head_dim)
-        lengths = {"decode": (1,)} | ({"prefill": (prefill_length,)} if prefill_length > 1 else {})
-    interface = Interface(cache, context_length, lengths, shape)
+    interface = _interface(data, weights, cache, context_length, prefill_length)
     session, tokens = Session(run, interface), sample[0].tolist()
     first = len(tokens) if cache == "none" else max(len(tokens) - decode_length, 1)
     logits = [session.feed(tokens[:first])]
@@ -217,29 +225,6 @@ def score(outputs: list[Any], labels: Tensor) -> dict[str, float]:
     return {"perplexity": losses.exp().item()}
 
 
-def constants(
-    data: dict[str, Path],
-    weights: Path | None = None,
-    cache: str = "states",
-    context_length: int = 256,
-    prefill_length: int = 32,
-) -> Constants:
-    """Returns the constant methods that ExecuTorch's LLM runners read (``decoder.metadata``)."""
-    with _source(data, weights) as source, TemporaryDirectory(prefix="tokenizer") as folder:
-        config = config_of(source)
-        write_tokenizer(source, Path(folder))
-        text = Text.load(Path(folder))
-    lengths = (context_length,) if cache == "none" else tuple(sorted({1, prefill_length}))
-    interface = Interface(cache, context_length, {"forward": lengths})
-    return constant_methods(config, interface, text.begin, text.ends)
-
-
-def tokenizer(folder: Path, data: dict[str, Path], weights: Path | None = None) -> None:
-    """Writes the tokenizer's files, which belong beside the artifact (``decoder.tokens``)."""
-    with _source(data, weights) as source:
-        write_tokenizer(source, folder)
-
-
 @contextmanager
 def _source(data: dict[str, Path], weights: Path | None, whole: bool = False) -> Iterator[Path]:
     """The snapshot's folder, without its weights unless they are asked for, or the GGUF file."""
@@ -253,14 +238,12 @@ def _source(data: dict[str, Path], weights: Path | None, whole: bool = False) ->
 
 def _windows(data: dict[str, Path], weights: Path | None, length: int) -> list[Tensor]:
     """The text as windows of tokens, int32 [1, length + 1], that share no token."""
+    if "text" not in data:
+        generator = torch.Generator().manual_seed(0)
+        shape, vocabulary = (_RANDOM_WINDOWS, 1, length + 1), _config(data, weights).vocab_size
+        return list(torch.randint(vocabulary, shape, dtype=torch.int32, generator=generator))
     with _source(data, weights) as source:
-        if "text" not in data:
-            generator = torch.Generator().manual_seed(0)
-            shape, vocabulary = (_RANDOM_WINDOWS, 1, length + 1), config_of(source).vocab_size
-            return list(torch.randint(vocabulary, shape, dtype=torch.int32, generator=generator))
-        with TemporaryDirectory(prefix="tokenizer") as folder:
-            write_tokenizer(source, Path(folder))
-            tokens = Text.load(Path(folder)).encode(prose(data["text"]))
+        tokens = Text.of(source).encode(prose(data["text"]))
     count = len(tokens) // (length + 1)
     if count < 2:
         raise ModelError(

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 Module = Mapping[str, Any]
-"""A row of ``models.module.modules_table``: ``name`` (fully qualified), ``type`` (dotted name of
+"""A row of ``models.structure.modules_table``: ``name`` (fully qualified), ``type`` (dotted name of
 its class), ``types`` (of its bases too, aliases included), ``weight`` (shape or None), ``obstacle``
 (why its weight cannot be quantized, or None; may be missing), ``stored`` (bits of the weight in the
 model's file; missing if that has none)."""
