@@ -1,4 +1,4 @@
-"""Exports a model to a torch program, and lists its modules and inputs to check configs with."""
+"""Exports a model to a torch program; lists its modules, inputs and constant methods."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--program", type=Path, required=True, help="output: the program, .pt2")
     parser.add_argument(
-        "--modules", type=Path, required=True, help="output: modules and inputs, .json"
+        "--modules", type=Path, required=True, help="output: modules, inputs and constants, .json"
     )
     arguments = parser.parse_args(argv)
 
@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.findings import raise_for
         from pte_foundry.lowering.enumerated_shapes import enumeration_findings
         from pte_foundry.models import programs
+        from pte_foundry.models.constants import constants_of
         from pte_foundry.models.export import export_all
         from pte_foundry.models.inputs import inputs_table
         from pte_foundry.models.structure import modules_table
@@ -41,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
                 for method, program in exported.items()
                 for row in inputs_table(program, model.input_names(module, method))
             ],
+            "constants": constants_of(model),
         }
         shapes = enumeration_findings(
             ("models", arguments.model.stem, "enumerated_shapes"),
