@@ -29,6 +29,38 @@ rule export:
         " --benchmark {output.benchmark:q} --log {log:q}"
 
 
+rule tokenizer:
+    input:
+        weights=lambda wildcards: weights_of(wildcards.model),
+        code=code_files("tokenizer"),
+    output:
+        files=[
+            "results/pte/{model}/tokenizer/tokenizer.json",
+            "results/pte/{model}/tokenizer/tokenizer_config.json",
+            "results/pte/{model}/tokenizer/generation_config.json",
+        ],
+        digests=[
+            "results/pte/{model}/tokenizer/tokenizer.json.sha256",
+            "results/pte/{model}/tokenizer/tokenizer_config.json.sha256",
+            "results/pte/{model}/tokenizer/generation_config.json.sha256",
+        ],
+    log:
+        "logs/tokenizer/{model}.log",
+    group:
+        "model"
+    resources:
+        mem_mb=memory("tokenizer"),
+        runtime=runtime("tokenizer"),
+    params:
+        code=code("tokenizer"),
+    message:
+        "Writing the tokenizer of {wildcards.model}"
+    shell:
+        "python -P -m pte_foundry.steps.tokenizer"
+        " --weights {input.weights:q} --output {output.files:q} --digests {output.digests:q}"
+        " --log {log:q}"
+
+
 rule reference:
     input:
         unpack(model_files),

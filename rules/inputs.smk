@@ -7,6 +7,7 @@ from pte_foundry.models.imports import path_from
 from pte_foundry.models.snapshots import files_of
 from pte_foundry.slice_argument import encoded
 from pte_foundry.upstream.snakemake_storage import source
+from pte_foundry.workflow import slices
 from pte_foundry.workflow.code import entry
 from pte_foundry.workflow.paths import literal
 from pte_foundry.workflow.stages import FEEDING_BYTES
@@ -22,6 +23,11 @@ def validations():
         for b in CONFIG.builds
         for device in DEVICES
     ]
+
+
+def tokenizers():
+    """The tokenizers of language models, which belong to their artifacts."""
+    return [file for model in MODELS for file in slices.tokenizer(CONFIG, model)]
 
 
 def divergences():

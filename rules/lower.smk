@@ -31,6 +31,7 @@ rule lower:
     input:
         program=edge_program,
         metadata=edge_metadata,
+        structure="results/export/{model}.json",
         code=code_files("lower"),
     output:
         pte="results/lower/{model}/{recipe}/{key}.pte",
@@ -54,6 +55,7 @@ rule lower:
         "python -P -m pte_foundry.steps.lower"
         " --slice {params.slice:q} --shapes {params.shapes:q}"
         " --program {input.program:q} --metadata {input.metadata:q}"
+        " --structure {input.structure:q}"
         " --output {output.pte:q} --debug-handles {output.debug_handles:q}"
         " --benchmark {output.benchmark:q} --log {log:q}"
 

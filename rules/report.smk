@@ -50,6 +50,7 @@ rule manifest:
     input:
         artifacts=artifacts(),
         digests=[f"{artifact}.sha256" for artifact in artifacts()],
+        tokenizers=tokenizers(),
         plans=collect("results/plan/{model}.json", model=MODELS),
         models=collect("results/model/{model}.json", model=MODELS),
         sources=sources_of_models(),

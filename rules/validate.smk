@@ -6,6 +6,8 @@ rule validate:
         reference="results/reference/{model}.safetensors",
         quantized=torch_outputs,
         debug_handles=debug_handles,
+        # One that cannot be written is told before its builds are validated.
+        tokenizer=lambda wildcards: slices.tokenizer(CONFIG, wildcards.model),
         code=code_files("validate"),
     output:
         report="results/validation/{model}/{recipe}/{target}/{device}.json",

@@ -96,6 +96,8 @@ def _print_pte(
         "delegated": f"{described['delegated_fraction']:.0%} of the operators",
         "kernels": kernels or "none",
     }
+    for name, value in described["constants"].items():
+        facts[name] = printable(json.dumps(value))
     for method, names in described["output_names"].items():
         facts[f"outputs of {method}"] = ", ".join(map(printable, names))
     if described["unshared_bytes"]:

@@ -145,7 +145,7 @@ def _run_pte(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     if arguments.state:
         raise InputError("--state is for .mlpackage; a .pte starts with its own buffers")
     program = Pte.load(existing(arguments.file), limits_of(arguments))
-    method = arguments.function or _only(program.methods)
+    method = arguments.function or _only([m for m in program.methods if m not in program.constants])
     arrays = [read_array(Path(text)) for text in arguments.input]  # in order: they have no names
     outputs = program.run([torch.from_numpy(array) for array in arrays], method)
     arrays = {}

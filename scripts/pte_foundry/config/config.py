@@ -174,6 +174,11 @@ class Config:
         """The models that have builds, sorted."""
         return sorted({build.model for build in self.builds})
 
+    def has_tokenizer(self, model: str) -> bool:
+        """Whether a tokenizer comes with a model: with the weights of a language model."""
+        entry = self.models[model]
+        return entry.origin == "decoder" and entry.weights.kind != "random"
+
     @cached_property
     def by_names(self) -> dict[tuple[str, str, str], Build]:
         """The builds by the names of model, recipe and target."""

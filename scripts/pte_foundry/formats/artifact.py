@@ -5,7 +5,8 @@ The bytes are read back and compared with the target, because upstream's own rec
 """
 
 from pte_foundry.formats.canonical_pte import canonical_pte
-from pte_foundry.formats.inspect_pte import Expected, describe, verify
+from pte_foundry.formats.inspect_pte import describe
+from pte_foundry.formats.verify_pte import Expected, verify
 
 
 def artifact(lowered: bytes, target: dict) -> bytes:

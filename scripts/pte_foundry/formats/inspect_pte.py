@@ -1,4 +1,4 @@
-"""Description of a ``.pte``, and its verification against the properties of a target."""
+"""Description of a ``.pte``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from pte_foundry.errors import ProgramError
 from pte_foundry.formats import pte_schema
+from pte_foundry.formats.constant_methods import constants
 from pte_foundry.formats.coreml_delegate import BACKEND, CoreMLModel, parse_json, resolve
 from pte_foundry.formats.mil_contents import compute_dtypes, count_ops, weigh
 from pte_foundry.formats.mlpackage import body_of
@@ -58,7 +59,8 @@ class Description:
 
     Attributes:
         bytes: size of the file.
-        methods: their names.
+        methods: their names, those of constants left out.
+        constants: value of each method that does nothing but return constants.
         delegates: of all methods, in the order of the program.
         kernels: number of calls of operators outside of delegates, by name.
         delegated_fraction: the share of the program's torch operators that delegates compute. A
@@ -72,6 +74,7 @@ class Description:
 
     bytes: int
     methods: tuple[str, ...]
+    constants: dict[str, Any]
     delegates: tuple[DelegateDescription, ...]
     kernels: dict[str, int]
     delegated_fraction: float
@@ -106,25 +109,6 @@ class Description:
         return asdict(self) | {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True)
-class Expected:
-    """Required properties of a program; None accepts any value.
-
-    Attributes:
-        specification_version: the one of the minimum OS.
-        precision: "float16" or "float32".
-        compute_units: one of :data:`pte_foundry.formats.coreml_delegate.COMPUTE_UNITS`.
-        model_type: "model" or "compiled_model".
-        stateful: whether the program has states.
-    """
-
-    specification_version: int | None = None
-    precision: str | None = None
-    compute_units: str | None = None
-    model_type: str | None = None
-    stateful: bool | None = None
-
-
 def describe(source: bytes | Path) -> Description:
     """Describe a program, given its bytes or its path.
 
@@ -149,58 +133,17 @@ def describe(source: bytes | Path) -> Description:
     inside = sum(delegate.handles or sum(delegate.ops.values()) for delegate in delegates)
     outside = sum(count for name, count in kernels.items() if not _computes_nothing(name))
     total = inside + outside
+    known_values = constants(file.program)
     return Description(
         bytes=size,
-        methods=tuple(file.plans),
+        methods=tuple(name for name in file.plans if name not in known_values),
+        constants=known_values,
         delegates=delegates,
         kernels=kernels,
         delegated_fraction=inside / total if total else 1.0,
         output_names={p.name: n for p in file.program.execution_plan if (n := _output_names(p))},
         weight_bytes=_total([*alone, *shared_weights(filter(None, models))]),
     )
-
-
-def verify(description: Description, expected: Expected) -> None:
-    """Compare a program with its required properties.
-
-    Raises ProgramError that lists all mismatches.
-    """
-    findings = []
-    if not any(delegate.backend_id == BACKEND for delegate in description.delegates):
-        findings.append("nothing is delegated to Core ML")
-    for number, delegate in enumerate(description.delegates):
-        where = f"delegate {number} of {delegate.method!r}"
-        if delegate.backend_id != BACKEND:
-            findings.append(f"{where} is {delegate.backend_id}, expected {BACKEND}")
-            continue
-        findings += [f"{where}: {finding}" for finding in _mismatches(delegate, expected)]
-    # A delegate of a few operations may need float32; a whole program does not.
-    dtypes = {dtype for delegate in description.delegates for dtype in delegate.compute_dtypes}
-    if expected.precision == "float16" and dtypes == {"float32"}:
-        findings.append("computes in float32 only, expected float16")
-    if expected.stateful is not None and bool(description.states) != expected.stateful:
-        found = f"states {', '.join(description.states)}" if description.states else "no states"
-        findings.append(f"{found}, expected {'some' if expected.stateful else 'none'}")
-    if findings:
-        raise ProgramError("the program does not match its target: " + "; ".join(findings))
-
-
-def _mismatches(delegate: DelegateDescription, expected: Expected) -> Iterator[str]:
-    specs = delegate.compile_specs
-    compiled = specs.get("model_type") == "compiled_model"
-    pairs = [
-        ("compute units", specs.get("compute_units"), expected.compute_units),
-        ("model type", specs.get("model_type", "model"), expected.model_type),
-        ("precision", specs.get("model_compute_precision"), expected.precision),
-    ]
-    if not compiled:  # Apple's compiled format does not contain it
-        version = delegate.specification_version
-        pairs.append(("specification version", version, expected.specification_version))
-    for what, found, required in pairs:
-        if required is not None and found != required:
-            yield f"{what} {found}, expected {required}"
-    if expected.precision == "float32" and "float16" in delegate.compute_dtypes:
-        yield "computes in float16, expected float32 only"
 
 
 def _describe_delegate(

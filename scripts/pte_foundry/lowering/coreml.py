@@ -6,6 +6,7 @@ around it, which the ``pte`` step writes.
 
 import gc
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import coremltools
 import torch
@@ -78,7 +79,9 @@ def lower(edges: EdgeProgram | Mapping[str, EdgeProgram], target: dict) -> bytes
 
 
 def lower_described(
-    edges: EdgeProgram | Mapping[str, EdgeProgram], target: dict
+    edges: EdgeProgram | Mapping[str, EdgeProgram],
+    target: dict,
+    constants: Mapping[str, Any] | None = None,
 ) -> tuple[bytes, DebugInfo]:
     """Returns the ``.pte`` of edge programs as upstream writes it, and what it lacks.
 
@@ -86,6 +89,7 @@ def lower_described(
         edges: by method, or the only one; they cannot be used afterwards.
         target: its slice of the configuration (the ``lower`` stage), with the model's
             ``enumerated_shapes`` if they count.
+        constants: constant methods (``pte_foundry.models.constants``).
 
     Returns:
         The bytes, and the debug info of the Core ML models that methods share: a shared model has
@@ -127,7 +131,7 @@ def lower_described(
         }
         skipped = outside.left_out(options["skip_ops_for_coreml_delegation"], handles)
         with repaired(), checked_once(), leaving_out(skipped), kept_debug_info() as debug_info:
-            lowered = manager(edges).to_backend(partitioners)
+            lowered = manager(edges, constants).to_backend(partitioners)
         programs = {method: lowered.exported_program(method) for method in edges}
         passes = [
             one

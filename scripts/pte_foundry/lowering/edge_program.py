@@ -62,12 +62,21 @@ class EdgeProgram:
     after: int = 0
 
 
-def manager(edges: Mapping[str, EdgeProgram]) -> EdgeProgramManager:
-    """Returns upstream's object that lowers the programs of methods."""
+def manager(
+    edges: Mapping[str, EdgeProgram], constants: Mapping[str, Any] | None = None
+) -> EdgeProgramManager:
+    """Returns upstream's object that lowers the programs of methods.
+
+    Args:
+        edges: by method.
+        constants: constant methods (``pte_foundry.models.constants``).
+    """
     names = dict.fromkeys(name for edge in edges.values() for name in edge.preserved_ops)
     kept = [torch_operators.operator(name) for name in sorted(names)]
     held = {method: edge.program for method, edge in edges.items()}
-    return EdgeProgramManager(held, None, preserving(kept), kept, preserve_ops=kept)
+    return EdgeProgramManager(
+        held, dict(constants or {}), preserving(kept), kept, preserve_ops=kept
+    )
 
 
 def make(program: ExportedProgram, skip: list[str]) -> EdgeProgram:

@@ -15,6 +15,7 @@ OPTIONAL = (
     "agreement",
     "output_names",
     "stored_weights",
+    "constants",
     "train",
 )
 """The functions that it may define."""
@@ -22,5 +23,7 @@ OPTIONAL = (
 FUNCTIONS = (*REQUIRED, *INPUTS, *OPTIONAL)
 """All of them."""
 
-RESERVED = frozenset({"weights", "data", "outputs", "labels", "reference", "run", "sample"})
+RESERVED = frozenset(
+    {"weights", "data", "outputs", "labels", "reference", "run", "sample", "shapes"}
+)
 """Parameters that the stages pass; an option cannot have such a name."""

@@ -42,6 +42,10 @@ A model module defines functions; the loader calls them and checks what they ret
 ``stored_weights(...) -> dict[str, StoredWeight]``, optional
     the quantized weights that the file holds, by the names of their modules, for recipes with a
     ``stored`` step (``models.stored_weights``)
+``constants(...) -> dict[str, value]``, optional
+    methods of the artifact that return a constant: numbers, bools, strings, or lists of numbers,
+    for the app that runs it. It may take ``shapes``, the target's choice of shapes
+    (``models.constants``)
 ``train(...) -> dict[str, Tensor]``, optional
     a state dict, for a model that is trained by the rule ``train``
 

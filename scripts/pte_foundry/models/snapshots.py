@@ -141,3 +141,13 @@ def unpacked(archive: Path, *, weights: bool = True) -> Iterator[Path]:
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise DamagedError(archive, error) from error
         yield Path(folder)
+
+
+@contextmanager
+def source_of(held: Path, *, weights: bool = True) -> Iterator[Path]:
+    """Unpacks a file if it is an archive (:func:`unpacked`); one of another kind is what it is."""
+    if zipfile.is_zipfile(held):
+        with unpacked(held, weights=weights) as folder:
+            yield folder
+    else:
+        yield held

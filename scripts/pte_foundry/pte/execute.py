@@ -14,6 +14,7 @@ import torch
 
 from pte_foundry.errors import InputError, LimitError, ProgramError
 from pte_foundry.formats import pte_schema
+from pte_foundry.formats.constant_methods import constants
 from pte_foundry.formats.coreml_delegate import BACKEND
 from pte_foundry.formats.pte_file import PteFile, read_pte
 from pte_foundry.limits import Limits, current
@@ -66,6 +67,11 @@ class Pte:
     def methods(self) -> list[str]:
         """Names of the methods."""
         return list(self._file.plans)
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """Values of the methods that only return constants; a list if one returns several."""
+        return constants(self._file.program)
 
     def run(
         self, inputs: Sequence[Any], method: str = "forward", tap: Tap | None = None

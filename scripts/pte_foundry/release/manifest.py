@@ -41,7 +41,8 @@ def manifest(
         digest of everything an artifact is built from. Artifacts with equal ``inputs`` must have
         equal bytes. The ``files`` of a model are its module, what that imports in the project,
         weights and data; ``imports`` has fingerprints of what it imports from elsewhere, the
-        packages included that the lock does not pin. ``unlocked`` names what is not installed as
+        packages included that the lock does not pin; ``tokenizer`` has the digest of each file of a
+        language model's tokenizer. ``unlocked`` names what is not installed as
         the lock has it.
 
     Raises:
@@ -63,6 +64,11 @@ def manifest(
             "files": files,
             "imports": imports,
         }
+        if plan["tokenizer"]:
+            made["models"][name]["tokenizer"] = {
+                shown: check_noted(base / shown, base / f"{shown}.sha256")
+                for shown in plan["tokenizer"]
+            }
         made["recipes"] |= plan["recipes"]
         made["targets"] |= plan["targets"]
         for recipe, targets in plan["builds"].items():

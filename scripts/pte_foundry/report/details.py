@@ -264,6 +264,7 @@ def _program(build: SummaryRecord) -> list[list[str]]:
         ("operations", sum(artifact["ops"].values())),
         ("operators outside of Core ML", artifact.get("kernels")),
         ("states", artifact["states"] or "none"),
+        ("constant methods", artifact.get("constants")),
         ("weights if methods shared none", unshared and text.size(unshared)),
         ("evaluation samples", build["samples"]),
         ("synthetic", build.get("synthetic")),

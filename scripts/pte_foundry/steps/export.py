@@ -1,4 +1,4 @@
-"""Exports a model to a torch program, and lists its modules and inputs to check configs with."""
+"""Exports a model to a torch program; lists its modules, inputs and constant methods."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--program", type=Path, required=True, help="output: the program, .pt2")
     parser.add_argument(
-        "--modules", type=Path, required=True, help="output: modules and inputs, .json"
+        "--modules", type=Path, required=True, help="output: modules, inputs and constants, .json"
     )
     arguments = parser.parse_args(argv)
 
@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.findings import raise_for
         from pte_foundry.lowering.enumerated_shapes import enumeration_findings
         from pte_foundry.models import programs
+        from pte_foundry.models.constants import constants_of
         from pte_foundry.models.export import export_all
         from pte_foundry.models.inputs import declared_table, inputs_table
         from pte_foundry.models.structure import modules_table
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
                 module, *exported.values(), stored=model.stored_weights(module)
             ),
             "inputs": _rows(tables),
+            "constants": constants_of(model),
         }
         check_enumerated(table["inputs"])  # torch may have fixed what is declared dynamic
         programs.save_all(exported, arguments.program)

@@ -16,6 +16,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--shapes", type=slice_argument, required=True, help="the model's enumerated shapes"
     )
+    parser.add_argument(
+        "--structure", type=Path, required=True, help="the exported model's lists, .json"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the lowered program, .pte")
     parser.add_argument(
         "--debug-handles", type=Path, required=True, help="the operator of each handle, .json"
@@ -29,13 +32,17 @@ def main(argv: list[str] | None = None) -> int:
         from pte_foundry.formats.canonical_pte import canonical_pte
         from pte_foundry.lowering import edge_program
         from pte_foundry.lowering.coreml import lower_described
+        from pte_foundry.models.constants import chosen
 
         metadata = read_json(arguments.metadata)
         # No variables for intermediate programs, so that their weights are freed early.
-        enumerated = arguments.shapes if arguments.slice["shapes"] in (None, "enumerated") else None
+        shapes = arguments.slice["shapes"]
+        enumerated = arguments.shapes if shapes in (None, "enumerated") else None
+        constants = read_json(arguments.structure)["constants"]
         written, debug_info = lower_described(
             edge_program.load_all(arguments.program, metadata),
             arguments.slice | {"enumerated_shapes": enumerated},
+            chosen(constants, shapes, bool(arguments.shapes)),
         )
         lowered = canonical_pte(written, "all")
         del written

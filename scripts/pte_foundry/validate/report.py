@@ -234,6 +234,7 @@ def _artifact(pte: Path, sha256: str, program: Description | None = None) -> Art
         "states": list(program.states),
         "weight_bytes": program.weight_bytes,
         "methods": list(program.methods),
+        **({"constants": program.constants} if program.constants else {}),
         **({"unshared_weight_bytes": unshared} if (unshared := program.unshared_bytes) else {}),
     }
 

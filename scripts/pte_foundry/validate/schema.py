@@ -48,7 +48,9 @@ class Artifact(TypedDict):
     """The inputs with more than one shape by method and name, as the Core ML program has them:
     ``int32[1..8]``, or ``fp32[1, ?] in the shapes [1, 1], [1, 8]``."""
     methods: NotRequired[list[str]]
-    """Names of the program's methods."""
+    """Names of the program's methods, without those that only return a constant."""
+    constants: NotRequired[dict[str, bool | int | float | str | list[int] | list[float]]]
+    """Values of the methods that only return constants, for the app; a list if one has several."""
     kernels: NotRequired[dict[str, int]]
     """Number of calls of operators outside of delegates, by operator."""
     weight_bytes: NotRequired[dict[str, int]]

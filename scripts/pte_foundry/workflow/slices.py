@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from pte_foundry.canonical_json import digest
 from pte_foundry.errors import ConfigError
+from pte_foundry.models.decoder import TOKENIZER_FILES
 
 if TYPE_CHECKING:
     from pte_foundry.config.config import Config
@@ -149,7 +150,14 @@ def plan(config: Config, model: str) -> dict[str, Any]:
         **sources(config, model),
         "recipes": {recipe: config.recipe(recipe) for recipe in sorted(builds)},
         "targets": {name: lower(config, name) | pte(config, name) for name in targets},
+        "tokenizer": tokenizer(config, model),
     }
+
+
+def tokenizer(config: Config, model: str) -> list[str]:
+    """The files of a language model's tokenizer, which belong to its artifacts."""
+    files = TOKENIZER_FILES if config.has_tokenizer(model) else ()
+    return [f"results/pte/{model}/tokenizer/{file}" for file in files]
 
 
 def summary(config: Config) -> dict[str, Any]:

@@ -73,9 +73,10 @@ STAGES: dict[str, Stage] = {
         minutes=10,
         seconds=2,
         feeds_bytes=True,
-        functions=(*_BUILD, "stored_weights"),
+        functions=(*_BUILD, "stored_weights", "constants"),
         priority=4,
     ),
+    "tokenizer": Stage(slices.nothing, {"": Need(700)}, minutes=10, seconds=5),
     "reference": Stage(
         slices.nothing,
         {"": Need(500, 2.6)},

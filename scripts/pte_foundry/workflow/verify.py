@@ -19,6 +19,7 @@ from typing import Any
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import check, check_json, check_noted, is_temporary, read_json
 from pte_foundry.models.checksums import check_program, check_tensors
+from pte_foundry.models.decoder import TOKENIZER_FILES
 
 Check = Callable[[Path], object]
 
@@ -65,6 +66,8 @@ def _lowered(path: Path) -> None:
 CHECKS: dict[str, Check] = {
     "pte/*/*/*.pte": _artifact,
     "pte/*/*/*.pte.sha256": _note,
+    **{f"pte/*/tokenizer/{name}": _artifact for name in TOKENIZER_FILES},
+    **{f"pte/*/tokenizer/{name}.sha256": _note for name in TOKENIZER_FILES},
     "lower/*/*/*.pte": _lowered,
     "lower/*/*/*.json": check_json,
     "edge/*/*/*.pt2": check_program,

@@ -63,7 +63,7 @@ def lowered(model, sample, shapes=None, enumerated=None, version=9):
 
 
 def given(length, *more):
-    return torch.zeros(1, length).int(), torch.arange(length).int(), *more
+    return torch.zeros(1, length).long(), torch.arange(length).long(), *more
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def eager(tokens, count):
     model, text = decoder("none"), list(tokens)
     with torch.no_grad():
         for _ in range(count):
-            text.append(model(torch.tensor([text]).int())[0, -1].argmax().item())
+            text.append(model(torch.tensor([text]).long())[0, -1].argmax().item())
     return text[len(tokens) :]
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from pte_foundry.errors import ProgramError
 from pte_foundry.formats import pte_schema
-from pte_foundry.formats.inspect_pte import Expected, _decode, describe, verify
+from pte_foundry.formats.inspect_pte import _decode, describe
 from pte_foundry.formats.mil_contents import bits
+from pte_foundry.formats.verify_pte import Expected, verify
 
 
 def test_a_delegated_program(small, tmp_path: Path):

@@ -100,18 +100,18 @@ def test_cached_tokens_are_those_of_transformers(case, cache):
     config = model.config
     shape = (config.layers, config.kv_heads, CONTEXT, config.head_dim)
     caches = [torch.randn(shape), torch.randn(shape)]
-    rows = torch.arange(PROMPT + 3, dtype=torch.int32)
-    padded = torch.cat((tokens[:, :PROMPT], torch.full((1, 3), 7)), 1).int()
+    rows = torch.arange(PROMPT + 3, dtype=torch.int64)
+    padded = torch.cat((tokens[:, :PROMPT], torch.full((1, 3), 7)), 1).long()
     with torch.no_grad():
         if isinstance(model, StatesDecoder):
-            other = torch.randint(0, SHAPE["vocab_size"], (1, CONTEXT)).int()
-            model(other, torch.arange(CONTEXT, dtype=torch.int32))
+            other = torch.randint(0, SHAPE["vocab_size"], (1, CONTEXT)).long()
+            model(other, torch.arange(CONTEXT, dtype=torch.int64))
         found = step(model, padded, rows.where(rows < PROMPT, CONTEXT), caches)[:, :PROMPT]
         chosen = [found[0, -1].argmax().item()]
         logits = [found]
         for position in range(PROMPT, PROMPT + NEW):
-            now = torch.tensor([position], dtype=torch.int32)
-            logits.append(step(model, torch.tensor([chosen[-1:]]).int(), now, caches))
+            now = torch.tensor([position], dtype=torch.int64)
+            logits.append(step(model, torch.tensor([chosen[-1:]]).long(), now, caches))
             chosen.append(logits[-1][0, -1].argmax().item())
     assert chosen[:NEW] == tokens[0, PROMPT:].tolist()
     torch.testing.assert_close(torch.cat(logits, 1), expected, atol=1e-4, rtol=0)
@@ -121,7 +121,7 @@ def test_cached_tokens_are_those_of_transformers(case, cache):
 def test_logits_without_a_cache_are_those_of_transformers(case, splits):
     folder, tokens, expected = case
     with torch.no_grad():
-        found = load_decoder(folder, "none", CONTEXT, **splits)(tokens.int())
+        found = load_decoder(folder, "none", CONTEXT, **splits)(tokens.long())
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
@@ -164,7 +164,7 @@ def test_gguf_is_read_as_its_converter_writes_it(name, tmp_path, monkeypatch):
     write_converted(tmp_path / "m.gguf", model, architecture, more)
     tokens = torch.randint(0, SHAPE["vocab_size"], (1, 12))
     with torch.no_grad():
-        found = load_decoder(tmp_path / "m.gguf", "none", CONTEXT)(tokens.int())
+        found = load_decoder(tmp_path / "m.gguf", "none", CONTEXT)(tokens.long())
         torch.testing.assert_close(found, model(tokens).logits, atol=1e-4, rtol=0)
 
 

@@ -107,7 +107,7 @@ def test_generated_tokens_are_the_greedy_ones(snapshot, cache):
     plain, text = call(source.build, snapshot, cache="none"), sample[0, :9].tolist()
     for token, margin in tokens.tolist():
         with torch.no_grad():
-            best = plain(torch.tensor([text]).int())[0, -1].topk(2)
+            best = plain(torch.tensor([text]))[0, -1].topk(2)
         assert (token, margin) == (
             best.indices[0],
             pytest.approx(1000 * -best.values.diff(), abs=2),

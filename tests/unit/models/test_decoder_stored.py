@@ -47,7 +47,7 @@ def test_weights_are_those_of_the_file(splits, tmp_path):
     kinds = {name.partition(".parts")[0]: weight.bits for name, weight in stored.items()}
     assert len(kinds) == len(NAMES) + 2
     assert {kinds["model.layers.0.mlp.up_proj"], kinds["lm_head"]} == {4, 8}
-    tokens = torch.randint(VOCABULARY, (1, 8), generator=torch.manual_seed(0)).int()
+    tokens = torch.randint(VOCABULARY, (1, 8), generator=torch.manual_seed(0)).long()
     expected = model(tokens)
     found = quantize(model, [STEP | {"exclude": []}], stored=stored)(tokens)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

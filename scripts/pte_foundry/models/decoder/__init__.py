@@ -15,3 +15,6 @@
 The families (:data:`pte_foundry.models.decoder.config.FAMILIES`) are tested against transformers'
 own implementations: equal tokens, and logits within 1e-4 in fp32.
 """
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+"""What the rule ``tokenizer`` writes beside the artifacts of a model (``tokens``)."""

@@ -6,10 +6,12 @@
             several lengths share weights: ``forward(tokens, positions, keys, values)``
 ``none``    nowhere: every call of ``forward(tokens)`` computes all tokens again
 
-``tokens`` are int32 [1, T], ``positions`` int32 [T]. A token at position ``context_length`` is
+``tokens`` are int64 [1, T], ``positions`` int64 [T]. A token at position ``context_length`` is
 padding: nothing is written for it, and nobody attends to it (a call that always has one token needs
-none). All styles are right without a reset of the cache: what lies behind a token's position is
-masked, so a new text overwrites an old one.
+none). ExecuTorch's runners give int64; Core ML's own inputs are int32, and the delegate converts.
+
+All styles are right without a reset of the cache: what lies behind a token's position is masked, so
+a new text overwrites an old one.
 
 A window (Mistral, Gemma) is a mask over the whole context, not a smaller cache.
 """
@@ -114,7 +116,7 @@ class PlainDecoder(Decoder):
     def forward(self, tokens: Tensor) -> Tensor:
         """Returns logits [1, T, vocab_size]."""
         length = tokens.shape[1]
-        slots = torch.arange(length, dtype=torch.int32)
+        slots = torch.arange(length)
         masks = {window: mask(slots, slots, window) for window in self.windows}
         rotations = self.rotations(slice(0, length))
         return self.logits(tokens, Call(rotations, masks, lambda _block, *new: new))

@@ -87,9 +87,9 @@ class Session:
 
     def _step(self, method: str, length: int, tokens: list[int]) -> Tensor:
         count, start = len(tokens), len(self.tokens)
-        padded = torch.tensor([tokens + [0] * (length - count)], dtype=torch.int32)
+        padded = torch.tensor([tokens + [0] * (length - count)])
         # A token at the position behind the last one is padding (``caches``).
-        positions = torch.full((length,), self.interface.context_length, dtype=torch.int32)
+        positions = torch.full((length,), self.interface.context_length)
         positions[:count] = torch.arange(start, start + count)
         logits, *new = self.run(method, padded, positions, *self._caches)
         for cache, fresh in zip(self._caches, new, strict=True):
@@ -101,7 +101,7 @@ class Session:
         self.tokens += tokens
         method, length = self.interface.call_for(len(self.tokens))
         padded = self.tokens + [0] * (length - len(self.tokens))
-        (logits,) = self.run(method, torch.tensor([padded], dtype=torch.int32))
+        (logits,) = self.run(method, torch.tensor([padded]))
         return logits[0, len(self.tokens) - len(tokens) : len(self.tokens)]
 
 

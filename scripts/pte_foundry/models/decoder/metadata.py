@@ -24,7 +24,7 @@ def constant_methods(
         config: of the model.
         interface: how the artifact is called.
         begin: the token that starts a text; None if there is none.
-        ends: the tokens that end an answer.
+        ends: the tokens that end an answer; none if unknown.
     """
     lengths = [length for accepted in interface.lengths.values() for length in accepted]
     # A runner with enable_dynamic_shape reads a prompt in calls of any length up to
@@ -35,9 +35,9 @@ def constant_methods(
         "get_max_context_len": interface.context_length,
         "get_n_layers": config.layers,
         "get_vocab_size": config.vocab_size,
-        "get_eos_ids": list(ends),
         "use_kv_cache": interface.cache != "none",
         "use_sdpa_with_kv_cache": False,
         "enable_dynamic_shape": every and len(lengths) > 1,
     }
-    return found if begin is None else {"get_bos_id": begin, **found}
+    found |= {} if begin is None else {"get_bos_id": begin}
+    return found | ({"get_eos_ids": list(ends)} if ends else {})

@@ -1,7 +1,7 @@
 """The tokenizer of a decoder: text to tokens and back, chats, special tokens.
 
-Written beside an artifact it is files of Hugging Face's: ``tokenizer.json``, which ExecuTorch's
-runners read too, ``tokenizer_config.json``, ``chat_template.jinja`` and ``generation_config.json``.
+Written beside artifacts it is files of Hugging Face's: ``tokenizer.json``, which ExecuTorch's
+runners read too, ``tokenizer_config.json`` with the chat template, and ``generation_config.json``.
 Reading them takes the package ``tokenizers`` alone.
 """
 
@@ -19,10 +19,13 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers
 from tokenizers.decoders import DecodeStream
 
 from pte_foundry.errors import InputError, ModelError
+from pte_foundry.models.decoder import TOKENIZER_FILES
 from pte_foundry.models.decoder.gguf import field, open_gguf
 
-TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
-TEMPLATE, GENERATION = "chat_template.jinja", "generation_config.json"
+TOKENIZER, SETTINGS, GENERATION = TOKENIZER_FILES
+TEMPLATE = "chat_template.jinja"
+
+_TEXTS = ("The capital of France is", "It's 1995:  12,5 %", "\n\n  x =\t1\n", "naïve 東京 🙂 ünï")
 
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
@@ -183,11 +186,28 @@ def write_tokenizer(source: Path, folder: Path) -> None:
     if source.is_file():
         _split(found.backend_tokenizer, source)
     folder.mkdir(parents=True, exist_ok=True)
-    found.save_pretrained(folder)
-    own = _json(source / GENERATION) if source.is_dir() else {}
-    ends = own.get("eos_token_id", found.eos_token_id)
-    generation = {"bos_token_id": found.bos_token_id, "eos_token_id": ends}
+    # The chat template is in the settings, so that there are the same files with and without one.
+    found.save_pretrained(folder, save_jinja_files=False)
+    generation = {"bos_token_id": found.bos_token_id, "eos_token_id": found.eos_token_id}
+    generation |= _json(source / GENERATION) if source.is_dir() else {}
     (folder / GENERATION).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
+    _check(Text.load(folder), found)
+
+
+def _check(written: Text, found: Any) -> None:
+    """Checks that what was written reads text as transformers' tokenizer of the source does."""
+    special = "".join(written.names.values())
+    for text in (*_TEXTS, f"{special}a{special}"):
+        if (ours := written.encode(text)) != (theirs := found(text)["input_ids"]):
+            raise ModelError(
+                f"has a tokenizer that is another one once it is written: {text!r} becomes {ours} "
+                f"and not {theirs}; report this, with the model's name"
+            )
+    if written.template and "strftime_now" not in written.template:  # else it is another each day
+        messages = [{"role": "user", "content": _TEXTS[0]}]
+        theirs = found.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        if written.chat(messages) != written.tokenizer.encode(theirs, add_special_tokens=False).ids:
+            raise ModelError("has a chat template that is not rendered as transformers does")
 
 
 def _split(tokenizer: Tokenizer, source: Path) -> None:

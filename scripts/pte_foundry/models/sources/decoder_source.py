@@ -17,8 +17,8 @@ options  cache (states): states, inputs or none (``models.decoder.caches``)
 
 import re
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cache as cached
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ from pte_foundry.models.decoder.config import DecoderConfig
 from pte_foundry.models.decoder.generate import Interface, Run, Session
 from pte_foundry.models.decoder.load import config_of, load_decoder
 from pte_foundry.models.decoder.load import stored_weights as stored_weights_of
+from pte_foundry.models.decoder.metadata import constant_methods
 from pte_foundry.models.decoder.tokens import Text
-from pte_foundry.models.snapshots import unpacked
+from pte_foundry.models.snapshots import source_of
 from pte_foundry.models.stored_weights import StoredWeight
 
 _RANDOM_WINDOWS = 5
@@ -90,8 +91,8 @@ def methods(
     found: dict[str, tuple[Tensor, ...]] = {}
     for method, lengths in interface.lengths.items():
         count = max(lengths)
-        tokens = torch.arange(1, count + 1, dtype=torch.int32)[None]
-        found[method] = (tokens, torch.arange(count, dtype=torch.int32))
+        tokens = torch.arange(1, count + 1)[None]
+        found[method] = (tokens, torch.arange(count))
         if cache == "none":
             found[method] = (tokens,)
         if cache == "inputs":
@@ -128,6 +129,26 @@ def _config_of(held: Path, _size: int, _changed: int) -> DecoderConfig:
     """The config in a file: a GGUF file takes seconds to open."""
     with _source({}, held) as source:
         return config_of(source)
+
+
+def constants(
+    data: dict[str, Path],
+    weights: Path | None = None,
+    cache: str = "states",
+    context_length: int = 256,
+    prefill_length: int = 32,
+    shapes: str = "range",
+) -> dict[str, Any]:
+    """Returns what ExecuTorch's runners ask an artifact (``models.decoder.metadata``)."""
+    interface = _interface(data, weights, cache, context_length, prefill_length)
+    if cache == "states" and shapes == "range":
+        interface = replace(interface, lengths={"forward": range(1, prefill_length + 1)})
+    begin, ends = None, ()
+    if weights is not None:
+        with _source(data, weights) as source:
+            text = Text.of(source)
+        begin, ends = text.begin, text.ends
+    return constant_methods(_config(data, weights), interface, begin, ends)
 
 
 def dynamic_shapes(cache: str = "states", prefill_length: int = 32) -> dict[str, Any] | None:
@@ -225,23 +246,19 @@ def score(outputs: list[Any], labels: Tensor) -> dict[str, float]:
     return {"perplexity": losses.exp().item()}
 
 
-@contextmanager
-def _source(data: dict[str, Path], weights: Path | None, whole: bool = False) -> Iterator[Path]:
+def _source(
+    data: dict[str, Path], weights: Path | None, whole: bool = False
+) -> AbstractContextManager[Path]:
     """The snapshot's folder, without its weights unless they are asked for, or the GGUF file."""
-    held = weights or data["snapshot"]
-    if zipfile.is_zipfile(held):
-        with unpacked(held, weights=whole) as folder:
-            yield folder
-    else:
-        yield held
+    return source_of(weights or data["snapshot"], weights=whole)
 
 
 def _windows(data: dict[str, Path], weights: Path | None, length: int) -> list[Tensor]:
-    """The text as windows of tokens, int32 [1, length + 1], that share no token."""
+    """The text as windows of tokens, int64 [1, length + 1], that share no token."""
     if "text" not in data:
         generator = torch.Generator().manual_seed(0)
         shape, vocabulary = (_RANDOM_WINDOWS, 1, length + 1), _config(data, weights).vocab_size
-        return list(torch.randint(vocabulary, shape, dtype=torch.int32, generator=generator))
+        return list(torch.randint(vocabulary, shape, generator=generator))
     with _source(data, weights) as source:
         tokens = Text.of(source).encode(prose(data["text"]))
     count = len(tokens) // (length + 1)
@@ -249,7 +266,7 @@ def _windows(data: dict[str, Path], weights: Path | None, length: int) -> list[T
         raise ModelError(
             f"found {len(tokens)} tokens of text; give at least {2 * (length + 1)}, for two windows"
         )
-    whole = torch.tensor(tokens[: count * (length + 1)], dtype=torch.int32)
+    whole = torch.tensor(tokens[: count * (length + 1)])
     return list(whole.reshape(-1, 1, length + 1))
 
 
