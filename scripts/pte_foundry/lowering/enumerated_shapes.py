@@ -13,7 +13,7 @@ from typing import Any
 from pte_foundry.findings import Finding, KeyPath, did_you_mean, listed
 from pte_foundry.models.enumerated import Shapes, by_method
 
-_DTYPES = ("float16", "float32", "int32")
+_DTYPES = ("float16", "float32", "int32", "int64")
 
 
 def enumeration_findings(
@@ -65,11 +65,7 @@ def shape_findings(
     for row in inputs:
         key, dtype = (*path, row["name"]), row["dtype"]
         if dtype not in _DTYPES:
-            fix = (
-                "return int32 in example_inputs(), and in the samples"
-                if dtype == "int64"
-                else "convert it in the model: give int32, and compare in forward()"
-            )
+            fix = "convert it in the model: give int32, and compare in forward()"
             problem = (
                 f"the input of {model} is {dtype}, which enumerated shapes exclude for all inputs"
             )

@@ -17,12 +17,14 @@ from pte_foundry.upstream.coremltools_pair_elimination import sound_pair_elimina
 from pte_foundry.upstream.coremltools_reshape_pass import sound_reshapes
 from pte_foundry.upstream.coremltools_state_shapes import shaped_states
 from pte_foundry.upstream.coremltools_twin_outputs import single_outputs
+from pte_foundry.upstream.executorch_enumerated_dtypes import enumerated_int64
 
 REPAIRS = (
     approximated_gelu,
     compared_in_pieces,
     completed_arguments,
     converted_complex_views,
+    enumerated_int64,
     kept_floors,
     kept_integers,
     several_places,

@@ -54,6 +54,8 @@ executorch_edge_config (executorch 1.5.1)
     Accepts operators that are not core ATen but that Core ML or ExecuTorch has.
 executorch_edge_operators (executorch 1.5.1)
     Replaces ATen operators by edge operators and back, to save edge programs.
+executorch_enumerated_dtypes (executorch 1.5.1)
+    Lets int64 inputs, as of tokens, have enumerated shapes.
 executorch_kernels (executorch 1.5.1)
     The kernels of ExecuTorch's runtime. A program that calls another cannot be loaded.
 executorch_partitioner (executorch 1.5.1)

@@ -247,9 +247,10 @@ def test_enumerated_shapes_are_checked_against_the_inputs_that_are_known(tmp_pat
         config.check_inputs({"net": [row | {"name": "ids"}]})
     assert "models.net.enumerated_shapes.input_ids" in str(caught.value)
     assert "net has no such input" in str(caught.value)
-    with pytest.raises(ConfigError, match="input of net is int64") as caught:
-        config.check_inputs({"net": [row | {"dtype": "int64"}]})
-    assert "return int32 in example_inputs()" in str(caught.value)
+    config.check_inputs({"net": [row | {"dtype": "int64"}]})
+    with pytest.raises(ConfigError, match="input of net is bool") as caught:
+        config.check_inputs({"net": [row | {"dtype": "bool"}]})
+    assert "give int32, and compare in forward()" in str(caught.value)
     with pytest.raises(ConfigError, match="net has several methods") as caught:
         config.check_inputs({"net": [row | {"method": name} for name in ("prefill", "decode")]})
     assert "name the method above the inputs: decode: {INPUT" in str(caught.value)
