@@ -45,6 +45,7 @@ from pte_foundry.upstream.snakemake_rate_limiter import remove_rate_limiter
 from pte_foundry.upstream.snakemake_refusals import refusal
 from pte_foundry.upstream.snakemake_slurm_status import keep_asking
 from pte_foundry.upstream.snakemake_storage import Storage
+from pte_foundry.upstream.snakemake_storage_errors import tell_storage_errors
 from pte_foundry.upstream.versions import assert_pinned
 from pte_foundry.version import made_by, shown
 from pte_foundry.workflow import changes
@@ -101,6 +102,7 @@ with refusals():
 
 keep_records_of_failed_jobs()
 keep_asking()
+tell_storage_errors()
 copy_and_check()
 MESSAGES.tell = partial(failure_line, PLACE, BEGAN)
 JOBS = Jobs(CONFIG)

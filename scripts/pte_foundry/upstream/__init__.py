@@ -100,6 +100,8 @@ snakemake_slurm_status (snakemake 9.27.1, snakemake-executor-plugin-slurm 2.8.0)
     Waits for a Slurm controller that is away. The build hangs for ever otherwise.
 snakemake_storage (snakemake 9.27.1)
     Keeps sources out of a run's default storage, and lets hooks read and write files there.
+snakemake_storage_errors (snakemake 9.27.1, snakemake-interface-storage-plugins 4.4.1)
+    Tells when a storage stops answering. A traceback otherwise.
 snakemake_targets (snakemake 9.27.1)
     Checks what is asked for by path before planning, and locks the folder. Riddles otherwise.
 torch_allocations (torch 2.13.0)

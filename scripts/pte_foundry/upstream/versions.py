@@ -22,6 +22,7 @@ PINNED = (
     "protobuf",
     "snakemake",
     "snakemake-executor-plugin-slurm",
+    "snakemake-interface-storage-plugins",
     "torch",
     "torchao",
     "torchvision",
