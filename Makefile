@@ -3,7 +3,7 @@
 # make fuzz    runs 100,000 random .mlpackage and .pte files against the loaders and interpreters
 # make verify  checks all results against their checksums
 # make bench   measures ours against upstream, side by side
-# make operators  after an upgrade: sweeps every torch operator that Core ML has, writes the table
+# make operators  after an upgrade: the long tests, and a sweep of every torch operator of Core ML
 # make lock    resolves envs/*.in into envs/*.lock
 
 SHELL := bash
@@ -55,7 +55,7 @@ bench: environment
 	@python -P -m pte_foundry.bench --output results/bench
 
 operators: environment
-	@python -m pytest -n 2 -m upgrade tests/unit
+	@python -m pytest -n 2 -m upgrade
 	@python -P -m pte_foundry.bench.operators --results results/operators.jsonl
 
 lock:
