@@ -25,16 +25,24 @@ class Coverage:
     matrices: frozenset[str] = frozenset()
 
     @property
+    def values(self) -> int:
+        """All elements."""
+        return self.quantized + sum(self.floats.values())
+
+    @property
     def share(self) -> float:
         """Quantized elements over all, 0 to 1; 0 without weights."""
-        total = self.quantized + sum(self.floats.values())
-        return self.quantized / total if total else 0.0
+        return self.quantized / self.values if self.values else 0.0
 
     @property
     def facts(self) -> dict[str, Any]:
         """What the validation report has of it (``validate.schema.Weights``)."""
         left = [(name, size) for name, size in self.floats.items() if name in self.matrices]
-        return {"compressed": round(self.share, 4), "floats": dict(left[:_LISTED])}
+        return {
+            "compressed": round(self.share, 4),
+            "values": self.values,
+            "floats": dict(left[:_LISTED]),
+        }
 
     def __str__(self) -> str:
         largest = [name for name, size in self.floats.items() if size > 1][:_SHOWN]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pte_foundry.report import layer_chart, methods, outputs, text
+from pte_foundry.report import layer_chart, methods, outputs, program_facts, text
 from pte_foundry.report.schema import SummaryRecord
 from pte_foundry.validate.divergence_schema import DivergenceReport
 
@@ -149,9 +149,9 @@ def contents(build: SummaryRecord, inputs: Mapping[str, str] | None = None) -> l
         _gates(build),
         _hazards(build),
         _known_issues(build),
-        _sizes(build),
-        _operations(build),
-        _program(build),
+        program_facts.sizes(build),
+        program_facts.operations(build),
+        program_facts.program(build),
         _devices(build),
         _digests(build, inputs or {}),
     ]
@@ -233,49 +233,6 @@ def _known_issues(build: SummaryRecord) -> list[list[str]]:
         ]
         for issue in build.get("known_issues") or []
     ]
-
-
-def _sizes(build: SummaryRecord) -> list[list[Any]]:
-    weights = build["artifact"].get("weight_bytes") or {}
-    sizes = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
-    rest = (build["bytes"] or 0) - sum(weights.values())
-    if weights and rest > 0:
-        sizes.append(("program and other data", rest))
-    return [[name, count, text.size(count)] for name, count in sizes]
-
-
-def _operations(build: SummaryRecord) -> list[list[Any]]:
-    counts = build["artifact"]["ops"]
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [[name, count, str(count)] for name, count in ordered]
-
-
-def _program(build: SummaryRecord) -> list[list[str]]:
-    artifact, details = build["artifact"], build["target_details"]
-    weights = build.get("weights") or {}
-    unshared = artifact.get("unshared_weight_bytes")
-    facts = [
-        ("scheme", build["scheme"]),
-        ("weights compressed", weights and text.percent(weights["compressed"])),
-        ("largest weights in floating point", weights.get("floats")),
-        *((text.label(key), value) for key, value in sorted(details.items())),
-        ("specification version", artifact["specification_version"]),
-        ("delegated to Core ML", text.percent(artifact["delegated_fraction"])),
-        ("operations", sum(artifact["ops"].values())),
-        ("operators outside of Core ML", artifact.get("kernels")),
-        ("states", artifact["states"] or "none"),
-        ("constant methods", artifact.get("constants")),
-        ("weights if methods shared none", unshared and text.size(unshared)),
-        ("evaluation samples", build["samples"]),
-        ("synthetic", build.get("synthetic")),
-    ]
-    return [[key, _joined(value)] for key, value in facts if value not in (None, "", {}, [])]
-
-
-def _joined(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {part}" for key, part in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _devices(build: SummaryRecord) -> list[list[str]]:

@@ -191,6 +191,8 @@ class Weights(TypedDict):
 
     compressed: Number
     """Share of the values, from 0 to 1."""
+    values: NotRequired[int]
+    """Number of the values. Bits per weight are those of ``weight_bytes`` over it."""
     floats: dict[str, int]
     """Number of values of the largest weights with two or more dimensions that stay in floating
     point: a step does not select them, or its options do not fit their shapes (the log of the

@@ -319,7 +319,8 @@ def test_a_recipe_that_compresses_no_weight_is_refused():
     settings = {"global_config": {"activation_observer": "min_max"}}
     ranges = pt2e.calibrate(program, settings, [inputs])
     found = coverage(pt2e.convert(program, settings, ranges, inputs))
-    assert found.facts == {"compressed": 0.0, "floats": {"items.weight": 240, "users.weight": 160}}
+    floats = {"items.weight": 240, "users.weight": 160}
+    assert found.facts == {"compressed": 0.0, "values": 400, "floats": floats}
     with pytest.raises(ModelError, match=r"no weight .* items.weight, users.weight; leave it out"):
         check_compressed(found)
     check_compressed(Coverage(0, {"half": 1}))  # without weights, there is nothing to refuse

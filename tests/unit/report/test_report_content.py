@@ -121,7 +121,8 @@ def test_no_name_covers_a_point_or_another_name(points):
 
 def test_the_program_shows_what_stays_in_float():
     one = report("minilm", "fp16", "ios18")
-    one["weights"] = {"compressed": 0.768, "floats": {"classifier.weight": 480}}
+    one["weights"] = {"compressed": 0.768, "values": 4000, "floats": {"classifier.weight": 480}}
+    one["artifact"]["weight_bytes"] = {"int4": 2000, "float16": 250}
     (build,) = summary_of(one)["builds"]
     (facts,) = (
         dict(rows)
@@ -129,6 +130,7 @@ def test_the_program_shows_what_stays_in_float():
         if rows and any(row[0] == "weights compressed" for row in rows)
     )
     assert facts["weights compressed"] == "76.8 %"
+    assert facts["bits per weight"] == "4.50"
     assert facts["largest weights in floating point"] == "classifier.weight: 480"
 
 
