@@ -1,14 +1,16 @@
 """How much of a program's weights is quantized."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
 
 from pte_foundry.errors import ModelError
+from pte_foundry.upstream.torch_operators import mutates
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Coverage:
 
     ``matrices`` are the floats with two or more dimensions, which a recipe could compress. Weights
     are parameters, buffers and constants that an operator reads; scales and zero points do not
-    count.
+    count, nor do buffers that the program writes to.
     """
 
     quantized: int
@@ -75,23 +77,54 @@ def check_compressed(found: Coverage) -> None:
 def coverage(*methods: ExportedProgram) -> Coverage:
     """Returns which weights of a program's methods are quantized: a dequantization reads them.
 
-    Methods share weights of one name.
+    Methods share weights of one name, and a tied weight that was quantized twice is one.
     """
-    quantized: dict[str, int] = {}
+    quantized: dict[str, Tensor] = {}
     floats: dict[str, int] = {}
     matrices = set()
-    for node, name in chain.from_iterable(map(_weights, methods)):
-        value = node.meta["val"]
-        if any(_unpacks(user) for user in node.users):  # a tensor subclass of torchao
-            quantized[name] = value.numel()
-        elif reading := [user for user in node.users if _dequantizes(user)]:
-            if reading[0].args[0] is node:  # else it is a scale
-                quantized[name] = value.numel()
-        elif value.is_floating_point():
-            floats[name] = value.numel()
-            matrices |= {name} if value.dim() > 1 else set()
+    for program in methods:
+        for node, name in _weights(program):
+            value = node.meta["val"]
+            reading = [user for user in node.users if _dequantizes(user)]
+            if any(_unpacks(user) for user in node.users):  # a tensor subclass of torchao
+                quantized[name] = _contents(program, name)
+            elif reading:
+                if reading[0].args[0] is node:  # else it is a scale
+                    quantized[name] = _contents(program, name)
+            elif value.is_floating_point() and not _written(node):
+                floats[name] = value.numel()
+                matrices |= {name} if value.dim() > 1 else set()
     ordered = dict(sorted(floats.items(), key=lambda item: -item[1]))
-    return Coverage(sum(quantized.values()), ordered, frozenset(matrices))
+    return Coverage(_elements(quantized.values()), ordered, frozenset(matrices))
+
+
+def _contents(program: ExportedProgram, name: str) -> Tensor:
+    """A quantized weight as integers, one for each of its values."""
+    found = program.state_dict.get(name)
+    found = program.constants[name] if found is None else found
+    if hasattr(found, "__tensor_flatten__"):
+        return getattr(found, found.__tensor_flatten__()[0][0])
+    return found.detach()
+
+
+def _elements(weights: Iterable[Tensor]) -> int:
+    """The elements of tensors, those of equal ones once. Only tensors of one shape are compared."""
+    by_shape: dict[Any, list[Tensor]] = {}
+    for weight in weights:
+        seen = by_shape.setdefault((weight.shape, weight.dtype), [])
+        if not any(torch.equal(weight, other) for other in seen):
+            seen.append(weight)
+    return sum(weight.numel() for seen in by_shape.values() for weight in seen)
+
+
+def _written(node: Node) -> bool:
+    """Whether a buffer, or a view of it, is written to: it is a state and no weight."""
+    return any(
+        user.args
+        and user.args[0] is node
+        and (mutates(user.target) or (getattr(user.target, "is_view", False) and _written(user)))
+        for user in node.users
+    )
 
 
 def _weights(program: ExportedProgram) -> Iterator[tuple[Node, str]]:

@@ -9,6 +9,7 @@ import torch
 from pte_foundry.errors import ConfigError, ModelError
 from pte_foundry.lowering import edge_program
 from pte_foundry.lowering.coreml import lower
+from pte_foundry.models import programs
 from pte_foundry.models.structure import modules_table
 from pte_foundry.pte.execute import Pte
 from pte_foundry.quantize import pt2e
@@ -326,7 +327,7 @@ def test_a_recipe_that_compresses_no_weight_is_refused():
     check_compressed(Coverage(0, {"half": 1}))  # without weights, there is nothing to refuse
 
 
-def test_coverage_counts_elements():
+def test_coverage_counts_elements(tmp_path):
     """Scales, zero points and tables do not count; a shared weight counts once."""
     tokens = (torch.arange(8)[None],)
     for steps in ([INT8], [LUT3], [INT4]):
@@ -335,8 +336,27 @@ def test_coverage_counts_elements():
         assert found.quantized == 32 * 32 * 2 + 64 * 32
         assert found.floats == {"embed.weight": 64 * 32, "layers.0.bias": 32}
     steps = [INT8 | {"types": [EMBEDDING, LINEAR]}]
-    found = coverage(torch.export.export(quantize(Net(tied=True), steps), tokens))
-    assert found.quantized == 32 * 32 * 2 + 64 * 32
+    program = torch.export.export(quantize(Net(tied=True), steps), tokens)
+    programs.save(program, tmp_path / "a.pt2")  # where they are two
+    for found in (coverage(program), coverage(programs.load(tmp_path / "a.pt2"))):
+        assert found.quantized == 32 * 32 * 2 + 64 * 32
+
+
+def test_states_are_no_weights():
+    class Cached(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            for name in ("whole", "part", "read"):
+                self.register_buffer(name, torch.zeros(2, 4))
+
+        def forward(self, x):
+            self.whole.copy_(self.linear(x))
+            self.part[1:].copy_(x[1:])
+            return self.whole + self.part + self.read
+
+    found = coverage(torch.export.export(Cached(), (torch.ones(2, 4),)))
+    assert found.floats == {"linear.weight": 16, "read": 8, "linear.bias": 4}
 
 
 @pytest.mark.parametrize("dtype", ["int4", "int8"])
