@@ -84,7 +84,7 @@ from pte_foundry.models.methods import by_method, entered
 from pte_foundry.models.outputs import NamedSample, named_outputs
 from pte_foundry.models.signatures import Signatures
 from pte_foundry.models.stored_weights import StoredWeight, check_stored
-from pte_foundry.models.tensors import Sample, as_sample, default_output_names, load_tensors
+from pte_foundry.models.tensors import Sample, as_sample, copy_tensors, default_output_names
 from pte_foundry.models.user_code import model_errors
 
 
@@ -113,7 +113,7 @@ class ModelModule(Signatures):
             model = self.call("build")
         check.check_model(model)
         if self.weights is not None:
-            model.load_state_dict(load_tensors(self.weights))
+            copy_tensors(self.weights, model.state_dict())
         return model
 
     def initialize(self) -> dict[str, Tensor]:

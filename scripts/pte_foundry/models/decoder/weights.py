@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -137,13 +138,20 @@ def _assign(decoder: Decoder, name: str, read: Callable[[], Tensor]) -> bool:
 
 
 def random_weights(decoder: Decoder) -> Decoder:
-    """Gives a decoder weights as transformers initializes them, by torch's generator."""
+    """Gives a decoder weights as transformers initializes them, with a seed of torch's generator.
+
+    The numbers are numpy's: in the environment of the steps (``job.deterministic_env``) torch's
+    take 0.1 µs each, two minutes for a billion.
+    """
     ones = tuple(name for name, _ in decoder.named_parameters() if "norm" in name)
+    numbers = np.random.Generator(np.random.SFC64(int(torch.randint(1 << 62, ()))))
 
     def made(name: str, shape: torch.Size) -> Tensor:
         if name in ones:
             return torch.ones(shape)
-        return torch.zeros(shape) if name.endswith("bias") else torch.randn(shape) * 0.02
+        if name.endswith("bias"):
+            return torch.zeros(shape)
+        return torch.from_numpy(numbers.standard_normal(shape, np.float32)).mul_(0.02)
 
     found = {name: value.shape for name, value in decoder.named_parameters()}
     weights = ((name, lambda n=name, s=shape: made(n, s)) for name, shape in found.items())
