@@ -84,7 +84,13 @@ from pte_foundry.models.methods import by_method, entered
 from pte_foundry.models.outputs import NamedSample, named_outputs
 from pte_foundry.models.signatures import Signatures
 from pte_foundry.models.stored_weights import StoredWeight, check_stored
-from pte_foundry.models.tensors import Sample, as_sample, copy_tensors, default_output_names
+from pte_foundry.models.tensors import (
+    Sample,
+    as_sample,
+    copy_tensors,
+    default_output_names,
+    distinct,
+)
 from pte_foundry.models.user_code import model_errors
 
 
@@ -113,12 +119,15 @@ class ModelModule(Signatures):
             model = self.call("build")
         check.check_model(model)
         if self.weights is not None:
-            copy_tensors(self.weights, model.state_dict())
+            copy_tensors(self.weights, distinct(model.state_dict()))
         return model
 
     def initialize(self) -> dict[str, Tensor]:
-        """Returns the weights that ``build()`` gives a model under the seed, like :meth:`train`."""
-        return self.build().state_dict()
+        """Returns the weights that ``build()`` gives a model under the seed, like :meth:`train`.
+
+        Of weights that share their memory, such as those of a tied head, it is the first.
+        """
+        return distinct(self.build().state_dict())
 
     def calibration(self, limit: int | None = None) -> list[Sample]:
         """Returns the calibration samples in their order, at most ``limit`` of them."""

@@ -60,6 +60,15 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def distinct(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns tensors without those that are the same values in memory as an earlier one."""
+    found: dict[tuple, tuple[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)
+        found.setdefault((*key, tensor.dtype), (name, tensor))
+    return dict(found.values())
+
+
 def copy_tensors(path: Path, into: Mapping[str, torch.Tensor]) -> None:
     """Copies the tensors of a file that :func:`save_tensors` wrote, which is never in memory whole.
 
