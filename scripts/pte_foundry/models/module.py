@@ -110,17 +110,15 @@ class ModelModule(Signatures):
         with model_errors(self.path, "build"):
             model = self.call("build") if self.seed is None else self._initialized()
             check.check_model(model)
-        return model
-
-    def _initialized(self) -> nn.Module:
-        """The model with random weights: from the file that :meth:`initialize` made, if given."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            model = self.call("build")
-        check.check_model(model)
-        if self.weights is not None:
+        if self.seed is not None and self.weights is not None:  # what initialize() returned
             copy_tensors(self.weights, distinct(model.state_dict()))
         return model
+
+    def _initialized(self) -> Any:
+        """What ``build()`` returns under the seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return self.call("build")
 
     def initialize(self) -> dict[str, Tensor]:
         """Returns the weights that ``build()`` gives a model under the seed, like :meth:`train`.
