@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pte_foundry.workflow.memory import NEEDS
+from pte_foundry.workflow.memory import NEEDS, parameters
 
 LARGER: dict[str, dict[str, Any]] = {
     "Llama 3.2 3B": {"hidden_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 24}
@@ -21,17 +21,6 @@ _GROUPS = {
     "build": ("convert", "evaluate", "edge", "lower", "pte", "validate"),
 }
 """The jobs that a scheduler gets (rules/, ``group:``), with the steps of each."""
-
-
-def parameters(shape: Mapping[str, Any]) -> int:
-    """Returns the number of parameters of a Llama with this ``config.json``; a tied head's once."""
-    size, heads, inner = (
-        shape[key] for key in ("hidden_size", "num_attention_heads", "intermediate_size")
-    )
-    projections = 2 * heads + 2 * shape["num_key_value_heads"]  # q and o, k and v
-    block = size * (projections * shape["head_dim"] + 3 * inner) + 2 * size
-    tables = 1 if shape["tie_word_embeddings"] else 2
-    return shape["num_hidden_layers"] * block + tables * shape["vocab_size"] * size + size
 
 
 def estimated(row: Mapping[str, Any], times: float) -> float:

@@ -61,7 +61,7 @@ STAGES: dict[str, Stage] = {
     "fetch": Stage(slices.fetch, {"": Need(100)}, minutes=30),
     "train": Stage(
         slices.train,
-        {"": Need(FLOOR)},
+        {"": Need(FLOOR, 1.5)},
         minutes=60,
         seconds=10,
         feeds_bytes=True,

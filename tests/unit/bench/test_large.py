@@ -8,7 +8,7 @@ import pytest
 from pte_foundry.bench import large, large_estimates
 from pte_foundry.config.config import load
 from pte_foundry.errors import FoundryError
-from pte_foundry.workflow.memory import NEEDS
+from pte_foundry.workflow.memory import NEEDS, parameters
 from rich.console import Console
 
 SHAPE = json.loads((large.CONFIG.parent / "models/llama_3_2_1b/config.json").read_text())
@@ -56,7 +56,7 @@ def test_the_model_is_of_the_shape_that_is_told():
     assert model.decoder.folder == "models/llama_3_2_1b"
     shapes = [SHAPE | changed for changed in ({}, *large_estimates.LARGER.values())]
     counts = [1_235_814_400, 3_212_749_824, 8_030_261_248]  # as the files of Meta's models have
-    assert list(map(large_estimates.parameters, shapes)) == counts
+    assert list(map(parameters, shapes)) == counts
 
 
 def test_every_job_is_a_row_in_the_order_of_the_stages(tmp_path):
