@@ -69,7 +69,7 @@ STAGES: dict[str, Stage] = {
     ),
     "export": Stage(
         slices.nothing,
-        {"": Need(500, 3.1)},
+        {"": Need(500, 2.4)},
         minutes=10,
         seconds=2,
         feeds_bytes=True,
@@ -78,7 +78,7 @@ STAGES: dict[str, Stage] = {
     ),
     "reference": Stage(
         slices.nothing,
-        {"": Need(500, 2.6)},
+        {"": Need(500, 2.2)},
         minutes=10,
         seconds=1,
         functions=(*_BUILD, "evaluation", "play"),
@@ -118,7 +118,7 @@ STAGES: dict[str, Stage] = {
     ),
     "lower": Stage(
         slices.lower,
-        {"": Need(700, 4), "compressed": Need(700, 2.8)},
+        {"": Need(700, 4), "compressed": Need(700, 2.2)},
         minutes=10,
         seconds=2,
         feeds_bytes=True,
