@@ -6,7 +6,7 @@ the weights of a quantized program are then in memory twice in fp32, and once fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Container, Hashable, Iterable
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ class Folding:
                 if keys[node] not in self._known:
                     self._known[keys[node]] = _computed(node, keys, interpreter)
                 if isinstance(self._known[keys[node]], torch.Tensor):
-                    _replace(module, node, self._known[keys[node]])
+                    _replace(module, node, self._known[keys[node]], keys)
         for node in reversed(keys):
             if not node.users:
                 module.graph.erase_node(node)
@@ -83,12 +83,18 @@ def _computed(node: Node, constants: Iterable[Node], interpreter: Interpreter) -
     return found
 
 
-def _replace(module: GraphModule, node: Node, value: torch.Tensor) -> None:
-    """Makes a constant a parameter: buffers get their initial values before each sample."""
+def _replace(
+    module: GraphModule, node: Node, value: torch.Tensor, constants: Container[Node]
+) -> None:
+    """Makes a constant a parameter: buffers get their initial values before each sample.
+
+    Other constants are still computed of the node.
+    """
     name = f"{_NAME}_{node.name}"
     setattr(module, name, nn.Parameter(value.detach(), requires_grad=False))
     with module.graph.inserting_before(node):
-        node.replace_all_uses_with(module.graph.get_attr(name))
+        made = module.graph.get_attr(name)
+    node.replace_all_uses_with(made, delete_user_cb=lambda user: user not in constants)
 
 
 def _may_change(module: GraphModule) -> Callable[[Node], bool]:

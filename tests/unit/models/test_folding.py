@@ -74,6 +74,21 @@ def test_methods_share_what_is_computed_of_the_same_weights():
     assert other.folded_add_1.data_ptr() not in pointers[0].values()
 
 
+def test_a_constant_is_used_by_another_one_and_by_what_changes():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+
+        def forward(self, x):
+            first = self.weight * 2
+            return x + first, x + (first + 1)
+
+    program = torch.export.export(Both().eval(), (torch.zeros(3),))
+    found = Folding().fold(program.module())(torch.zeros(3))
+    assert [value[0].item() for value in found] == [2, 3]
+
+
 def test_equal_operators_of_other_constants_are_other_values():
     class Two(nn.Module):
         def __init__(self):
