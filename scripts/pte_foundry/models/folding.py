@@ -16,16 +16,13 @@ from torch.fx.node import map_arg
 
 from pte_foundry.upstream.torch_operators import mutates
 
-_NAME = "folded"
-
-
 class Folding:
     """Folds the programs of methods, which share what is computed of the same weights."""
 
     def __init__(self) -> None:
         self._numbers: dict[Hashable, int] = {}  # of constants: equal numbers are equal values
         self._known: dict[int, Any] = {}
-        self._held: list[Any] = []  # what keys name by its identity
+        self._held: list[Any] = []  # what is known by its address
 
     def fold(self, module: GraphModule) -> GraphModule:
         """Replaces what a program computes of constants by the results, and returns the program."""
@@ -53,9 +50,9 @@ class Folding:
             arguments = map_arg((node.args, node.kwargs), lambda given: _Numbered(keys[given]))
             return node.target, repr(arguments)
         value = interpreter.fetch_attr(node.target)
+        self._held.append(value)
         if isinstance(value, torch.Tensor) and type(value.data) is torch.Tensor and value.numel():
             return value.data_ptr(), value.dtype, tuple(value.shape), value.stride()
-        self._held.append(value)
         return (id(value),)
 
 
@@ -90,7 +87,7 @@ def _replace(
 
     Other constants are still computed of the node.
     """
-    name = f"{_NAME}_{node.name}"
+    name = f"folded_{node.name}"
     setattr(module, name, nn.Parameter(value.detach(), requires_grad=False))
     with module.graph.inserting_before(node):
         made = module.graph.get_attr(name)

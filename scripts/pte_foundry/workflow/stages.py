@@ -16,7 +16,8 @@ class Need(NamedTuple):
     The size is that of the weights in fp32, for ``pte`` that of the lowered program. Recipes
     differ by up to a factor of two: the request is above the hungriest and below twice the most
     frugal one. Peaks are those of getrusage(2), as in ``benchmarks/``, on x86-64 Linux with models
-    of 0.3, 15, 86 and 626 MB of weights; ``make bench`` compares them with what is requested here.
+    of 0.3, 15, 86, 626 and 4732 MB of weights; ``make bench`` compares them with what is requested
+    here, and ``make bench-large`` measures the largest.
     """
 
     base: float
