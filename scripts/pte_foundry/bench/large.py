@@ -24,7 +24,7 @@ from rich.console import Console
 from pte_foundry.bench import CLONE, record
 from pte_foundry.bench.large_estimates import document
 from pte_foundry.errors import FoundryError
-from pte_foundry.files import read_json, replacing, write_bytes, write_json
+from pte_foundry.files import is_temporary, read_json, replacing, write_bytes, write_json
 from pte_foundry.job import command
 from pte_foundry.workflow.stages import STAGES
 
@@ -91,6 +91,8 @@ def rows(benchmarks: Path) -> list[dict[str, Any]]:
     """
     found = []
     for file in benchmarks.rglob("*.tsv"):
+        if is_temporary(file.name):  # a step is about to end
+            continue
         folder, _, *of = file.relative_to(benchmarks).with_suffix("").parts
         with file.open(encoding="utf-8", newline="") as opened:
             (measured,) = csv.DictReader(opened, delimiter="\t")

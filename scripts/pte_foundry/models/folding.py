@@ -16,6 +16,7 @@ from torch.fx.node import map_arg
 
 from pte_foundry.upstream.torch_operators import mutates
 
+
 class Folding:
     """Folds the programs of methods, which share what is computed of the same weights."""
 
