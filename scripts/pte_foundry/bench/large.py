@@ -151,7 +151,7 @@ def picture(steps: Sequence[Mapping[str, Any]], path: Path) -> None:
             "step": row["step"],
             "recipe": row["recipe"] or "both",
             "gib": row["peak_mb"] / 1024,
-            "label": f"{row['peak_mb'] / 1024:.1f} GiB, {row['seconds'] / 60:.1f} min",
+            "label": f"{row['peak_mb'] / 1024:.1f} GiB, {row['cpu_s'] / 60:.1f} min",
         }
         for row in steps
     ]
@@ -171,7 +171,7 @@ def picture(steps: Sequence[Mapping[str, Any]], path: Path) -> None:
     rule = limit.mark_rule(color="#e4593f", strokeDash=[5, 4]).encode(x="gib:Q")
     title = {
         "text": "Llama 3.2 1B's shape, 4 bits: peak memory of every step",
-        "subtitle": "1.24 billion parameters; dashed: the limit",
+        "subtitle": "1.24 billion parameters; dashed: the limit; min: processor time",
     }
     chart = alt.layer(bars, labels, rule).properties(width=520, height={"step": 15}, title=title)
     with replacing(path) as temporary:

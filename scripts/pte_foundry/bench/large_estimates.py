@@ -54,7 +54,8 @@ def document(measured: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
             "",
             "## Measured, and what larger models need",
             "",
-            "Estimates grow with the parameters, without what the libraries take.",
+            "Estimates grow with the parameters, without what the libraries take. Minutes are those "
+            "of one processor, as every step computes in one thread.",
             "",
             *_table(
                 ["step", "recipe", "min", "GiB", "bytes per parameter"]
@@ -92,7 +93,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def _step(row: Mapping[str, Any], count: int, larger: Iterable[float]) -> list[str]:
     peaks = [f"{estimated(row, times) / 1024:.0f}" for times in larger]
     each = f"{row['peak_mb'] * 2**20 / count:.1f}"
-    measured = [f"{row['seconds'] / 60:.1f}", f"{row['peak_mb'] / 1024:.1f}", each]
+    measured = [f"{row['cpu_s'] / 60:.1f}", f"{row['peak_mb'] / 1024:.1f}", each]
     return [row["step"], row["recipe"], *measured, *peaks]
 
 
@@ -108,7 +109,7 @@ def _jobs(steps: Sequence[Mapping[str, Any]], larger: Iterable[float]) -> list[l
     for job, names in _GROUPS.items():
         for recipe in sorted({row["recipe"] for row in steps if row["step"] in names}):
             rows = [row for row in steps if row["step"] in names and row["recipe"] == recipe]
-            minutes = sum(row["seconds"] for row in rows) / 60
+            minutes = sum(row["cpu_s"] for row in rows) / 60
             most = f"{max(row['peak_mb'] for row in rows) / 1024:.1f}"
             cells = [
                 f"{minutes * times:.0f}, {max(estimated(row, times) for row in rows) / 1024:.0f}"

@@ -89,10 +89,10 @@ def test_the_document_has_the_steps_the_estimates_and_the_jobs_of_a_cluster(meas
     times = 3_212_749_824 / 1_235_814_400
     more = large_estimates.estimated(measured["steps"][1], times) / 1024
     assert "1,235,814,400 parameters" in text
-    assert f"| export |  | 1.5 | 6.8 | 5.9 | {more:.0f} |" in text
+    assert f"| export |  | 0.8 | 6.8 | 5.9 | {more:.0f} |" in text
     assert "| lut4 | pass | 700 | 4.92 | 51.3 |" in text
     # A node needs the memory of the largest step of a group, for the time of all.
-    assert "| build int4_group32 | lower, validate | 4.0 | 7.8 | 10, " in text
+    assert "| build int4_group32 | lower, validate | 2.0 | 7.8 | 5, " in text
 
 
 def test_the_picture_is_drawn(measured, tmp_path):
