@@ -54,8 +54,8 @@ def document(measured: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
             "",
             "## Measured, and what larger models need",
             "",
-            "Estimates grow with the parameters, without what the libraries take. Minutes are those "
-            "of one processor, as every step computes in one thread.",
+            "Estimates grow with the parameters, without what libraries take. Minutes are of one "
+            "processor: every step computes in one thread.",
             "",
             *_table(
                 ["step", "recipe", "min", "GiB", "bytes per parameter"]
