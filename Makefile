@@ -3,13 +3,14 @@
 # make fuzz    runs 100,000 random .mlpackage and .pte files against the loaders and interpreters
 # make verify  checks all results against their checksums
 # make bench   measures ours against upstream, side by side
+# make bench-large  builds a language model of 1.24 billion parameters, and draws what memory it takes
 # make operators  after an upgrade: the long tests, and a sweep of every torch operator of Core ML
 # make lock    resolves envs/*.in into envs/*.lock
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build test fuzz verify bench operators lock environment clean
+.PHONY: build test fuzz verify bench bench-large operators lock environment clean
 
 CORES ?= all
 
@@ -53,6 +54,9 @@ fuzz: environment
 
 bench: environment
 	@python -P -m pte_foundry.bench --output results/bench
+
+bench-large: environment
+	@python -P -m pte_foundry.bench.large --output results/bench
 
 operators: environment
 	@python -m pytest -n 2 -m upgrade

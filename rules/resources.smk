@@ -2,6 +2,7 @@
 # on its nodes.
 from contextlib import suppress
 
+from pte_foundry.config.models import SNAPSHOT
 from pte_foundry.job.fork_server import start as fork_server
 from pte_foundry.packages import packaged_file
 from pte_foundry.upstream.snakemake_execution import executes_elsewhere
@@ -84,6 +85,8 @@ def files_of_size(stage, wildcards):
     files += [f"results/export/{model}.pt2", weights_of(model)]
     yield from (Path(placed(file)) for file in files)
     source = CONFIG.models[model].weights
+    if source.kind == "random" and SNAPSHOT in data_of(model):
+        yield Path(placed(data_of(model)[SNAPSHOT]))
     if source.kind == "package" and hasattr(source, "file"):
         yield packaged_file(source.package, source.file)
     elif source.path_key:

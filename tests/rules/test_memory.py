@@ -1,6 +1,7 @@
 """Protects that the real Snakemake asks for the memory that a model of this size needs."""
 
 import pytest
+from pte_foundry.models.snapshots import pack
 from pte_foundry.workflow.memory import MEBIBYTE, needed, weights_mb
 
 from tests.project import ROOT, Project
@@ -12,6 +13,7 @@ pytestmark = pytest.mark.slow
 PREPARING = '"Preparing {wildcards.model}/{wildcards.program} for lowering"'
 LOWERING = '"Lowering {wildcards.model}/{wildcards.recipe} for {wildcards.key}"'
 WRITING = '"Writing {wildcards.model}/{wildcards.recipe}/{wildcards.target}.pte"'
+MAKING = '"Making the weights of {wildcards.model}"'
 EXPORTING = '"Exporting {wildcards.model}"'
 
 
@@ -81,3 +83,13 @@ def test_a_source_in_a_package_tells_before_it_is_fetched(tmp_path):
         )
     ]
     assert asked(project, "export") == {needed("export", size) for size in (0, *sizes)}
+
+
+def test_random_weights_count_before_they_are_made(tmp_path):
+    """By the snapshot's description of the model, which has been fetched by then."""
+    text = (ROOT / "config/large.yaml").read_text(encoding="utf-8")
+    project = telling(Project(tmp_path, text), "rules/fetch.smk", MAKING)
+    snapshot = project.folder / "results/fetch/llama_3_2_1b/snapshot/folder.zip"
+    pack(ROOT / "config/models/llama_3_2_1b", snapshot)
+    assert asked(project, "train") == {needed("train", weights_mb([snapshot]))}
+    assert weights_mb([snapshot]) > 4000

@@ -3,7 +3,7 @@
 Each benchmark is a module with a ``TITLE``, a text ``HOW`` that states what is timed, and
 ``comparisons()``, which yields :class:`pte_foundry.bench.measure.Comparison` as they are measured.
 To add one, write such a module and name it in ``__main__``. A benchmark without a counterpart
-upstream has no baseline, and may draw a picture of its own.
+upstream has no baseline, and may draw a picture of its own. ``large`` is a command of its own.
 """
 
 from pte_foundry.lock import LIBRARY

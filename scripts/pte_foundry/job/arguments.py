@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pte_foundry.errors import DamagedError, ModelError
 from pte_foundry.files import base_of, check, read_json
+from pte_foundry.models.checksums import check_tensors
 from pte_foundry.models.imports import Imports, follow, project_of
 from pte_foundry.slice_argument import decoded
 
@@ -68,10 +69,8 @@ def model_of(arguments: argparse.Namespace, *, trained: bool = True) -> ModelMod
             check(path, pins[name])
     if weights and "weights" in pins:
         check(weights, pins["weights"])
-    elif weights and weights.suffix == ".safetensors":
-        from pte_foundry.models.tensors import load_tensors
-
-        load_tensors(weights)  # trained here: the file has its own checksum
+    elif weights and weights.suffix == ".safetensors" and entry.get("seed") is None:
+        check_tensors(weights)  # trained here: the file has its own checksum
     options = arguments.slice["options"]
     return ModelModule.load(
         arguments.module,

@@ -31,7 +31,7 @@ def check_model(model: Any) -> None:
         raise ModelError(f"left {training[0]} in training mode; end with `.eval()`")
     _check_tensors({**dict(model.named_parameters()), **dict(model.named_buffers())})
     for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and parameter.isinf().any():
+        if parameter.is_floating_point() and _has_inf(parameter.detach()):
             raise ModelError(f"gave {name} with inf; look at the weights")
 
 
@@ -147,6 +147,11 @@ def check_outputs(outputs: Sample, names: Sequence[str]) -> None:
             raise ModelError(
                 f"returned nan in output {shown}; look at weights, masks and divisions"
             )
+
+
+def _has_inf(tensor: Tensor) -> bool:
+    # Not isinf() of the whole tensor, which takes more memory than the tensor.
+    return bool(tensor.numel()) and any(bound.isinf() for bound in torch.aminmax(tensor))
 
 
 def _has_nan(tensor: Tensor) -> bool:

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.fx import GraphModule, Node
-from torch.fx.experimental.const_fold import split_const_subgraphs
 
 from pte_foundry.errors import FoundryError, ModelError, ProgramError
 from pte_foundry.models.checks import check_outputs
+from pte_foundry.models.folding import Folding
 from pte_foundry.models.methods import FORWARD
 from pte_foundry.models.module import ModelModule
 from pte_foundry.models.play import (
@@ -28,7 +27,6 @@ from pte_foundry.models.play import (
 )
 from pte_foundry.models.tensors import Call, Sample, Samples, as_sample, output_names_of
 from pte_foundry.models.user_code import model_errors
-from pte_foundry.upstream.torch_operators import mutates
 
 
 def reference(model: ModelModule) -> Samples:
@@ -113,12 +111,11 @@ def evaluate(
     if isinstance(programs, ExportedProgram):
         programs = {FORWARD: programs}
     modules, resets = {}, []
+    folding = Folding()
     for method, program in programs.items():
-        module = program.module()
         # Decompresses the weights once, not for every sample.
-        folded = split_const_subgraphs(module, skip_folding_node_fn=_may_change(module))
-        modules[method] = folded
-        resets.append(resetter(folded))
+        modules[method] = folding.fold(program.module())
+        resets.append(resetter(modules[method]))
 
     def run(method: str, inputs: Sample) -> Sample | dict[str, Tensor]:
         with torch.no_grad():
@@ -226,25 +223,3 @@ def resetter(module: nn.Module, names: Container[str] | None = None) -> Callable
                 buffer.detach().copy_(initial[name])
 
     return reset
-
-
-def _may_change(module: GraphModule) -> Callable[[Node], bool]:
-    """Returns a test for nodes that are not constant: each call of the module may change them.
-
-    They read a buffer, or an operator writes into their result: folded, the result of T5's
-    ``buckets += …`` would grow with every sample.
-    """
-    writing = [node for node in module.graph.nodes if mutates(node.target)]
-    if not writing:
-        return lambda node: False
-    buffers = {name for name, _ in module.named_buffers()}
-    written: set[Node] = set()
-    for node in writing:
-        target = node.args[0] if node.args else None
-        while isinstance(target, Node) and target.op == "call_function":
-            written.add(target)
-            target = target.args[0] if target.args else None  # which a view shares its memory with
-    return lambda node: (
-        node in written
-        or any(given.op == "get_attr" and given.target in buffers for given in node.all_input_nodes)
-    )

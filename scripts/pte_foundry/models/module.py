@@ -91,8 +91,9 @@ from pte_foundry.models.stored_weights import StoredWeight, check_stored
 from pte_foundry.models.tensors import (
     Sample,
     as_sample,
+    copy_tensors,
     default_output_names,
-    load_tensors,
+    distinct,
     output_names_of,
 )
 from pte_foundry.models.user_code import model_errors
@@ -114,21 +115,22 @@ class ModelModule(Signatures):
         with model_errors(self.path, "build"):
             model = self.call("build") if self.seed is None else self._initialized()
             check.check_model(model)
+        if self.seed is not None and self.weights is not None:  # what initialize() returned
+            copy_tensors(self.weights, distinct(model.state_dict()))
         return model
 
-    def _initialized(self) -> nn.Module:
-        """The model with random weights: from the file that :meth:`initialize` made, if given."""
+    def _initialized(self) -> Any:
+        """What ``build()`` returns under the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = self.call("build")
-        check.check_model(model)
-        if self.weights is not None:
-            model.load_state_dict(load_tensors(self.weights))
-        return model
+            return self.call("build")
 
     def initialize(self) -> dict[str, Tensor]:
-        """Returns the weights that ``build()`` gives a model under the seed, like :meth:`train`."""
-        return self.build().state_dict()
+        """Returns the weights that ``build()`` gives a model under the seed, like :meth:`train`.
+
+        Of weights that share their memory, such as those of a tied head, it is the first.
+        """
+        return distinct(self.build().state_dict())
 
     def calibration(self, limit: int | None = None) -> list[Sample]:
         """Returns the calibration samples in their order, at most ``limit`` of them."""

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from pte_foundry.errors import DamagedError
 from pte_foundry.files import replacing
+from pte_foundry.models.checksums import check_tensors
 
 Sample = tuple[torch.Tensor, ...]
 """The inputs of one call of a model, or its outputs."""
@@ -57,6 +58,32 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     if checksum != _checksum(tensors):
         raise DamagedError(path, "checksum mismatch")
     return tensors
+
+
+def distinct(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns tensors without those that are the same values in memory as an earlier one."""
+    found: dict[tuple, tuple[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)
+        found.setdefault((*key, tensor.dtype), (name, tensor))
+    return dict(found.values())
+
+
+def copy_tensors(path: Path, into: Mapping[str, torch.Tensor]) -> None:
+    """Copies the tensors of a file that :func:`save_tensors` wrote, which is never in memory whole.
+
+    Raises:
+        DamagedError: the file is missing, truncated or modified, or has other tensors.
+    """
+    check_tensors(path)
+    with safe_open(path, "pt") as file:
+        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    if found != {name: list(tensor.shape) for name, tensor in into.items()}:
+        raise DamagedError(path, "it has the tensors of another model")
+    for name, tensor in into.items():
+        # What has been read of a file counts as memory of the process until it is closed.
+        with safe_open(path, "pt") as file:
+            tensor.copy_(file.get_tensor(name))
 
 
 def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -1,10 +1,12 @@
 """How much memory a stage needs, from the size of its model: the rules' ``mem_mb``."""
 
 import json
-from collections.abc import Callable, Iterable
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from pte_foundry.config.config import Config
 from pte_foundry.workflow.stages import STAGES
@@ -86,15 +88,37 @@ def weights_mb(
 
 @cache
 def _fp32_bytes(file: Path, size: int, _changed: int) -> int:
-    """Returns the bytes of a file's numbers in fp32; unknown formats are assumed to be fp32."""
+    """Returns the bytes of a file's numbers in fp32; unknown formats are assumed to be fp32.
+
+    Of a snapshot they are those that a model of its description has.
+    """
     if file.suffix == ".gguf":
         return _GGUF_EXPANSION * size
-    if file.suffix != ".safetensors":
+    count = {".safetensors": _safetensors_elements, ".zip": _snapshot_elements}.get(file.suffix)
+    if count is None:
         return size
     try:
-        return 4 * _safetensors_elements(file)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return size  # damaged; the step that reads it reports it
+        return 4 * count(file)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile):
+        return size  # damaged, which its step reports; or the snapshot of another architecture
+
+
+def _snapshot_elements(file: Path) -> int:
+    with zipfile.ZipFile(file) as archive:
+        return parameters(json.loads(archive.read("config.json")))
+
+
+def parameters(shape: Mapping[str, Any]) -> int:
+    """Returns the number of parameters of a Llama with this ``config.json``; a tied head's once.
+
+    Raises:
+        KeyError: it is of another architecture.
+    """
+    size, inner = shape["hidden_size"], shape["intermediate_size"]
+    heads = 2 * shape["num_attention_heads"] + 2 * shape["num_key_value_heads"]
+    block = size * (heads * shape["head_dim"] + 3 * inner) + 2 * size
+    tables = 1 if shape["tie_word_embeddings"] else 2
+    return shape["num_hidden_layers"] * block + tables * shape["vocab_size"] * size + size
 
 
 def _safetensors_elements(file: Path) -> int:

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DEFAULT = ["config/config.yaml"]
 FULL = [*DEFAULT, "config/full.yaml"]
 GALLERY = ["config/gallery.yaml"]
+LARGE = ["config/large.yaml"]
 
 
 def test_schema_file_is_current():
@@ -50,7 +51,7 @@ def test_commands_write_the_files():
     assert made.stdout.decode() == docs_text()
 
 
-@pytest.mark.parametrize("files", [DEFAULT, FULL, GALLERY])
+@pytest.mark.parametrize("files", [DEFAULT, FULL, GALLERY, LARGE])
 def test_our_configurations_pass_both_checks(files):
     """What the pydantic models accept, an editor with the JSON Schema must accept as well."""
     config = load(files, ROOT)

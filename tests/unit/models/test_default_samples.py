@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from pte_foundry.errors import ModelError
+from pte_foundry.errors import DamagedError, ModelError
 from pte_foundry.models.default_samples import COUNTS, default_samples
 from pte_foundry.models.module import ModelModule
+from pte_foundry.models.tensors import load_tensors, save_tensors
 from pte_foundry.models.train import train
 
 EXAMPLES = {
@@ -107,6 +108,36 @@ def test_random_weights_depend_on_the_seed_alone(load, tmp_path):
     torch.random.set_rng_state(before)
     load().build()
     assert torch.equal(torch.rand(3), drawn), "the seed is the model's alone"
+
+
+def test_tied_weights_are_in_the_file_once_and_stay_tied(load, tmp_path):
+    """The tied head of a language model is a fifth of its weights."""
+    file = tmp_path / "w.safetensors"
+    train(load(), None, file)
+    assert "a.weight" in load_tensors(file)
+    assert "b.weight" not in load_tensors(file)
+    model = load(file).build()
+    assert model.b.weight is model.a.weight
+
+
+@pytest.mark.parametrize("change", ["shape", "name", "more", "bytes"])
+def test_a_file_that_is_of_another_model_or_damaged_is_told(load, tmp_path, change):
+    file = tmp_path / "w.safetensors"
+    train(load(), None, file)
+    state = load_tensors(file)
+    changed = {
+        "shape": state | {"a.weight": torch.zeros(4, 5)},
+        "name": {f"x{name}": tensor for name, tensor in state.items()},
+        "more": state | {"more": torch.zeros(1)},
+    }
+    if change == "bytes":
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+    else:
+        save_tensors(changed[change], file)
+    with pytest.raises(DamagedError, match=r"w\.safetensors"):
+        load(file).build()
 
 
 def test_a_build_that_needs_a_file_is_told(load):
