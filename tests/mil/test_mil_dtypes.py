@@ -11,9 +11,9 @@ import pytest
 import torch
 from pte_foundry.formats.mil_dtypes import BY_NAME
 from pte_foundry.mil import Program
+from pte_foundry.mil.instructions import Instruction, Name, NamedType, Operation, Variable
 from pte_foundry.mil.ops.random import restart_stream
 from pte_foundry.mil.registry import OPSETS, find
-from pte_foundry.mil.instructions import Instruction, Name, NamedType, Operation, Variable
 from pte_foundry.mil.run import execute
 from pte_foundry.mil.types import TensorType
 

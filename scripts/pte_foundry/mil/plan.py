@@ -98,9 +98,7 @@ def _follow(plan: list[_Step], scope: Scope) -> int:
         for number, step in enumerate(plan, start=1):
             instruction, widened, call, dead, result, shapes, count = step
             if call is None:
-                values = execute(instruction, scope)
-                publish(instruction, values, scope)
-                if _shapes(values) != shapes:
+                if not _published(instruction, execute(instruction, scope), scope, shapes):
                     return number
                 continue
             meter.step()
@@ -118,11 +116,12 @@ def _follow(plan: list[_Step], scope: Scope) -> int:
                 if value.dtype is dtype and value.shape == shape:
                     if key is not None:
                         scope[key] = value
+                    value = None  # or it would live until the next result
                     continue
-            values = check(instruction, value)
-            publish(instruction, values, scope)
-            if _shapes(values) != shapes:
+            values, value = check(instruction, value), None
+            if not _published(instruction, values, scope, shapes):
                 return number
+            values = None
     except Exception as error:
         if call is None:
             raise
@@ -130,8 +129,18 @@ def _follow(plan: list[_Step], scope: Scope) -> int:
     return len(plan)
 
 
-def _shapes(values: tuple[Value, ...]) -> tuple[torch.Size | None, ...]:
-    return tuple(value.shape if isinstance(value, Tensor) else None for value in values)
+def _published(
+    instruction: Instruction,
+    values: tuple[Value, ...],
+    scope: Scope,
+    shapes: tuple[torch.Size | None, ...],
+) -> bool:
+    """Add results to the scope; return whether they have the recorded shapes."""
+    publish(instruction, values, scope)
+    return all(
+        (value.shape if isinstance(value, Tensor) else None) == shape
+        for value, shape in zip(values, shapes, strict=True)
+    )
 
 
 class _Planner:

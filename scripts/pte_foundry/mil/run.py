@@ -70,17 +70,20 @@ def run_block(
         ProgramError: an operation failed, or its result differs from the declared type.
     """
     for instruction in block.instructions[start:]:
-        results = execute(instruction, scope, tap)
-        if observe is not None:
-            observe(instruction, results)
-        publish(instruction, results, scope, tap)
+        publish(instruction, execute(instruction, scope, tap), scope, tap, observe)
     return tuple(_value(operand, scope) for operand in block.outputs)
 
 
 def publish(
-    instruction: Instruction, results: tuple[Value, ...], scope: Scope, tap: Tap | None = None
+    instruction: Instruction,
+    results: tuple[Value, ...],
+    scope: Scope,
+    tap: Tap | None = None,
+    observe: Observe | None = None,
 ) -> None:
     """Add an instruction's results to the scope, and drop what no later one reads."""
+    if observe is not None:
+        observe(instruction, results)
     for output, value in zip(instruction.operation.outputs, results, strict=True):
         scope[output.name] = value
         if tap is not None and isinstance(value, Tensor):
