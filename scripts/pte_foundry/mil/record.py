@@ -1,5 +1,7 @@
 """What a run of a function records, so that later ones on inputs of the same shapes have a plan."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -7,66 +9,75 @@ from pte_foundry.mil.instructions import Block, Instruction, Name, Scope
 from pte_foundry.mil.types import StateType, Value
 
 
+class Form(NamedTuple):
+    """Dtype and shape of a tensor."""
+
+    dtype: torch.dtype
+    shape: torch.Size
+
+
 class Record:
-    """Dtypes and shapes of a run's values, and which of them are views of what a state held.
+    """The forms of a run's values, and which of them are views of what a state held.
 
     Attributes:
         block: that runs.
-        types: dtype and shape of each tensor, by name.
-        shapes: those of the results of each instruction; None for what is no tensor.
+        forms: those of the tensors, by name.
     """
 
     def __init__(self, block: Block, scope: Scope) -> None:
         self.block = block
-        self.types: dict[str, tuple[torch.dtype, torch.Size]] = {}
-        self.shapes: list[tuple[torch.Size | None, ...]] = []
-        self._reads: dict[int, int] = {}  # the last use of each read of a state, as instructions
-        self._views: dict[str, tuple[int, int]] = {}  # by name: the read, and the address
+        self.forms: dict[str, Form] = {}
+        self._number = 0
+        self._reads: dict[str, tuple[str, int, int]] = {}  # state, instructions from and to
+        self._views: dict[str, tuple[str, int]] = {}  # by name: the read, and the address
         for given in block.inputs:
             declared = given.type.tensor if isinstance(given.type, StateType) else given.type
-            self.types[given.name] = declared.dtype.torch, scope[given.name].shape
+            self.forms[given.name] = Form(declared.dtype.torch, scope[given.name].shape)
 
     def add(self, instruction: Instruction, results: tuple[Value, ...]) -> None:
-        """Add an instruction that has run."""
-        number = len(self.shapes)
-        self.shapes.append(tuple(r.shape if isinstance(r, Tensor) else None for r in results))
+        """Add the next instruction, which has run."""
+        self._number += 1
         viewed = [self._views[name] for name in names_of(instruction) if name in self._views]
-        self._reads.update((read, number) for read, _ in viewed)
+        for read, _ in viewed:
+            self._used(read)
         for output, result in zip(instruction.operation.outputs, results, strict=True):
             if not isinstance(result, Tensor):
                 continue
-            self.types[output.name] = result.dtype, result.shape
+            self.forms[output.name] = Form(result.dtype, result.shape)
             address = result.untyped_storage().data_ptr()
             if instruction.operation.op == "read_state":
-                self._reads[number], self._views[output.name] = number, (number, address)
+                self._reads[output.name] = state_of(instruction), self._number, self._number
+                self._views[output.name] = output.name, address
             # The memory of an argument is in use: only a view of it has its address.
             for read, source in viewed:
                 if source == address:
                     self._views[output.name] = read, address
 
-    def uncopied(self) -> set[int]:
-        """Return the reads of states that need no copy, as numbers of instructions.
+    def _used(self, read: str) -> None:
+        state, start, _ = self._reads[read]
+        self._reads[read] = state, start, self._number
 
-        Nothing writes such a state while what was read, or a view of it, is in use.
+    def uncopied(self) -> set[str]:
+        """Return the results of ``read_state`` that need no copy.
+
+        Nothing writes to such a state while what was read, or a view of it, is in use.
         """
         instructions = self.block.instructions
         if any(instruction.blocks for instruction in instructions):
             return set()  # a nested block reads and writes without being recorded
+        self._number = len(instructions) + 1
         for operand in self.block.outputs:
             if isinstance(operand, Name) and operand in self._views:
-                self._reads[self._views[operand][0]] = len(instructions)
+                self._used(self._views[operand][0])
         writes = [
             (number, state_of(instruction))
-            for number, instruction in enumerate(instructions)
+            for number, instruction in enumerate(instructions, start=1)
             if instruction.operation.op == "write_state"
         ]
         return {
             read
-            for read, last in self._reads.items()
-            if not any(
-                read < number <= last and state == state_of(instructions[read])
-                for number, state in writes
-            )
+            for read, (state, start, end) in self._reads.items()
+            if not any(start < number <= end and state == other for number, other in writes)
         }
 
 

@@ -18,7 +18,6 @@ _FLOAT_FUNCTIONS = {
     "exp": torch.exp,
     "sin": torch.sin,
     "sinh": torch.sinh,
-    "sqrt": torch.sqrt,
     "tan": torch.tan,
     "tanh": torch.tanh,
 }
@@ -100,6 +99,11 @@ def rsqrt(*, x: Upcast, epsilon: float = 1e-12) -> Tensor:
 @op("sign")
 def sign(*, x: Tensor) -> Tensor:
     return x.sign()
+
+
+@op("sqrt")
+def sqrt(*, x: Tensor) -> Tensor:
+    return x.sqrt()  # of fp16, exact up to its one rounding
 
 
 @op("square")
