@@ -63,8 +63,6 @@ class Record:
         Nothing writes to such a state while what was read, or a view of it, is in use.
         """
         instructions = self.block.instructions
-        if any(instruction.blocks for instruction in instructions):
-            return set()  # a nested block reads and writes without being recorded
         self._number = len(instructions) + 1
         for operand in self.block.outputs:
             if isinstance(operand, Name) and operand in self._views:

@@ -24,7 +24,7 @@ _FLOAT_FUNCTIONS = {
 
 
 def _register(name: str, function) -> None:
-    @op(name)
+    @op(name, direct=function)
     def kernel(*, x: Upcast) -> Tensor:
         return function(x)
 
@@ -33,7 +33,7 @@ for _name, _function in _FLOAT_FUNCTIONS.items():
     _register(_name, _function)
 
 
-@op("abs")
+@op("abs", direct=torch.abs)
 def absolute(*, x: Tensor) -> Tensor:
     return x.abs()
 
@@ -101,7 +101,7 @@ def sign(*, x: Tensor) -> Tensor:
     return x.sign()
 
 
-@op("sqrt")
+@op("sqrt", direct=torch.sqrt)
 def sqrt(*, x: Tensor) -> Tensor:
     return x.sqrt()  # of fp16, exact up to its one rounding
 
