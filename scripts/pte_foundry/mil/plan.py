@@ -18,11 +18,13 @@ A run with a tap follows no plan, since a tap may keep what it is given; nor doe
 nested blocks.
 """
 
+import traceback
+
 import torch
 
 from pte_foundry import limits
 from pte_foundry.mil.instructions import Block, Scope
-from pte_foundry.mil.planner import Plan, plan_of
+from pte_foundry.mil.planner import FILE, Plan, plan_of
 from pte_foundry.mil.record import Record
 from pte_foundry.mil.run import Tap, check, publish, raise_named, run_block
 from pte_foundry.mil.types import Value
@@ -56,7 +58,9 @@ def _followed(plan: Plan, scope: Scope) -> tuple[Value, ...]:
         with torch.inference_mode():  # dispatches faster
             number, found = plan.follow(scope, meter.take)
     except Exception as error:
-        instruction = plan.lines[error.__traceback__.tb_next.tb_lineno]
+        frames = traceback.walk_tb(error.__traceback__)
+        line = next(line for frame, line in frames if frame.f_code.co_filename == FILE)
+        instruction = plan.lines[line]
         if instruction is None:
             raise
         raise_named(instruction, error)

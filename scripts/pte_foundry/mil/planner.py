@@ -26,6 +26,9 @@ from pte_foundry.mil.record import Form, Record, names_of, state_of
 from pte_foundry.mil.run import check, execute
 from pte_foundry.mil.types import TensorType, Value
 
+FILE = "<plan>"
+"""The file name of the functions, in tracebacks."""
+
 # Bytes of the largest value that is computed early, or kept in fp32 for several operations.
 _SMALL = 1 << 20
 # Instructions, and bytes of their results, that are counted together.
@@ -93,7 +96,7 @@ class _Planner:
                 steps = count = 0
         outputs = "".join(f"{self._operand(output)}, " for output in self._block.outputs)
         self._write(None, f"return None, ({outputs})")
-        code = compile("\n".join(self._source), "<plan>", "exec")
+        code = compile("\n".join(self._source), FILE, "exec")
         return Plan(self._block, _defined(code, self._bound), self._variables, self._lines)
 
     def _write(self, instruction: Instruction | None, line: str) -> None:
