@@ -75,6 +75,12 @@ class Meter:
         if time.monotonic() > self._end:
             raise LimitError(f"the program does not end within {self.limits.seconds:g} seconds")
 
+    def take(self, steps: int, count: int) -> None:
+        """Count instructions and the bytes of their results. Raises LimitError."""
+        self.steps += steps - 1
+        self.step()
+        self.count(count)
+
     def allocate(self, count: int) -> None:
         """Count an allocation of ``count`` bytes before it is made. Raises LimitError."""
         if self.cap is not None and count > self.cap:

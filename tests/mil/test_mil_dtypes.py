@@ -11,10 +11,20 @@ import pytest
 import torch
 from pte_foundry.formats.mil_dtypes import BY_NAME
 from pte_foundry.mil import Program
+from pte_foundry.mil.instructions import (
+    Block,
+    Instruction,
+    Name,
+    NamedType,
+    Operation,
+    Variable,
+    mark_last_uses,
+)
 from pte_foundry.mil.ops.random import restart_stream
+from pte_foundry.mil.plan import run_function
 from pte_foundry.mil.registry import OPSETS, find
-from pte_foundry.mil.run import Instruction, Name, NamedType, Operation, Variable, execute
-from pte_foundry.mil.types import TensorType
+from pte_foundry.mil.run import execute
+from pte_foundry.mil.types import TensorType, type_of
 
 from tests.mil.mil_arguments import ARGUMENTS
 from tests.mil.mil_cases import coremltools
@@ -195,8 +205,26 @@ def _run(variant, arguments, declared):
         variables.append(Variable(key, kernel.parameters[key], names))
     outputs = tuple(NamedType(f"out{i}", declared) for i, declared in enumerate(declared))
     operation = Operation(variant.op, str(variant), {}, outputs)
+    instruction = Instruction(operation, kernel, {}, tuple(variables))
     restart_stream()
-    return execute(Instruction(operation, kernel, {}, tuple(variables)), scope)
+    results = execute(instruction, dict(scope))
+    _by_plan(instruction, scope, results)
+    return results
+
+
+def _by_plan(instruction, scope, results):
+    """Later runs, which follow a plan, give the same results to the bit."""
+    if any(not isinstance(value, torch.Tensor) for value in (*scope.values(), *results)):
+        return
+    inputs = tuple(NamedType(name, type_of(value)) for name, value in scope.items())
+    names = tuple(Name(output.name) for output in instruction.operation.outputs)
+    block = Block(inputs, (instruction,), names)
+    mark_last_uses(block, is_function=True)
+    for _ in range(3):
+        restart_stream()
+        for first, again in zip(results, run_function(block, dict(scope), None), strict=True):
+            assert (first.dtype, first.shape) == (again.dtype, again.shape)
+            assert first.numpy().tobytes() == again.numpy().tobytes()
 
 
 def test_every_operation_has_arguments():

@@ -35,8 +35,8 @@ x = np.full(shape, 0.5, np.float16)
 (before, _) = footprint.start()
 program = Program.load(sys.argv[1])
 (loaded, load_peak) = footprint.memory()
-program.run({"x": x})
-program.run({"x": x})
+for _ in range(4):  # the later ones follow a plan
+    program.run({"x": x})
 (_, run_peak) = footprint.memory()
 figures = {"loaded": loaded, "load_peak": load_peak, "run_peak": run_peak}
 print(json.dumps({name: figure - before for name, figure in figures.items()}))

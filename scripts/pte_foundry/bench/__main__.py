@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pte_foundry.bench import (
     builds,
+    generation,
     interpreter,
     job_memory,
     jobs,
@@ -53,6 +54,10 @@ def measure(results: Path, console: Console) -> dict:
         skipped = f"not built, so not measured: {models} (run make, or build config/full.yaml)"
     compared = shown(interpreter.comparisons(results))
     done.append(record.benchmark(interpreter.TITLE, interpreter.HOW, compared, skipped))
+    console.print(generation.TITLE)
+    written = list(shown(generation.comparisons(results)))
+    skipped = None if written else "no decoder is built (run make CONFIG=config/llm.yaml)"
+    done.append(record.benchmark(generation.TITLE, generation.HOW, written, skipped))
     console.print(planning.TITLE)
     skipped = planning.unmeasured(results)
     compared = shown(planning.comparisons(results, idle=skipped is None))

@@ -18,8 +18,7 @@ from pte_foundry.formats.mil_contents import CONSTEXPR, walk_operations
 from pte_foundry.formats.mlpackage import body_of
 from pte_foundry.mil.constant_pool import ConstantPool, LazyConstant, operation_key, value_key
 from pte_foundry.mil.constants import Constant
-from pte_foundry.mil.registry import OPSETS, Kernel, find
-from pte_foundry.mil.run import (
+from pte_foundry.mil.instructions import (
     Block,
     Instruction,
     Name,
@@ -27,9 +26,10 @@ from pte_foundry.mil.run import (
     Operand,
     Operation,
     Variable,
-    execute,
     mark_last_uses,
 )
+from pte_foundry.mil.registry import OPSETS, Kernel, find
+from pte_foundry.mil.run import execute
 from pte_foundry.mil.types import TensorType, describe, read_type
 from pte_foundry.upstream.coremltools_protobuf import MIL_pb2
 

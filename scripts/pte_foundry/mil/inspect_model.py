@@ -8,8 +8,8 @@ from typing import Any
 from pte_foundry.formats.mil_contents import count_ops, weigh, weigh_decompressed
 from pte_foundry.formats.mlpackage import body_of, functions_of, read_package
 from pte_foundry.mil import ops  # noqa: F401  (registers the operations)
+from pte_foundry.mil.instructions import NamedType
 from pte_foundry.mil.registry import OPSETS, find
-from pte_foundry.mil.run import NamedType
 from pte_foundry.mil.signature import Input, descriptions, read_inputs
 from pte_foundry.mil.types import read_type
 from pte_foundry.upstream.coremltools_protobuf import MIL_pb2, Model_pb2

@@ -52,13 +52,14 @@ Blocks = tuple[Callable[..., TensorsOrLists], ...]
 ConstantNames = frozenset[str]
 
 
-_WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64}
+WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64}
+"""The dtypes that operations receive in another one."""
 
 
 def widen(value: Tensor) -> Tensor:
     """Return a dtype that torch implements only in part as the next signed one."""
     dtype = value.dtype
-    return value.to(_WIDER[dtype]) if dtype in _WIDER else value
+    return value.to(WIDER[dtype]) if dtype in WIDER else value
 
 
 def upcast(value: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ def narrow(value: Tensor, dtype: torch.dtype) -> Tensor:
 
     fp32 stands for fp16: this is the one rounding of an operation that computed in fp32.
     """
-    wider = torch.float32 if dtype == torch.float16 else _WIDER.get(dtype)
+    wider = torch.float32 if dtype == torch.float16 else WIDER.get(dtype)
     return value.to(dtype) if value.dtype == wider else value
 
 
@@ -114,6 +115,7 @@ _CONVERSIONS: list[tuple[Any, Callable]] = [
     (Blocks, lambda value: value),
     (ConstantNames, lambda value: value),
 ]
+_TENSORS = (Tensor, Buffer, AnyPrecision, Upcast, Tensors, UpcastTensors)
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class Parameter:
         required: it has no default.
         upcast: annotated ``Upcast`` or ``UpcastTensors``.
         any_precision: annotated ``AnyPrecision``.
+        tensors: takes tensors as such, not their values.
         variadic: takes a tuple of values.
         blocks: takes the nested blocks.
         constant_names: takes the names of the constant arguments.
@@ -135,6 +138,7 @@ class Parameter:
     required: bool
     upcast: bool
     any_precision: bool
+    tensors: bool
     variadic: bool
     blocks: bool
     constant_names: bool
@@ -158,6 +162,7 @@ class Parameter:
                     required,
                     upcast=kind in (Upcast, UpcastTensors),
                     any_precision=kind is AnyPrecision,
+                    tensors=kind in _TENSORS,
                     variadic=kind in (Tensors, UpcastTensors, TensorsOrLists, SymbolicShape),
                     blocks=kind is Blocks,
                     constant_names=kind is ConstantNames,

@@ -16,19 +16,18 @@ from pte_foundry.limits import Limits
 from pte_foundry.mil import ops  # noqa: F401  (registers the operations)
 from pte_foundry.mil.build import build, refuse_unsupported
 from pte_foundry.mil.constant_pool import ConstantPool
-from pte_foundry.mil.limited import limited
-from pte_foundry.mil.ops.random import restart_stream
-from pte_foundry.mil.run import (
-    POLICY,
+from pte_foundry.mil.instructions import (
     Block,
     Instruction,
     Name,
     NamedType,
     Operation,
-    Tap,
     constants_of,
-    run_block,
 )
+from pte_foundry.mil.limited import limited
+from pte_foundry.mil.ops.random import restart_stream
+from pte_foundry.mil.plan import run_function
+from pte_foundry.mil.run import POLICY, Tap
 from pte_foundry.mil.signature import Signature, State, descriptions, numpy_dtype, read_inputs
 from pte_foundry.mil.types import DictType, TensorType, Value, type_of
 from pte_foundry.upstream.coremltools_protobuf import Model_pb2
@@ -152,7 +151,7 @@ class Program:
         states = _memory(scope[s.name] for s in signature.states)
         shared = self._shared_memory[function] | states
         restart_stream()
-        results = run_block(self._blocks[function], scope, tap)
+        results = run_function(self._blocks[function], scope, tap)
         if tap is not None:  # it may have kept them
             shared |= _memory(results)
         names = (o.name for o in signature.outputs)

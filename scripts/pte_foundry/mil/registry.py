@@ -28,6 +28,7 @@ class Kernel:
             casts the result to it.
         sized: the size of the result follows from numbers among the arguments, so the loop limits
             it by the declared one before it is made.
+        direct: a function of torch that does the same, given all arguments in order.
     """
 
     op: str
@@ -36,18 +37,25 @@ class Kernel:
     parameters: dict[str, Parameter]
     casts: bool = False
     sized: bool = False
+    direct: Callable | None = None
 
 
 _kernels: dict[str, dict[str, Kernel]] = {}
 
 
-def op(*names: str, since: str = "iOS15", casts: bool = False, sized: bool = False) -> Callable:
+def op(
+    *names: str,
+    since: str = "iOS15",
+    casts: bool = False,
+    sized: bool = False,
+    direct: Callable | None = None,
+) -> Callable:
     """Register a function as the computation of the operations ``names``, from ``since`` on.
 
     The function takes MIL's parameters by keyword, with MIL's names and defaults. Each annotation
     selects how the argument arrives (see :mod:`pte_foundry.mil.parameters`). It returns a tensor,
-    or a tuple for several results, in fp32 where its arguments were upcast. For ``casts`` and
-    ``sized`` see :class:`Kernel`.
+    or a tuple for several results, in fp32 where its arguments were upcast. For ``casts``,
+    ``sized`` and ``direct`` see :class:`Kernel`.
 
     Raises:
         ValueError: the opset is unknown, or the operation is registered for it already.
@@ -64,7 +72,7 @@ def op(*names: str, since: str = "iOS15", casts: bool = False, sized: bool = Fal
             versions = _kernels.setdefault(name, {})
             if since in versions:
                 raise ValueError(f"{name} is registered twice for {since}")
-            versions[since] = Kernel(name, since, function, parameters, casts, sized)
+            versions[since] = Kernel(name, since, function, parameters, casts, sized, direct)
         return function
 
     if since not in _ORDER:

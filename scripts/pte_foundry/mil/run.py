@@ -7,19 +7,26 @@ and drops values after their last use.
 
 import math
 from collections import ChainMap
-from collections.abc import Callable, Hashable, Iterator, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NoReturn
 
 from torch import Tensor
 
 from pte_foundry import limits
 from pte_foundry.errors import LimitError, ProgramError
 from pte_foundry.mil.constants import Constant
-from pte_foundry.mil.parameters import Parameter, narrow
-from pte_foundry.mil.registry import Kernel
-from pte_foundry.mil.types import TensorList, TensorType, Value, ValueType, describe
+from pte_foundry.mil.instructions import (
+    Block,
+    Instruction,
+    Name,
+    NamedType,
+    Operand,
+    Operation,
+    Scope,
+)
+from pte_foundry.mil.parameters import narrow
+from pte_foundry.mil.types import TensorList, TensorType, Value, describe
 
 POLICY = "values in declared dtypes; contractions accumulate in fp32"
 """How fp16 is computed, for reports.
@@ -34,6 +41,9 @@ operations (add, mul, relu …) on fp16 are exact up to their one rounding eithe
 Tap = Callable[[str, Tensor], None]
 """Called with the name and the tensor of a value as it is computed."""
 
+Observe = Callable[[Instruction, tuple[Value, ...]], None]
+"""Called with an instruction and its results, before those that are used last are dropped."""
+
 # A value may be this many times as large as what its operation declares and reads: operations
 # compute in wider dtypes, and step by step. Below the second number of bytes any size is allowed.
 _LARGER, _NO_MATTER = 16, 1 << 26
@@ -42,87 +52,16 @@ _LARGER, _NO_MATTER = 16, 1 << 26
 _KEYS = 64
 
 
-class Name(str):
-    """Name of a value computed at run time; a plain ``str`` is a constant string."""
-
-
-Operand = Name | Constant
-"""An argument: a value of the run by its name, or a constant."""
-
-Scope = MutableMapping[str, Value]
-"""The values that a block reads, by name; those that it computes itself are added."""
-
-
-@dataclass(frozen=True)
-class NamedType:
-    """Name and declared type of a value."""
-
-    name: str
-    type: ValueType
-
-
-class Variable(NamedTuple):
-    """An argument that is not constant, or a tuple of which some are not."""
-
-    key: str
-    parameter: Parameter
-    operands: tuple[Operand, ...]
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One operation of a program, for reports.
-
-    Attributes:
-        op: its type, for example ``conv``.
-        name: its name in the program.
-        inputs: names of the values of each parameter; literal values have no name.
-        outputs: the values that it produces, with their declared types.
-    """
-
-    op: str
-    name: str
-    inputs: dict[str, tuple[str, ...]]
-    outputs: tuple[NamedType, ...]
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """An operation resolved to its function.
-
-    Attributes:
-        constants: converted arguments by parameter.
-        variables: the other arguments, converted in each run.
-        blocks: nested blocks of a control flow operation.
-        last_uses: names that no later instruction of the block reads.
-        harmless: shapes and numbers of arguments with which it has run within the limits: what it
-            allocates follows from them, so it need not be watched again.
-    """
-
-    operation: Operation
-    kernel: Kernel
-    constants: dict[str, Any]
-    variables: tuple[Variable, ...]
-    blocks: tuple["Block", ...] = ()
-    last_uses: list[str] = field(default_factory=list)
-    harmless: set[Hashable] = field(default_factory=set)
-
-
-@dataclass(frozen=True)
-class Block:
-    """A function's body, or a nested block of a control flow operation."""
-
-    inputs: tuple[NamedType, ...]
-    instructions: tuple[Instruction, ...]
-    outputs: tuple[Operand, ...]
-
-
-def run_block(block: Block, scope: Scope, tap: Tap | None) -> tuple[Value, ...]:
+def run_block(
+    block: Block, scope: Scope, tap: Tap | None, start: int = 0, observe: Observe | None = None
+) -> tuple[Value, ...]:
     """Run a block.
 
     Args:
         scope: the block's inputs, and the values around it, by name; modified.
         tap: called for every tensor that the block computes.
+        start: the instruction to begin with; the results of those before it are in ``scope``.
+        observe: called with each instruction and its results.
 
     Returns:
         The block's outputs, in order.
@@ -130,14 +69,21 @@ def run_block(block: Block, scope: Scope, tap: Tap | None) -> tuple[Value, ...]:
     Raises:
         ProgramError: an operation failed, or its result differs from the declared type.
     """
-    for instruction in block.instructions:
-        _publish(instruction, execute(instruction, scope, tap), scope, tap)
+    for instruction in block.instructions[start:]:
+        publish(instruction, execute(instruction, scope, tap), scope, tap, observe)
     return tuple(_value(operand, scope) for operand in block.outputs)
 
 
-def _publish(
-    instruction: Instruction, results: tuple[Value, ...], scope: Scope, tap: Tap | None
+def publish(
+    instruction: Instruction,
+    results: tuple[Value, ...],
+    scope: Scope,
+    tap: Tap | None = None,
+    observe: Observe | None = None,
 ) -> None:
+    """Add an instruction's results to the scope, and drop what no later one reads."""
+    if observe is not None:
+        observe(instruction, results)
     for output, value in zip(instruction.operation.outputs, results, strict=True):
         scope[output.name] = value
         if tap is not None and isinstance(value, Tensor):
@@ -156,7 +102,6 @@ def execute(instruction: Instruction, scope: Scope, tap: Tap | None = None) -> t
     Raises:
         ProgramError: as :func:`run_block`.
     """
-    operation = instruction.operation
     meter = limits.current()
     try:
         if meter is not None:
@@ -170,14 +115,32 @@ def execute(instruction: Instruction, scope: Scope, tap: Tap | None = None) -> t
         else:
             results = _watched(instruction, arguments, meter)
         del arguments
-    except LimitError as error:
-        if instruction.blocks:
-            raise  # the message names the operation within
-        raise LimitError(f"{operation.op} {operation.name!r} failed: {error}") from error
-    except ProgramError:
-        raise  # from a nested block: the message names the operation that failed
     except Exception as error:
-        raise ProgramError(f"{operation.op} {operation.name!r} failed: {error}") from error
+        raise_named(instruction, error)
+    return check(instruction, results)
+
+
+def raise_named(instruction: Instruction, error: Exception) -> NoReturn:
+    """Raise an operation's error with the operation's name.
+
+    Raises:
+        LimitError: it was one.
+        ProgramError: it was another.
+    """
+    operation, limit = instruction.operation, isinstance(error, LimitError)
+    if instruction.blocks if limit else isinstance(error, ProgramError):
+        raise error  # from a nested block: the message names the operation within
+    kind = LimitError if limit else ProgramError
+    raise kind(f"{operation.op} {operation.name!r} failed: {error}") from error
+
+
+def check(instruction: Instruction, results: Value | tuple[Value, ...]) -> tuple[Value, ...]:
+    """Return the results of an operation in their declared dtypes.
+
+    Raises:
+        ProgramError: they are not of the declared types, or not as many.
+    """
+    operation = instruction.operation
     results = results if isinstance(results, tuple) else (results,)
     if len(results) != len(operation.outputs):
         raise ProgramError(
@@ -267,35 +230,3 @@ def _nested(block: Block, outer: Scope, tap: Tap | None, *inputs: Value) -> tupl
 
 def _value(operand: Operand, scope: Scope) -> Value | Constant:
     return scope[operand] if isinstance(operand, Name) else operand
-
-
-def constants_of(block: Block) -> Iterator[Tensor]:
-    """The constant tensors among a block's arguments and outputs, nested blocks included."""
-    found: list[Any] = list(block.outputs)
-    for instruction in block.instructions:
-        found.extend(instruction.constants.values())
-        found.extend(o for variable in instruction.variables for o in variable.operands)
-        for nested in instruction.blocks:
-            yield from constants_of(nested)
-    for constant in found:
-        parts = constant if isinstance(constant, tuple) else (constant,)
-        yield from (part for part in parts if isinstance(part, Tensor))
-
-
-def mark_last_uses(block: Block, is_function: bool) -> set[str]:
-    """Fill in ``last_uses`` of a block's instructions; return the names it reads from outside.
-
-    A block drops only values that it produces itself: a value from outside is needed again when a
-    nested block runs again.
-    """
-    own = {i.name for i in block.inputs} if is_function else set()
-    own |= {o.name for i in block.instructions for o in i.operation.outputs}
-    seen = {operand for operand in block.outputs if isinstance(operand, Name)}
-    for instruction in reversed(block.instructions):
-        names = {o for v in instruction.variables for o in v.operands if isinstance(o, Name)}
-        for nested in instruction.blocks:
-            names |= mark_last_uses(nested, is_function=False)
-        produced = {o.name for o in instruction.operation.outputs}
-        instruction.last_uses.extend(sorted(((names | produced) & own) - seen))
-        seen |= names | produced
-    return seen - own - {i.name for i in block.inputs}

@@ -11,7 +11,7 @@ from torch import Tensor
 from pte_foundry import limits
 from pte_foundry.errors import InputError, ProgramError
 from pte_foundry.formats.mil_dtypes import MAX_ELEMENTS
-from pte_foundry.mil.run import NamedType
+from pte_foundry.mil.instructions import NamedType
 from pte_foundry.mil.types import StateType, TensorType
 from pte_foundry.upstream.coremltools_protobuf import FeatureTypes_pb2, Model_pb2
 

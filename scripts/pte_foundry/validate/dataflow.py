@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pte_foundry.mil import Program
-    from pte_foundry.mil.run import Operation
+    from pte_foundry.mil.instructions import Operation
 
 # coremltools' pass ``distributive_quantized_binary_op_scale_normalization`` (9.0) divides both
 # inputs of these operations by the scale of one of them, and the scale of the quantized result too.

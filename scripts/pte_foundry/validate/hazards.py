@@ -22,8 +22,8 @@ from pte_foundry.validate.integer_hazards import MOVING, Flow, Integers
 
 if TYPE_CHECKING:
     from pte_foundry.mil import Program
+    from pte_foundry.mil.instructions import Operation
     from pte_foundry.mil.program import Function
-    from pte_foundry.mil.run import Operation
 
 FP16_MAX = 65504.0
 """Largest finite IEEE 754 binary16 value."""

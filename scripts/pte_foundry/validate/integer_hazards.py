@@ -18,8 +18,8 @@ from pte_foundry.validate.hazards_schema import HazardKind
 
 if TYPE_CHECKING:
     from pte_foundry.mil import Program
+    from pte_foundry.mil.instructions import Operation
     from pte_foundry.mil.program import Function
-    from pte_foundry.mil.run import Operation
 
 EXACT = 2048
 """The largest number up to which fp16 has every integer."""

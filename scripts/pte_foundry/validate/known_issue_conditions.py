@@ -12,7 +12,7 @@ from pte_foundry.validate.hazards_schema import IssueEffect
 if TYPE_CHECKING:
     from pte_foundry.formats.inspect_pte import DelegateDescription
     from pte_foundry.mil import Program
-    from pte_foundry.mil.run import Operation
+    from pte_foundry.mil.instructions import Operation
 
 Unit = Literal["cpu", "gpu", "ne"]
 

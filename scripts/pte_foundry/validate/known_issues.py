@@ -26,7 +26,7 @@ from pte_foundry.validate.known_issue_table import KNOWN_ISSUES
 
 if TYPE_CHECKING:
     from pte_foundry.mil import Program
-    from pte_foundry.mil.run import Operation
+    from pte_foundry.mil.instructions import Operation
     from pte_foundry.pte import Pte
 
 UNITS: dict[str, frozenset[Unit]] = {

@@ -10,11 +10,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from pte_foundry.bench import __main__ as bench
 from pte_foundry.bench import (
     builds,
     built,
     footprint,
+    generation,
     interpreter,
     job_memory,
     jobs,
@@ -27,7 +29,11 @@ from pte_foundry.bench import (
 )
 from pte_foundry.bench.measure import Comparison, Side, side_by_side
 from pte_foundry.bench.palettization_process import Palettizer
+from pte_foundry.models.decoder.generate import Interface, Session, generate
+from pte_foundry.models.decoder.load import load_decoder
 from rich.console import Console
+
+from tests.unit.models.test_decoder_families import theirs, write_converted
 
 MACHINE = {"processor": "a processor", "cores": 2, "torch_threads": 1, "load_average": 0.25}
 
@@ -206,8 +212,9 @@ def test_what_is_not_built_is_skipped_and_told(tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "RUNS", {})
     measured = bench.measure(tmp_path, Console(file=io.StringIO()))
     entries = {entry["title"]: entry for entry in measured["benchmarks"]}
-    assert [entry["comparisons"] for entry in entries.values()] == [[]] * 7
+    assert [entry["comparisons"] for entry in entries.values()] == [[]] * 8
     assert "not measured: mobilenet_v2, minilm, smollm2" in entries["Interpreter"]["skipped"]
+    assert "no decoder is built" in entries["Generation"]["skipped"]
     assert "make is not measured" in entries["Planning"]["skipped"]
     assert entries[job_memory.TITLE]["stages"] == []
     assert "nothing is built" in entries[job_memory.TITLE]["skipped"]
@@ -321,8 +328,39 @@ def test_the_table_shows_whether_both_have_the_same_result(facts, shown):
     assert row.partition("2×")[2].split() == shown
 
 
+def test_both_sides_of_generation_write_the_same_tokens(tmp_path, monkeypatch):
+    """transformers' model of a GGUF file, and the library's decoder instead of an artifact."""
+    model = theirs("smollm2")
+    write_converted(tmp_path / "m.gguf", model, "llama", {})
+    monkeypatch.setattr(generation, "PROMPT", [5, 3, 9])
+    monkeypatch.setattr(generation, "_TOKENS", 6)
+    decoder = load_decoder(tmp_path / "m.gguf", "inputs", 24)
+    shape = (len(decoder.attentions), decoder.config.kv_heads, 24, decoder.config.head_dim)
+    session = Session(
+        lambda _, *given: decoder(*given).values(),
+        Interface("inputs", 24, {"decode": [1]}, shape),
+    )
+    written = generate(session, generation.PROMPT, 20)
+    sides = [[next(written)], []]
+    ours, eager = (lambda: next(written)), generation.transformers_writer(tmp_path / "m.gguf")
+
+    def kept(side, write):
+        return lambda: sides[side].append(write())
+
+    with torch.no_grad():
+        measured = generation.compare("llama", kept(0, ours), kept(1, eager))
+    assert sides[0][1:] == sides[1]
+    assert len(measured.ours.seconds) == len(measured.baseline.seconds) == 6
+    assert measured.facts["cpu_ratio"] > 0
+
+
+def test_an_artifact_that_is_no_decoder_with_a_cache_is_not_measured(tmp_path):
+    make(tmp_path, "pte/minilm/fp16/ios18.pte")
+    assert list(generation.comparisons(tmp_path)) == []
+
+
 def test_every_benchmark_says_how_it_is_measured():
-    for module in (builds, jobs, preparation, palettization, interpreter, planning):
+    for module in (builds, jobs, preparation, palettization, interpreter, generation, planning):
         assert module.TITLE
         assert module.HOW.startswith("Seconds")
 

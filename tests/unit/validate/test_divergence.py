@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pte_foundry.errors import InputError
-from pte_foundry.mil.run import NamedType, Operation
+from pte_foundry.mil.instructions import NamedType, Operation
 from pte_foundry.models import operators
 from pte_foundry.models.tensors import Call, Samples
 from pte_foundry.validate.dataflow import Dataflow

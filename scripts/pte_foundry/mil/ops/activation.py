@@ -75,7 +75,7 @@ def sigmoid_hard(*, x: Upcast, alpha: float, beta: float) -> Tensor:
     return (alpha * x + beta).clamp(0, 1)
 
 
-@op("silu")
+@op("silu", direct=F.silu)
 def silu(*, x: Upcast) -> Tensor:
     return F.silu(x)
 
@@ -91,7 +91,7 @@ def softplus_parametric(*, x: Upcast, alpha: Upcast, beta: Upcast) -> Tensor:
     return per_channel(alpha, x) * softplus(x=per_channel(beta, x) * x)
 
 
-@op("softmax")
+@op("softmax", direct=torch.softmax)
 def softmax(*, x: Upcast, axis: int = -1) -> Tensor:
     return x.softmax(axis)
 

@@ -26,7 +26,7 @@ _FUNCTIONS = {
 
 
 def _register(name: str, function) -> None:
-    @op(name)
+    @op(name, direct=function)
     def kernel(*, x: Tensor, y: Tensor) -> Tensor:
         return function(x, y)
 

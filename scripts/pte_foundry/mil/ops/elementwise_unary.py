@@ -18,14 +18,13 @@ _FLOAT_FUNCTIONS = {
     "exp": torch.exp,
     "sin": torch.sin,
     "sinh": torch.sinh,
-    "sqrt": torch.sqrt,
     "tan": torch.tan,
     "tanh": torch.tanh,
 }
 
 
 def _register(name: str, function) -> None:
-    @op(name)
+    @op(name, direct=function)
     def kernel(*, x: Upcast) -> Tensor:
         return function(x)
 
@@ -34,7 +33,7 @@ for _name, _function in _FLOAT_FUNCTIONS.items():
     _register(_name, _function)
 
 
-@op("abs")
+@op("abs", direct=torch.abs)
 def absolute(*, x: Tensor) -> Tensor:
     return x.abs()
 
@@ -100,6 +99,11 @@ def rsqrt(*, x: Upcast, epsilon: float = 1e-12) -> Tensor:
 @op("sign")
 def sign(*, x: Tensor) -> Tensor:
     return x.sign()
+
+
+@op("sqrt", direct=torch.sqrt)
+def sqrt(*, x: Tensor) -> Tensor:
+    return x.sqrt()  # of fp16, exact up to its one rounding
 
 
 @op("square")

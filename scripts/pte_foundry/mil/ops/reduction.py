@@ -21,7 +21,7 @@ def _log_sum_exp(x: Tensor, axes: Ints, keep: bool) -> Tensor:
 
 
 def _mean(x: Tensor, axes: Ints, keep: bool) -> Tensor:
-    return x.float().mean(axes, keepdim=keep)
+    return (x if x.dtype is torch.float32 else x.float()).mean(axes, keepdim=keep)
 
 
 _REDUCTIONS: dict[str, Callable[[Tensor, Ints, bool], Tensor]] = {
@@ -29,28 +29,36 @@ _REDUCTIONS: dict[str, Callable[[Tensor, Ints, bool], Tensor]] = {
     "reduce_l2_norm": lambda x, axes, keep: (x * x).sum(axes, keepdim=keep).sqrt(),
     "reduce_log_sum": lambda x, axes, keep: x.sum(axes, keepdim=keep).log(),
     "reduce_log_sum_exp": _log_sum_exp,
-    "reduce_max": lambda x, axes, keep: x.amax(axes, keepdim=keep),
     "reduce_mean": _mean,
-    "reduce_min": lambda x, axes, keep: x.amin(axes, keepdim=keep),
     "reduce_prod": _prod,
     "reduce_sum": lambda x, axes, keep: x.sum(axes, keepdim=keep),
     "reduce_sum_square": lambda x, axes, keep: (x * x).sum(axes, keepdim=keep),
 }
 
 
-def _register(name: str, function: Callable[[Tensor, Ints, bool], Tensor]) -> None:
+_CHOICES: dict[str, Callable[[Tensor, Ints, bool], Tensor]] = {
+    "reduce_max": lambda x, axes, keep: x.amax(axes, keepdim=keep),
+    "reduce_min": lambda x, axes, keep: x.amin(axes, keepdim=keep),
+}
+"""These round nothing, so fp16 stays fp16."""
+
+
+def _register(name: str, function: Callable[[Tensor, Ints, bool], Tensor], kind: object) -> None:
     @op(name)
-    def kernel(*, x: Upcast, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
+    def kernel(*, x: kind, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
         if axes == []:  # reduces nothing; torch would reduce everything
-            return function(x.unsqueeze(0), [0], False).to(x.dtype)
-        axes = list(range(x.ndim)) if axes is None else axes
+            result = function(x.unsqueeze(0), [0], False)
+        else:
+            result = function(x, list(range(x.ndim)) if axes is None else axes, keep_dims)
         # torch sums int32 in int64, and means and logarithms of integers are floats. The declared
         # type is that of x; the cast truncates, as in coremltools' value_inference.
-        return function(x, axes, keep_dims).to(x.dtype)
+        return result if result.dtype is x.dtype else result.to(x.dtype)
 
 
 for _name, _function in _REDUCTIONS.items():
-    _register(_name, _function)
+    _register(_name, _function, Upcast)
+for _name, _function in _CHOICES.items():
+    _register(_name, _function, Tensor)
 
 
 # Ties: "the identity of the return value is not guaranteed" (iOS15/reduction.py).

@@ -203,7 +203,7 @@ def split(
                 f"{x.shape[axis]} elements do not divide into {num_splits} equal parts"
             )
         split_sizes = [x.shape[axis] // num_splits] * num_splits
-    return x.split(split_sizes, axis)
+    return torch.split_with_sizes(x, split_sizes, axis)  # x.split() does more in Python
 
 
 @op("stack")
@@ -213,6 +213,8 @@ def stack(*, values: Tensors, axis: int) -> Tensor:
 
 @op("tile", sized=True)
 def tile(*, x: Tensor, reps: Ints) -> Tensor:
+    if x.ndim == len(reps) and all(1 in pair for pair in zip(x.shape, reps, strict=True)):
+        return x.expand([n * count for n, count in zip(x.shape, reps, strict=True)])  # no copies
     return x.repeat(reps)
 
 

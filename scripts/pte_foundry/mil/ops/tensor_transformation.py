@@ -66,7 +66,7 @@ def squeeze(*, x: Tensor, axes: Ints | None = None) -> Tensor:
     return x.squeeze() if axes is None else x.squeeze(axes)
 
 
-@op("transpose")
+@op("transpose", direct=torch.permute)
 def transpose(*, x: Tensor, perm: Ints) -> Tensor:
     return x.permute(perm)
 
