@@ -20,6 +20,7 @@ _INTRODUCTION = """\
 | `full.yaml` | all schemes, and SmolLM2; it extends `config.yaml` |
 | `gallery.yaml` | a small model of each kind, to copy from |
 | `llm.yaml` | SmolLM2 with its cache in every style, for `pte-foundry generate` |
+| `large.yaml` | a language model of 1.24 billion parameters, for `make bench-large` |
 
 `extends: default` lays a config over the default one, `extends: FILE` over another one. Mappings
 are merged key by key; a list, such as `builds`, replaces the one below. A config with models,
