@@ -105,7 +105,7 @@ STAGES: dict[str, Stage] = {
     ),
     "evaluate": Stage(
         slices.nothing,
-        {"": Need(600, 2.2)},
+        {"": Need(600, 2.4)},
         minutes=10,
         seconds=1,
         functions=("example_inputs", "methods", "play"),
