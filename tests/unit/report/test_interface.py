@@ -87,6 +87,8 @@ def test_inputs_have_the_sizes_that_the_artifact_takes_and_states_are_told():
     build["inputs"] = [value("0.größe", shape=[None])]
     build["artifact"]["accepts"] = {"forward": {"_0_gr__e": "fp32[1..9]"}}
     assert interface.contents(build)[1][0][3] == "[1…9]"
+    shapes = "fp32[1, ?] in the shapes [1, 4], [1, 6], [1, 8]"
+    build["artifact"]["accepts"] = {"forward": {"image": shapes}}
     inputs = [value("image", shape=[1, None])]
     build["methods"] = [method("forward", inputs, []), method("other", inputs, [])]
     assert [[row[0], row[3]] for row in interface.contents(build)[1]] == [
