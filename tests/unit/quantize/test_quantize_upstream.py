@@ -127,7 +127,7 @@ def test_mobilenet_is_prepared_and_converted_as_by_upstream(upstreams):
     assert_same(program, STATIC, inputs, upstreams)
 
 
-@pytest.mark.slow
+@pytest.mark.upgrade
 def test_the_zoo_is_converted_as_by_upstream(upstreams):
     """Every pattern there is."""
     inputs = (torch.randn(4, 4),)
