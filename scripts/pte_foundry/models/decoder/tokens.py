@@ -89,8 +89,7 @@ class Text:
     def of(cls, source: Path) -> Text:
         """Reads the tokenizer of a snapshot's folder or a GGUF file (:func:`write_tokenizer`)."""
         with TemporaryDirectory(prefix="tokenizer") as folder:
-            write_tokenizer(source, Path(folder))
-            return cls.load(Path(folder))
+            return write_tokenizer(source, Path(folder))
 
     @property
     def begin(self) -> int | None:
@@ -162,8 +161,11 @@ def _name(token: str | Mapping[str, Any]) -> str:
     return token if isinstance(token, str) else token["content"]
 
 
-def write_tokenizer(source: Path, folder: Path) -> None:
+def write_tokenizer(source: Path, folder: Path) -> Text:
     """Writes the tokenizer of a snapshot's folder or a GGUF file as files for :meth:`Text.load`.
+
+    Returns:
+        What the files hold, after a comparison with transformers' tokenizer of the source.
 
     Raises:
         ModelError: there is none, or transformers cannot read it.
@@ -191,7 +193,9 @@ def write_tokenizer(source: Path, folder: Path) -> None:
     generation = {"bos_token_id": found.bos_token_id, "eos_token_id": found.eos_token_id}
     generation |= _json(source / GENERATION) if source.is_dir() else {}
     (folder / GENERATION).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
-    _check(Text.load(folder), found)
+    written = Text.load(folder)
+    _check(written, found)
+    return written
 
 
 def _check(written: Text, found: Any) -> None:
