@@ -8,7 +8,7 @@ Each value is a local variable. An instruction becomes these lines, as far as it
     if v9.dtype is single: v9 = v9.half()   # the one rounding
     if v9.shape != c6 or v9.dtype is not half: return 9, locals()
 
-Names of the program are not in it, only those of our functions' parameters.
+The source contains no names of the program, only those of our functions' parameters.
 """
 
 from collections import Counter
@@ -82,7 +82,7 @@ class _Planner:
 
     def plan(self) -> Plan:
         for given in self._block.inputs:
-            self._write(None, f"{self._variable(given.name)} = scope.pop({given.name!r})")
+            self._write(None, f"{self._variable(given.name)} = scope.pop({self._bind(given.name)})")
         steps = count = 0
         for number, instruction in enumerate(self._block.instructions):
             lines = self._plain if self._is_plain(instruction) else self._other
