@@ -1,5 +1,7 @@
 """The smallest tokenizer of any text: each byte is a token."""
 
+from pathlib import Path
+
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 
@@ -10,3 +12,14 @@ def byte_tokenizer() -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
+
+
+def write_byte_tokenizer(folder: Path, template: str | None = None) -> None:
+    """Writes it into a snapshot, with ``<bos>``, ``<eos>`` (256, 257) and a chat template."""
+    from transformers import PreTrainedTokenizerFast
+
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=byte_tokenizer(), bos_token="<bos>", eos_token="<eos>"
+    )
+    made.chat_template = template
+    made.save_pretrained(folder)

@@ -11,7 +11,7 @@ import sys
 import pytest
 import torch
 
-from tests.byte_tokenizer import byte_tokenizer
+from tests.byte_tokenizer import write_byte_tokenizer
 from tests.project import Project
 
 TINY = """\
@@ -52,7 +52,7 @@ FILES = {"tokenizer.json", "tokenizer_config.json", "generation_config.json"}
 
 def write_tiny(folder):
     """A snapshot of a Llama with random weights, whose tokens are bytes and two special ones."""
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -68,11 +68,9 @@ def write_tiny(folder):
         eos_token_id=257,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=byte_tokenizer(), bos_token="<bos>", eos_token="<eos>"
+    write_byte_tokenizer(
+        folder, "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     )
-    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    tokenizer.save_pretrained(folder)
 
 
 def built(folder, config):

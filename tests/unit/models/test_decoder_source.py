@@ -12,7 +12,7 @@ from pte_foundry.models.decoder.tokens import TOKENIZER, Text, write_tokenizer
 from pte_foundry.models.outputs import NamedSample
 from pte_foundry.models.sources import decoder_source as source
 
-from tests.byte_tokenizer import byte_tokenizer
+from tests.byte_tokenizer import write_byte_tokenizer
 
 transformers = library()
 CONTEXT, WINDOW = 32, 20
@@ -39,10 +39,7 @@ def snapshot(tmp_path_factory):
         bos_token_id=256,
     )
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
-    made = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=byte_tokenizer(), bos_token="<bos>", eos_token="<eos>"
-    )
-    made.save_pretrained(folder / "model")
+    write_byte_tokenizer(folder / "model")
     (folder / "model/generation_config.json").write_text('{"eos_token_id": [257, 258]}')
     snapshots.pack(folder / "model", folder / "folder.zip")
     return folder / "folder.zip"

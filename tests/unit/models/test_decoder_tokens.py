@@ -12,9 +12,8 @@ from pte_foundry.models import snapshots
 from pte_foundry.models.decoder import TOKENIZER_FILES, tokens
 from pte_foundry.models.decoder.tokens import Text, write_tokenizer
 from tokenizers import pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
-from tests.byte_tokenizer import byte_tokenizer
+from tests.byte_tokenizer import byte_tokenizer, write_byte_tokenizer
 from tests.gguf_files import write_gguf
 
 TEMPLATE = (
@@ -34,12 +33,8 @@ MERGES = ["1 9", "9 5", "19 95", "' S", "Ġ Ġ", "ĠĠ Ġ"]
 
 @pytest.fixture
 def snapshot(tmp_path):
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=byte_tokenizer(), bos_token="<bos>", eos_token="<eos>"
-    )
-    made.chat_template = TEMPLATE
     folder = tmp_path / "snapshot"
-    made.save_pretrained(folder)
+    write_byte_tokenizer(folder, TEMPLATE)
     (folder / "config.json").write_text('{"model_type": "llama"}')
     (folder / "generation_config.json").write_text('{"eos_token_id": [257, 7], "top_p": 0.9}')
     return folder
