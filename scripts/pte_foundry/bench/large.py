@@ -116,7 +116,7 @@ def line(row: Mapping[str, Any]) -> str:
 
 
 def artifacts(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns what a build's ``summary.json`` says of each artifact."""
+    """Returns the entry of each artifact in ``summary.json``."""
     return [
         {
             "recipe": build["build"]["recipe"],

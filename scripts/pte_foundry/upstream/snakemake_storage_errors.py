@@ -1,4 +1,4 @@
-"""Tells by its message that a storage stopped answering, whatever was asked of it.
+"""Reports a storage that stops answering with a message instead of a traceback.
 
 Stands against: snakemake 9.27.1, snakemake-interface-storage-plugins 4.4.1
 Repairs: ``managed_mtime``, ``managed_size`` and ``managed_checksum`` of ``StorageObjectRead``

@@ -36,7 +36,7 @@ def test_scripts_and_notebooks_of_the_environment_import_it():
     assert done.stdout == "[1, 4]\n[1, 3, 4]\n"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere wheels of torchvision link no CUDA")
+@pytest.mark.skipif(sys.platform != "linux", reason="only torchvision's wheel for Linux links CUDA")
 def test_upstream_still_needs_it():
     """If this fails, torchvision loads by itself: remove the file."""
     make_importable()
