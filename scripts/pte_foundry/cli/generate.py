@@ -131,14 +131,12 @@ def _found(artifact: Path) -> Path:
 
 def _text(path: Path) -> Text:
     from pte_foundry.models.decoder.tokens import Text
-    from pte_foundry.models.snapshots import unpacked
+    from pte_foundry.models.snapshots import source_of
 
-    if existing(path).suffix == ".zip":
-        with unpacked(path, weights=False) as folder:
-            return _text(folder)
-    if path.suffix == ".gguf" or (path.is_dir() and not (path / "tokenizer.json").is_file()):
-        return Text.of(path)
-    return Text.load(path if path.is_dir() else path.parent)
+    with source_of(existing(path), weights=False) as found:
+        if found.suffix == ".gguf" or (found.is_dir() and not (found / "tokenizer.json").is_file()):
+            return Text.of(found)
+        return Text.load(found if found.is_dir() else found.parent)
 
 
 def _temperature(text: str) -> float:
